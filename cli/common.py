@@ -1,0 +1,128 @@
+"""What commands share: reading sizes and parameters, printing a result as text or JSON, turning errors into exit code 1.
+
+A command is a thin function decorated with `@guarded`; it returns a result object. `str(result)` is the report, and
+`result.as_json()` the JSON object. `--json` prints the latter and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import rich_click as click
+
+from ..einsum.diagnostics import Diagnostic, EinsmithError
+
+
+class Result(Protocol):
+    """What a command returns."""
+
+    def as_json(self) -> dict[str, Any]: ...
+
+
+def guarded(function: Callable[..., Result]) -> Callable[..., None]:
+    """Print the result of a command, or its diagnostics with exit code 1. Adds `--json`.
+
+    A result whose JSON has `ok: false`, `passed` cases missing and so on is still exit 0 unless it has an attribute
+    `exit_code`.
+    """
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+    @functools.wraps(function)
+    def command(*args: Any, as_json: bool, **kwargs: Any) -> None:
+        try:
+            result = function(*args, **kwargs)
+        except EinsmithError as error:
+            fail(error.diagnostics, as_json)
+        except RecursionError:
+            fail([Diagnostic("E901", "the input is nested too deeply")], as_json)
+        if as_json:
+            print(json.dumps(plain(result.as_json()), indent=2, allow_nan=False))
+        else:
+            print(result)
+        sys.exit(getattr(result, "exit_code", 0))
+
+    return command
+
+
+def fail(diagnostics: list[Diagnostic], as_json: bool) -> None:
+    """Diagnostics on standard error (with `--json` also as JSON on standard output), then exit code 1."""
+    for number, diagnostic in enumerate(diagnostics):
+        print(("\n" if number else "") + str(diagnostic), file=sys.stderr)
+    if as_json:
+        print(json.dumps({"ok": False, "diagnostics": [d.as_json() for d in diagnostics]}, indent=2))
+    sys.exit(1)
+
+
+def plain(value: Any) -> Any:
+    """JSON-ready: tuples and sets to lists, numpy scalars to numbers, non-finite numbers to strings, paths and formulas to text."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    if hasattr(value, "item") and not isinstance(value, float):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return str(value)
+
+
+def parse_assignments(texts: tuple[str, ...], option: str, whole: bool) -> dict[str, int | float]:
+    """`("P=4096,M=4K", "E=64")` as a dict; suffixes K, M, G are powers of 1024. Raises a usage error (exit code 2)."""
+    values: dict[str, int | float] = {}
+    for text in texts:
+        for part in text.split(","):
+            name, equals, number = part.partition("=")
+            if not equals or not name.strip():
+                raise click.BadParameter(f"`{part}` is not NAME=NUMBER", param_hint=option)
+            try:
+                values[name.strip()] = _number(number.strip(), whole)
+            except ValueError:
+                kind = "a whole number" if whole else "a number"
+                raise click.BadParameter(f"`{number}` is not {kind}", param_hint=option) from None
+    return values
+
+
+def _number(text: str, whole: bool) -> int | float:
+    if text[-1:] in ("K", "M", "G"):
+        return int(text[:-1]) * 1024 ** ("KMG".index(text[-1]) + 1)
+    try:
+        return int(text)
+    except ValueError:
+        if whole:
+            raise
+        return float(text)
+
+
+def sized(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--size` and `--param`; the command gets `sizes` and `params` as dicts."""
+
+    @click.option(
+        "--size", "size_texts", multiple=True, metavar="NAME=N,...", help="Sizes of extents, such as P=4096,M=4K."
+    )
+    @click.option(
+        "--param", "param_texts", multiple=True, metavar="NAME=X,...", help="Values of parameters, such as W=8."
+    )
+    @functools.wraps(function)
+    def command(*args: Any, size_texts: tuple[str, ...], param_texts: tuple[str, ...], **kwargs: Any) -> Any:
+        sizes = parse_assignments(size_texts, "--size", whole=True)
+        params = parse_assignments(param_texts, "--param", whole=False)
+        return function(*args, sizes=sizes, params=params, **kwargs)
+
+    return command
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that the user asked for. Raises EinsmithError (E003) where that is impossible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EinsmithError(Diagnostic("E003", f"cannot write: {error.strerror}", file=str(path))) from None

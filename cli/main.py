@@ -1,0 +1,54 @@
+"""The `einsmith` program: finds the command, imports only what it needs, and turns faults into diagnostics and exit codes.
+
+Exit codes: 0 done; 1 the input is wrong or the request cannot be met; 2 usage. With `--json` standard output holds exactly one
+JSON object, also when the command fails.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import rich_click as click
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # name: (module under einsmith.cli, one line of help); the module is imported when the command is asked for
+    "check": ("check", "Parse, resolve and verify spec files"),
+    "fmt": ("fmt", "Print a spec in canonical form"),
+    "explain": ("explain", "What an error code means, with an example"),
+    "analyze": ("analyze", "Passes, footprints, operations and traffic bounds of a cascade"),
+    "derive": ("derive", "The form with the fewest passes that algebra allows, with its proof"),
+    "run": ("run", "Evaluate a cascade on given inputs"),
+    "equal": ("equal", "Are two cascades the same function?"),
+    "model": ("model", "Cost of a given mapping on an accelerator"),
+    "map": ("map", "The best mapping of a cascade onto an accelerator"),
+    "simulate": ("simulate", "Execute a mapped cascade event by event"),
+    "plan": ("plan", "GPU tiling plan and its predictions"),
+    "emit": ("emit", "Generate a standalone Triton module"),
+    "test": ("test", "Check a kernel against the float64 meaning over a grid of shapes"),
+    "demo": ("demo", "Textbook attention all the way to a checked kernel"),
+    "schema": ("schema", "JSON Schema of spec files, for editors"),
+}
+
+
+class LazyGroup(click.RichGroup):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        if "--help" in sys.argv[1:2] or len(sys.argv) == 1:
+            return click.RichCommand(name, short_help=COMMANDS[name][1])
+        module = importlib.import_module(f".{COMMANDS[name][0]}", __package__)
+        command: click.Command = module.command
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["--help", "-h"]})
+@click.version_option(package_name="einsmith")
+def main() -> None:
+    """Attention algorithms as cascades of Einsums: how many passes they need, how few algebra allows, how they map onto
+    accelerators and GPUs, and Triton kernels that are checked."""

@@ -1,0 +1,1 @@
+"""Part of einsmith; import it as `einsmith.einsum.rewrite`."""

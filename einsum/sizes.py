@@ -1,0 +1,117 @@
+"""Sizes: numbers for the symbols of a cascade.
+
+In: a cascade, sizes and parameter values as the user gave them. Out: a `Sizes`: every scalar (extent symbols, counts of splits,
+parameters) and every rank's extent as a number. Errors (`SpecError`): a missing or unknown size, a negative or absurd one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .cascade import Cascade, Expr, Map, Number, Scalar
+from .diagnostics import Diagnostic, SpecError
+
+MAX_EXTENT = 2**48
+"""Greatest extent of a rank, elements: beyond it, products of a few extents leave exact 64-bit arithmetic."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """`scalars`: value of each symbol, count and parameter. `extents`: number of positions of each rank."""
+
+    scalars: Mapping[str, int | float]
+    extents: Mapping[str, int]
+
+
+def bind(
+    cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mapping[str, int | float] | None = None
+) -> Sizes:
+    """Numbers for all scalars: those given, else the ones in the spec. Raises SpecError (E301 to E306)."""
+    sizes, params = dict(sizes or {}), dict(params or {})
+    problems: list[Diagnostic] = []
+    known = set(cascade.symbols)
+    for name in sizes:
+        if name not in known:
+            problems.append(_unknown("size", name, known, "E301"))
+    parameter_names = {name for name, _ in cascade.params}
+    for name in params:
+        if name not in parameter_names:
+            problems.append(_unknown("parameter", name, parameter_names, "E302"))
+    values: dict[str, int | float] = {**dict(cascade.sizes), **sizes}
+    missing = [name for name in cascade.symbols if name not in values]
+    if missing:
+        listing = ", ".join(f"`{name}`" for name in missing)
+        example = ",".join(f"{name}=64" for name in missing)
+        problems.append(
+            Diagnostic("E303", f"no size for {listing}", help=f"give it with `--size {example}` or under `sizes:`")
+        )
+    for name, value in values.items():
+        if name in known and not (isinstance(value, int) and 0 <= value <= MAX_EXTENT):
+            problems.append(Diagnostic("E304", f"size of `{name}` is {value}, not a whole number from 0 to 2**48"))
+    if problems:
+        raise SpecError(problems)
+    for name, expr in (*cascade.params, *cascade.counts.items()):
+        values[name] = params[name] if name in params else _number(expr, values, f"`{name}`", cascade)
+    extents: dict[str, int] = {}
+    for rank in cascade.ranks:
+        value = _number(rank.extent, values, f"extent of rank `{rank.name}`", cascade)
+        if not (float(value).is_integer() and 0 <= value <= MAX_EXTENT):
+            raise SpecError(
+                Diagnostic(
+                    "E305", f"extent of rank `{rank.name}` is {value}, not a whole number from 0 to 2**48", rank.span
+                )
+            )
+        extents[rank.name] = int(value)
+    return Sizes(values, extents)
+
+
+def _unknown(what: str, name: str, known: set[str], code: str) -> Diagnostic:
+    close = difflib.get_close_matches(name, known, 1)
+    hint = (
+        f"did you mean `{close[0]}`?"
+        if close
+        else f"the cascade has {', '.join(f'`{n}`' for n in sorted(known)) or 'none'}"
+    )
+    return Diagnostic(code, f"unknown {what} `{name}`", help=hint)
+
+
+_SCALAR_OPS = {
+    "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "//": lambda a, b: a // b, "%": lambda a, b: a % b,
+    "/": lambda a, b: a // b if isinstance(a, int) and isinstance(b, int) and a % b == 0 else a / b,
+    "**": lambda a, b: a**b, "neg": lambda a: -a, "min": min, "max": max, "abs": abs, "floor": math.floor, "ceil": math.ceil,
+    "sqrt": math.sqrt, "rsqrt": lambda a: 1 / math.sqrt(a), "exp": math.exp, "exp2": lambda a: 2.0**a, "log": math.log,
+    "log2": math.log2, "round": round, "sin": math.sin, "cos": math.cos, "tanh": math.tanh, "erf": math.erf,
+    "clamp": lambda a, lo, hi: min(max(a, lo), hi), "sign": lambda a: (a > 0) - (a < 0),
+    "<": lambda a, b: a < b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, ">=": lambda a, b: a >= b,
+    "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "not": lambda a: not a, "where": lambda c, x, y: x if c else y,
+    "and": lambda a, b: a and b, "or": lambda a, b: a or b,
+}  # fmt: skip
+
+
+def evaluate_scalar(expr: Expr, values: Mapping[str, int | float]) -> int | float:
+    """Value of an expression of scalars alone. Raises KeyError, ArithmeticError or ValueError where it has none."""
+    match expr:
+        case Number(value=value):
+            return value
+        case Scalar(name=name):
+            return values[name]
+        case Map(op="ceil", args=(Map(op="/", args=(a, b)),)):
+            return -(-evaluate_scalar(a, values) // evaluate_scalar(b, values))
+        case Map(op=op, args=args):
+            result: int | float = _SCALAR_OPS[op](*(evaluate_scalar(arg, values) for arg in args))  # type: ignore[no-untyped-call]
+            return result
+        case _:
+            raise ValueError(f"not a scalar expression: {type(expr).__name__}")
+
+
+def _number(expr: Expr, values: Mapping[str, int | float], what: str, cascade: Cascade) -> int | float:
+    try:
+        value = evaluate_scalar(expr, values)
+        if value != value:
+            raise ValueError("not a number")
+        return value
+    except (ArithmeticError, ValueError, KeyError) as error:
+        raise SpecError(Diagnostic("E306", f"{what} has no value: {error}", getattr(expr, "span", None))) from None
