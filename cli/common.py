@@ -104,12 +104,8 @@ def _number(text: str, whole: bool) -> int | float:
 def sized(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--size` and `--param`; the command gets `sizes` and `params` as dicts."""
 
-    @click.option(
-        "--size", "size_texts", multiple=True, metavar="NAME=N,...", help="Sizes of extents, such as P=4096,M=4K."
-    )
-    @click.option(
-        "--param", "param_texts", multiple=True, metavar="NAME=X,...", help="Values of parameters, such as W=8."
-    )
+    @click.option("--size", "size_texts", multiple=True, metavar="NAME=N,...", help="Sizes of extents, such as P=4096,M=4K.")
+    @click.option("--param", "param_texts", multiple=True, metavar="NAME=X,...", help="Values of parameters, such as W=8.")
     @functools.wraps(function)
     def command(*args: Any, size_texts: tuple[str, ...], param_texts: tuple[str, ...], **kwargs: Any) -> Any:
         sizes = parse_assignments(size_texts, "--size", whole=True)

@@ -233,9 +233,7 @@ class Cascade:
 
     def domain_splits(self, ranks: frozenset[str]) -> tuple[Rank, ...]:
         """Split ranks of which both parts are among `ranks`: points with outer * tile + inner >= extent do not exist."""
-        return tuple(
-            rank for rank in self.ranks if rank.split and rank.split.outer in ranks and rank.split.inner in ranks
-        )
+        return tuple(rank for rank in self.ranks if rank.split and rank.split.outer in ranks and rank.split.inner in ranks)
 
 
 # --- small helpers on expressions -------------------------------------------------------------------------------------

@@ -85,9 +85,7 @@ def render(diagnostic: Diagnostic) -> str:
         first_line, first_column = diagnostic.position
         lines.append(f"{margin}--> {diagnostic.span.source.name}:{first_line}:{first_column}")
         lines.append(f"{margin} |")
-        order = sorted(
-            range(len(labels)), key=lambda i: (labels[i][0].source is not diagnostic.span.source, numbers[i])
-        )
+        order = sorted(range(len(labels)), key=lambda i: (labels[i][0].source is not diagnostic.span.source, numbers[i]))
         previous: int | None = None
         for i in order:
             span, text, mark = labels[i]
@@ -104,9 +102,7 @@ def render(diagnostic: Diagnostic) -> str:
                 _, shift = _window(span.source.line(number), column)
             width = max(
                 1,
-                min(
-                    span.end - span.start, len(span.source.line(number)) - column + 1, MAX_SHOWN - (column - 1 - shift)
-                ),
+                min(span.end - span.start, len(span.source.line(number)) - column + 1, MAX_SHOWN - (column - 1 - shift)),
             )
             pad = "".join("\t" if c == "\t" else " " for c in span.source.line(number)[shift : column - 1])
             lead = "..." if shift else ""

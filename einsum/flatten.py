@@ -65,9 +65,7 @@ class _Flattener:
         self.cascade = cascade
         self.tensors: list[Tensor] = []
         self.einsums: list[Einsum] = []
-        self.taken = (
-            {t.name for t in cascade.tensors} | {r.name for r in cascade.ranks} | {n for n, _ in cascade.params}
-        )
+        self.taken = {t.name for t in cascade.tensors} | {r.name for r in cascade.ranks} | {n for n, _ in cascade.params}
         self.taken |= set(cascade.symbols) | set(cascade.counts)
 
     def run(self) -> Cascade:

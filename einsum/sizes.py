@@ -26,9 +26,7 @@ class Sizes:
     extents: Mapping[str, int]
 
 
-def bind(
-    cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mapping[str, int | float] | None = None
-) -> Sizes:
+def bind(cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mapping[str, int | float] | None = None) -> Sizes:
     """Numbers for all scalars: those given, else the ones in the spec. Raises SpecError (E301 to E306)."""
     sizes, params = dict(sizes or {}), dict(params or {})
     problems: list[Diagnostic] = []
@@ -45,9 +43,7 @@ def bind(
     if missing:
         listing = ", ".join(f"`{name}`" for name in missing)
         example = ",".join(f"{name}=64" for name in missing)
-        problems.append(
-            Diagnostic("E303", f"no size for {listing}", help=f"give it with `--size {example}` or under `sizes:`")
-        )
+        problems.append(Diagnostic("E303", f"no size for {listing}", help=f"give it with `--size {example}` or under `sizes:`"))
     for name, value in values.items():
         if name in known and not (isinstance(value, int) and 0 <= value <= MAX_EXTENT):
             problems.append(Diagnostic("E304", f"size of `{name}` is {value}, not a whole number from 0 to 2**48"))
@@ -60,9 +56,7 @@ def bind(
         value = _number(rank.extent, values, f"extent of rank `{rank.name}`", cascade)
         if not (float(value).is_integer() and 0 <= value <= MAX_EXTENT):
             raise SpecError(
-                Diagnostic(
-                    "E305", f"extent of rank `{rank.name}` is {value}, not a whole number from 0 to 2**48", rank.span
-                )
+                Diagnostic("E305", f"extent of rank `{rank.name}` is {value}, not a whole number from 0 to 2**48", rank.span)
             )
         extents[rank.name] = int(value)
     return Sizes(values, extents)
@@ -70,11 +64,7 @@ def bind(
 
 def _unknown(what: str, name: str, known: set[str], code: str) -> Diagnostic:
     close = difflib.get_close_matches(name, known, 1)
-    hint = (
-        f"did you mean `{close[0]}`?"
-        if close
-        else f"the cascade has {', '.join(f'`{n}`' for n in sorted(known)) or 'none'}"
-    )
+    hint = f"did you mean `{close[0]}`?" if close else f"the cascade has {', '.join(f'`{n}`' for n in sorted(known)) or 'none'}"
     return Diagnostic(code, f"unknown {what} `{name}`", help=hint)
 
 
