@@ -231,6 +231,12 @@ class Cascade:
         """The Einsums that define a tensor: one, or initial value and step of a state; none for an input."""
         return tuple(einsum for einsum in self.einsums if einsum.output == tensor)
 
+    def passes(self, rank: str) -> int:
+        """Number of passes over a rank (see `analysis.passes`)."""
+        from .analysis.passes import levels
+
+        return levels(self, rank).passes[rank]
+
     def domain_splits(self, ranks: frozenset[str]) -> tuple[Rank, ...]:
         """Split ranks of which both parts are among `ranks`: points with outer * tile + inner >= extent do not exist."""
         return tuple(rank for rank in self.ranks if rank.split and rank.split.outer in ranks and rank.split.inner in ranks)

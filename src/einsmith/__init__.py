@@ -1,1 +1,120 @@
-"""einsmith: attention algorithms as cascades of Einsums, from spec file to mapped accelerator and checked Triton kernel."""
+"""einsmith: attention algorithms as cascades of Einsums, from spec file to mapped accelerator and checked Triton kernel.
+
+    import einsmith as es
+
+    cascade = es.load("examples/attention/softmax-causal.yaml")
+    cascade.passes("m")                        # 3
+    online = es.derive(cascade, rank="m")      # a Derivation: print it to read the proof
+    online.cascade.passes("m")                 # 1
+
+Results are objects whose `str` is the report that the command of the same name prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .einsum.analysis.report import Analysis
+    from .einsum.cascade import Cascade
+    from .einsum.equal import Equality
+    from .einsum.rewrite.derive import Derivation
+    from .mapper.cost import Cost
+    from .mapper.plan import Plan
+    from .mapper.search import Searched
+    from .sim.simulate import Simulated
+
+__all__ = ["analyze", "compile", "derive", "equal", "evaluate", "load", "loads", "map", "model", "plan", "simulate"]
+
+Sizes = Mapping[str, int]
+Params = Mapping[str, int | float]
+
+
+def load(path: str | PathLike[str]) -> Cascade:
+    """The cascade of a spec file. Raises `SpecError` with every diagnostic of the file."""
+    from .einsum.spec import load as load_spec
+
+    return load_spec(path)
+
+
+def loads(text: str, name: str = "<string>") -> Cascade:
+    """The cascade of a spec given as text."""
+    from .einsum.spec import loads as load_text
+
+    return load_text(text, name)
+
+
+def analyze(cascade: Cascade, sizes: Sizes | None = None, params: Params | None = None, **options: Any) -> Analysis:
+    """Passes, footprints, operations and traffic bounds; formulas where sizes are not given."""
+    from .einsum.analysis import analyze as analyze_cascade
+
+    return analyze_cascade(cascade, sizes, params, **options)
+
+
+def derive(cascade: Cascade, rank: str, **options: Any) -> Derivation:
+    """The form with the fewest passes over `rank` that algebra allows, with its proof."""
+    from .einsum.rewrite.derive import derive as derive_cascade
+
+    return derive_cascade(cascade, rank, **options)
+
+
+def evaluate(
+    cascade: Cascade,
+    inputs: Mapping[str, np.ndarray],
+    sizes: Sizes | None = None,
+    params: Params | None = None,
+) -> dict[str, np.ndarray]:
+    """The outputs in float64, by the interpreter; sizes follow from the shapes of the inputs where they can."""
+    from .einsum.interpret import evaluate as evaluate_cascade
+
+    return evaluate_cascade(cascade, inputs, sizes, params)
+
+
+def equal(first: Cascade, second: Cascade, **options: Any) -> Equality:
+    """Whether two cascades are the same function: symbolically where that decides it, then numerically."""
+    from .einsum.equal import equal as compare
+
+    return compare(first, second, **options)
+
+
+def model(cascade: Cascade, arch: str | PathLike[str], mapping: str | PathLike[str], sizes: Sizes | None = None) -> Cost:
+    """Latency, energy, traffic, area and utilization of a mapping on an architecture."""
+    from .mapper import architecture, cost
+    from .mapper import mapping as mappings
+
+    return cost.model(cascade, architecture.load(arch), mappings.load(mapping), sizes, None)
+
+
+def map(cascade: Cascade, arch: str | PathLike[str], sizes: Sizes | None = None, objective: str = "latency") -> Searched:
+    """The best mapping of the stated space."""
+    from .mapper import architecture, search
+
+    return search.search(cascade, architecture.load(arch), sizes, None, objective=objective)
+
+
+def simulate(cascade: Cascade, arch: str | PathLike[str], mapping: str | PathLike[str], sizes: Sizes | None = None) -> Simulated:
+    """The mapped cascade executed event by event."""
+    from .mapper import architecture
+    from .mapper import mapping as mappings
+    from .sim.simulate import simulate as simulate_mapping
+
+    return simulate_mapping(cascade, architecture.load(arch), mappings.load(mapping), sizes, None)
+
+
+def plan(cascade: Cascade, gpu: str = "h200", sizes: Sizes | None = None, **options: Any) -> Plan:
+    """A GPU tiling plan with its predictions, and the ranked candidates."""
+    from .mapper import gpu as gpus
+    from .mapper.plan import plan as make_plan
+
+    return make_plan(cascade, gpus.load(gpu), sizes, None, **options)
+
+
+def compile(cascade: Cascade, gpu: str = "h200", sizes: Sizes | None = None, **options: Any) -> Callable[..., Any]:
+    """A function on torch tensors that runs the kernel generated for a cascade."""
+    from .kernels.run import compile_cascade
+
+    return compile_cascade(cascade, gpu, sizes, **options)
