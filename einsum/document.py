@@ -1,0 +1,553 @@
+"""The YAML of a spec file: its keys and raw texts, each with its place in the user's file.
+
+In: a path or a text. Out: a `Document` of typed pieces with spans, and diagnostics for what is not one. Works on YAML events, so
+that duplicate keys are seen, nothing is ever constructed from a tag, and an alias cannot multiply anything. A plain `no`, `1e3`
+or `null` is the text that was typed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from .diagnostics import Diagnostic, Label, SpecError
+from .parse import character_name
+from .source import Source, Span
+
+MAX_FILE = 256 * 1024
+"""Longest spec file, bytes."""
+MAX_NESTING = 8
+"""Deepest nesting of YAML collections; a spec file needs four."""
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A scalar as typed. `exact`: the characters of `span` are those of `value`, so places in one are places in the other."""
+
+    value: str
+    span: Span
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RankEntry:
+    """`name: extent`, or with a split `name: {extent, split, tile, count}`."""
+
+    name: Text
+    extent: Text
+    split: tuple[Text, Text] | None = None
+    tile: Text | None = None
+    count: Text | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """`name: [ranks]` or `name: {ranks, dtype}`; `ranks` is None where they could not be read."""
+
+    name: Text
+    ranks: tuple[Text, ...] | None
+    dtype: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`name: value` with one text as value; None where it could not be read."""
+
+    name: Text
+    value: Text | None
+
+
+@dataclass
+class Document:
+    """The pieces of one spec file, in order."""
+
+    source: Source
+    name: str = ""
+    doc: str = ""
+    ranks: list[RankEntry] = field(default_factory=list)
+    inputs: list[TensorEntry] = field(default_factory=list)
+    params: list[Entry] = field(default_factory=list)
+    sizes: list[Entry] = field(default_factory=list)
+    targets: list[TensorEntry] = field(default_factory=list)
+    cascade: Span | None = None
+    outputs: list[Text] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    """Names whose declaration is there but wrong."""
+
+
+# --- YAML nodes -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Scalar:
+    value: str
+    style: str | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class _Sequence:
+    items: tuple[_Node, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    items: tuple[tuple[_Node, _Node], ...]
+    span: Span
+
+
+_Node: TypeAlias = _Scalar | _Sequence | _Mapping
+
+_KINDS = {_Scalar: "a text", _Sequence: "a list", _Mapping: "a mapping"}
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_source(path: str | Path) -> Source:
+    """The text of a file. Raises SpecError (E001, E002, E004)."""
+    file = Path(path)
+    name = str(path)
+    try:
+        if file.exists() and not file.is_file():
+            what = "a directory" if file.is_dir() else "not a regular file"
+            raise SpecError(Diagnostic("E001", f"cannot read: this is {what}", file=name))
+        with file.open("rb") as stream:
+            data = stream.read(MAX_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SpecError(
+            Diagnostic("E001", f"cannot read: {reason[:1].lower()}{reason[1:]}", file=name, help=_neighbour(file))
+        ) from None
+    if len(data) > MAX_FILE:
+        raise SpecError(_too_long(name))
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SpecError(
+            Diagnostic(
+                "E002", f"not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start} (line {line})", file=name,
+                help="save the file as UTF-8",
+            )
+        ) from None  # fmt: skip
+    return Source(name, _normal(text))
+
+
+def source_of(text: str, name: str) -> Source:
+    """A source from a text in memory. Raises SpecError (E004)."""
+    if len(text) > MAX_FILE:
+        raise SpecError(_too_long(name))
+    return Source(name, _normal(text))
+
+
+def _too_long(name: str) -> Diagnostic:
+    return Diagnostic("E004", f"longer than {MAX_FILE // 1024} KiB, which no spec file is", file=name)
+
+
+def _normal(text: str) -> str:
+    """Without a byte order mark, lines ended by a line feed: columns and line numbers stay those of an editor."""
+    text = text.removeprefix("\ufeff")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _neighbour(file: Path) -> str:
+    """A did-you-mean over the files beside a missing one."""
+    try:
+        names = [other.name for other in file.parent.iterdir()][:1000] if file.parent.is_dir() else []
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(file.name, names, 1)
+    return f"did you mean `{file.with_name(close[0])}`?" if close else ""
+
+
+_UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+
+
+def read(source: Source) -> tuple[Document, list[Diagnostic]]:
+    """The document and everything that is wrong with it, names and Einsums excepted."""
+    bad = _UNPRINTABLE.search(source.text)
+    document = Document(source)
+    if bad is not None:
+        span = Span(source, bad.start(), bad.end())
+        return document, [
+            Diagnostic("E002", f"character {character_name(bad[0])} cannot stand in a spec file", span, help="remove it")
+        ]
+    if not source.text.strip():
+        return document, [
+            Diagnostic("E006", "the file is empty", file=source.name, help="`einsmith explain E006` shows a whole spec")
+        ]
+    try:
+        root = _Composer(source).compose()
+    except SpecError as error:
+        return document, error.diagnostics
+    reader = _Reader(document)
+    reader.read(root)
+    return document, reader.problems
+
+
+class _Composer:
+    """YAML events to nodes; refuses what spec files have no use for."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def compose(self) -> _Node:
+        import yaml
+
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            events = yaml.parse(self.source.text, Loader=loader)
+            root: _Node | None = None
+            for event in events:
+                if isinstance(event, yaml.DocumentStartEvent) and root is not None:
+                    raise self._refused(event, "a second document", "keep one spec per file")
+                if isinstance(event, yaml.NodeEvent):
+                    root = self._node(event, events, 0)
+        except yaml.MarkedYAMLError as error:
+            raise SpecError(self._syntax(error)) from None
+        except yaml.YAMLError as error:
+            raise SpecError(Diagnostic("E005", f"not YAML: {error}", file=self.source.name)) from None
+        if root is None:
+            help_ = "`einsmith explain E006` shows a whole spec"
+            raise SpecError(Diagnostic("E006", "the file holds nothing but comments", file=self.source.name, help=help_))
+        return root
+
+    def _node(self, event: Any, events: Any, depth: int) -> _Node:
+        import yaml
+
+        if isinstance(event, yaml.AliasEvent):
+            raise self._refused(event, f"the alias `*{event.anchor}`", "write the value out")
+        if event.anchor is not None:
+            raise self._refused(event, f"the anchor `&{event.anchor}`", "write the value out wherever it is used")
+        if event.tag is not None:
+            raise self._refused(event, f"the tag `{event.tag}`", "remove it")
+        start = event.start_mark.index
+        if isinstance(event, yaml.ScalarEvent):
+            return _Scalar(event.value, event.style, Span(self.source, start, event.end_mark.index))
+        if depth >= MAX_NESTING:
+            raise self._refused(event, f"nesting more than {MAX_NESTING} deep", "")
+        if isinstance(event, yaml.SequenceStartEvent):
+            items = []
+            while not isinstance(event := next(events), yaml.SequenceEndEvent):
+                items.append(self._node(event, events, depth + 1))
+            return _Sequence(tuple(items), Span(self.source, start, event.end_mark.index))
+        pairs = []
+        while not isinstance(event := next(events), yaml.MappingEndEvent):
+            key = self._node(event, events, depth + 1)
+            pairs.append((key, self._node(next(events), events, depth + 1)))
+        return _Mapping(tuple(pairs), Span(self.source, start, event.end_mark.index))
+
+    def _refused(self, event: Any, what: str, help_: str) -> SpecError:
+        start = event.start_mark.index
+        end = max(start + 1, min(event.end_mark.index, self._line_end(start)))
+        return SpecError(
+            Diagnostic("E011", f"spec files do not use this part of YAML: {what}", Span(self.source, start, end), help=help_)
+        )
+
+    def _line_end(self, start: int) -> int:
+        end = self.source.text.find("\n", start)
+        return len(self.source.text) if end == -1 else end
+
+    def _syntax(self, error: Any) -> Diagnostic:
+        mark = error.problem_mark or error.context_mark
+        text = self.source.text
+        at = min(mark.index, len(text)) if mark else 0
+        line_start = text.rfind("\n", 0, at) + 1
+        lead = re.match(r"[ ]*\t", text[line_start : self._line_end(line_start)])
+        if lead is not None:
+            tab = line_start + lead.end() - 1
+            return Diagnostic(
+                "E005", "a tab in the indentation", Span(self.source, tab, tab + 1), help="YAML is indented with spaces alone"
+            )
+        others: tuple[Label, ...] = ()
+        context = error.context_mark
+        if context is not None and error.context and context.index < at:
+            others = (Label(Span(self.source, context.index, context.index + 1), error.context),)
+        problem = error.problem or error.context or "not YAML"
+        return Diagnostic(
+            "E005", f"not YAML: {problem}", Span(self.source, at, at + 1), others=others, help=self._yaml_help(problem, at)
+        )
+
+    def _yaml_help(self, problem: str, at: int) -> str:
+        line = self.source.text[self.source.text.rfind("\n", 0, at) + 1 : self._line_end(at)]
+        if "%" in problem or "directive" in problem or "token" in problem:
+            return "put the value in double quotes"
+        if re.match(r"\s*[A-Za-z_]\w*\s*(\[[^\]]*\])?\s*=", line):
+            return "Einsums stand below `cascade: |`, all indented alike; so do comments between them"
+        if "mapping values" in problem:
+            return "a key goes on a line of its own, indented like the keys beside it"
+        if "expected key" in problem or "block end" in problem:
+            return "indent this line like the keys beside it"
+        return ""
+
+
+# --- nodes to pieces --------------------------------------------------------------------------------------------------
+
+
+class _Reader:
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.source = document.source
+        self.problems: list[Diagnostic] = []
+        self.top: dict[str, Callable[[_Node], None]] = {
+            "name": self.name, "doc": self.doc, "ranks": self.ranks, "inputs": self.inputs, "params": self.params, "sizes": self.sizes,
+            "tensors": self.targets, "cascade": self.cascade, "outputs": self.outputs,
+        }  # fmt: skip
+
+    def error(self, code: str, message: str, span: Span, label: str = "", help_: str = "", others: tuple[Label, ...] = ()) -> None:
+        self.problems.append(Diagnostic(code, message, self.first_line(span), label, others, help_))
+
+    def first_line(self, span: Span) -> Span:
+        """The part of a span on its first line."""
+        end = self.source.text.find("\n", span.start, span.end)
+        return span if end == -1 else Span(self.source, span.start, max(end, span.start + 1))
+
+    def read(self, root: _Node) -> None:
+        if not isinstance(root, _Mapping):
+            self.error("E006", f"a spec is a mapping of keys, not {_KINDS[type(root)]}", root.span, help_="start with `name: ...`")
+            return
+        present = set()
+        for key, value in self.pairs(root, "the spec", self.top):
+            present.add(key.value)
+            self.top[key.value](value)
+        for key in ("cascade", "outputs"):
+            if key not in present:
+                example = "cascade: |" if key == "cascade" else "outputs: [NAME]"
+                self.problems.append(
+                    Diagnostic("E009", f"the key `{key}` is missing", file=self.source.name, help=f"add `{example}`")
+                )
+
+    def pairs(self, node: _Node, where: str, allowed: Iterable[str] | None = None) -> list[tuple[Text, _Node]]:
+        """Key and value of each entry; wrong, unknown and repeated keys are reported and left out."""
+        if not isinstance(node, _Mapping):
+            if not (isinstance(node, _Scalar) and node.style is None and node.value in ("", "~", "null")):
+                self.error("E010", f"{where} must be a mapping, not {_KINDS[type(node)]}", node.span, help_="write `name: value`")
+            return []
+        found: list[tuple[Text, _Node]] = []
+        seen: dict[str, Span] = {}
+        for key_node, value in node.items:
+            if not isinstance(key_node, _Scalar):
+                self.error("E010", f"a key of {where} must be a text, not {_KINDS[type(key_node)]}", key_node.span)
+                continue
+            key = self.text_of(key_node)
+            if key.value in seen:
+                first = Label(seen[key.value], "first here")
+                self.error("E008", f"the key `{key.value}` stands twice in {where}", key.span, "again", "remove one", (first,))
+                continue
+            seen[key.value] = key.span
+            if allowed is not None and key.value not in allowed:
+                names = list(allowed)
+                close = difflib.get_close_matches(key.value, names, 1)
+                listing = ", ".join(f"`{name}`" for name in names)
+                hint = f"did you mean `{close[0]}`?" if close else f"{where} has the keys {listing}"
+                self.error("E007", f"unknown key `{key.value}` in {where}", key.span, help_=hint)
+                continue
+            found.append((key, value))
+        return found
+
+    def text_of(self, node: _Scalar) -> Text:
+        """The text of a scalar, with the span of its characters alone."""
+        start, end = node.span.start, node.span.end
+        if node.style in ("'", '"'):
+            start, end = start + 1, end - 1
+        else:
+            end = start + len(self.source.text[start:end].rstrip())
+        exact = self.source.text[start:end] == node.value
+        return Text(node.value, Span(self.source, start, max(end, start)), exact)
+
+    def text(self, node: _Node, what: str) -> Text | None:
+        """A text, or None and an error."""
+        if isinstance(node, _Scalar):
+            return self.text_of(node)
+        self.error("E010", f"{what} must be a text, not {_KINDS[type(node)]}", node.span)
+        return None
+
+    def formula(self, node: _Node, what: str) -> Text | None:
+        """A text in which places count: on one line, without escapes."""
+        if not isinstance(node, _Scalar):
+            self.error(
+                "E010",
+                f"{what} must be a number or an expression, not {_KINDS[type(node)]}",
+                node.span,
+                help_="quote it if it holds brackets",
+            )
+            return None
+        text = self.text_of(node)
+        if not text.value.strip():
+            self.error(
+                "E010",
+                f"{what} has no value",
+                Span(self.source, text.span.start, text.span.start + 1),
+                help_="write a number or an expression",
+            )
+            return None
+        if not text.exact:
+            self.error(
+                "E012", f"{what} must stand on one line, without escapes", node.span, help_="write it plainly, or in single quotes"
+            )
+            return None
+        return text
+
+    def names(self, node: _Node, what: str) -> tuple[Text, ...] | None:
+        """A list of texts, or None and an error."""
+        if not isinstance(node, _Sequence):
+            hint = "write it in brackets, such as `[a, b]`"
+            if isinstance(node, _Scalar) and re.fullmatch(r"\w+", node.value):
+                hint = f"write `[{node.value}]`"
+            self.error("E010", f"{what} must be a list, not {_KINDS[type(node)]}", node.span, help_=hint)
+            return None
+        texts = [self.text(item, f"an entry of {what}") for item in node.items]
+        return None if None in texts else tuple(text for text in texts if text is not None)
+
+    # one method a key of the spec
+
+    def name(self, node: _Node) -> None:
+        text = self.text(node, "`name`")
+        if text is not None:
+            if "\n" in text.value or not text.value.strip() or len(text.value) > 200:
+                self.error("E010", "`name` must be one line of 1 to 200 characters", node.span)
+            self.document.name = text.value
+
+    def doc(self, node: _Node) -> None:
+        text = self.text(node, "`doc`")
+        if text is not None:
+            self.document.doc = text.value
+
+    def ranks(self, node: _Node) -> None:
+        for key, value in self.pairs(node, "`ranks`"):
+            if not isinstance(value, _Mapping):
+                extent = self.formula(value, f"the extent of rank `{key.value}`")
+                if extent is None:
+                    self.document.lost.add(key.value)
+                else:
+                    self.document.ranks.append(RankEntry(key, extent))
+                continue
+            self.rank(key, value)
+
+    def rank(self, key: Text, value: _Mapping) -> None:
+        fields = {name.value: item for name, item in self.pairs(value, f"rank `{key.value}`", ("extent", "split", "tile", "count"))}
+        extent = self.formula(fields["extent"], f"the extent of rank `{key.value}`") if "extent" in fields else None
+        ok = extent is not None
+        if "extent" not in fields:
+            self.error("E009", f"rank `{key.value}` has no `extent`", key.span, help_="add `extent: ...`")
+        parts: tuple[Text, ...] | None = None
+        tile = count = None
+        if "split" in fields:
+            parts = self.names(fields["split"], f"the split of rank `{key.value}`")
+            if parts is not None and len(parts) != 2:
+                self.error(
+                    "E010", f"a split has two parts, not {len(parts)}", fields["split"].span, help_="write `split: [outer, inner]`"
+                )
+                self.document.lost.update(part.value for part in parts)
+                parts = None
+            ok = ok and parts is not None
+            if "tile" not in fields:
+                self.error(
+                    "E009",
+                    f"rank `{key.value}` is split but has no `tile`",
+                    fields["split"].span,
+                    help_="add `tile: ...`, the extent of the inner part",
+                )
+                ok = False
+        for other in ("tile", "count"):
+            if other in fields and "split" not in fields:
+                self.error(
+                    "E009",
+                    f"rank `{key.value}` has a `{other}` but no `split`",
+                    fields[other].span,
+                    help_="add `split: [outer, inner]`",
+                )
+                ok = False
+        if "tile" in fields:
+            tile = self.formula(fields["tile"], f"the tile of rank `{key.value}`")
+            ok = ok and tile is not None
+        if "count" in fields:
+            count = self.text(fields["count"], f"the count of rank `{key.value}`")
+            ok = ok and count is not None
+        if ok and extent is not None:
+            split = (parts[0], parts[1]) if parts is not None else None
+            self.document.ranks.append(RankEntry(key, extent, split, tile, count))
+        else:
+            self.document.lost.add(key.value)
+            self.document.lost.update(part.value for part in parts or ())
+            self.document.lost.update(text.value for text in (extent, tile, count) if text is not None)
+
+    def tensors(self, node: _Node, where: str, into: list[TensorEntry]) -> None:
+        for key, value in self.pairs(node, where):
+            dtype: str | None = None
+            ranks_node: _Node | None = value
+            if isinstance(value, _Mapping):
+                fields = {name.value: item for name, item in self.pairs(value, f"tensor `{key.value}`", ("ranks", "dtype"))}
+                ranks_node = fields.get("ranks")
+                if ranks_node is None:
+                    self.error("E009", f"tensor `{key.value}` has no `ranks`", key.span, help_="add `ranks: [...]`")
+                if "dtype" in fields:
+                    text = self.text(fields["dtype"], f"the dtype of `{key.value}`")
+                    if text is not None and text.value not in ("float", "int", "bool"):
+                        self.error("E010", f"unknown dtype `{text.value}`", text.span, help_="write `float`, `int` or `bool`")
+                    elif text is not None:
+                        dtype = text.value
+            ranks = self.names(ranks_node, f"the ranks of `{key.value}`") if ranks_node is not None else None
+            into.append(TensorEntry(key, ranks, dtype))
+
+    def inputs(self, node: _Node) -> None:
+        self.tensors(node, "`inputs`", self.document.inputs)
+
+    def targets(self, node: _Node) -> None:
+        self.tensors(node, "`tensors`", self.document.targets)
+
+    def params(self, node: _Node) -> None:
+        for key, value in self.pairs(node, "`params`"):
+            self.document.params.append(Entry(key, self.formula(value, f"parameter `{key.value}`")))
+
+    def sizes(self, node: _Node) -> None:
+        for key, value in self.pairs(node, "`sizes`"):
+            self.document.sizes.append(Entry(key, self.formula(value, f"the size of `{key.value}`")))
+
+    def cascade(self, node: _Node) -> None:
+        if not isinstance(node, _Scalar):
+            self.error(
+                "E010",
+                f"`cascade` must be a text, not {_KINDS[type(node)]}",
+                node.span,
+                help_="write `cascade: |` and the Einsums below it, indented",
+            )
+            return
+        if node.style == "|":
+            body = self.source.text.find("\n", node.span.start) + 1
+            self.document.cascade = Span(self.source, body or node.span.end, max(node.span.end, body))
+        elif node.style == ">":
+            self.error(
+                "E012", "`cascade` is a folded text (`>`), which joins its lines", Span(self.source, node.span.start, node.span.start + 1),
+                help_="write `cascade: |`",
+            )  # fmt: skip
+        else:
+            text = self.text_of(node)
+            if not text.exact:
+                self.error(
+                    "E012",
+                    "`cascade` must be a literal text (`|`) or stand on one line, without escapes",
+                    node.span,
+                    help_="write `cascade: |`",
+                )
+                return
+            self.document.cascade = text.span
+        if self.document.cascade is not None and not node.value.strip():
+            self.error(
+                "E009", "`cascade` holds no Einsum", node.span, help_="write `NAME[indices] = expression` below it, indented"
+            )
+
+    def outputs(self, node: _Node) -> None:
+        names = self.names(node, "`outputs`")
+        if names is not None and not names:
+            self.error("E009", "`outputs` names no tensor", node.span, help_="list the tensors to compute, such as `outputs: [AV]`")
+        self.document.outputs = list(names or ())
