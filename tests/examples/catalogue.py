@@ -1,0 +1,188 @@
+"""The example files: where they are, what their headers state, and on which sizes and inputs the tests evaluate them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from einsmith.einsum import sizes as size
+from einsmith.einsum import spec
+from einsmith.einsum.cascade import Cascade
+
+ROOT = Path(__file__).parents[2]
+FILES = {path.stem: path for folder in ("attention", "cascades") for path in sorted((ROOT / "examples" / folder).glob("*.yaml"))}
+PATTERNS = ("noncausal self", "causal self", "noncausal cross", "causal cross")
+
+SOFTMAX = frozenset(
+    "softmax softmax-causal softmax-cross deferred-division tile-local-2pass tile-local-merge flash2 fusemax gqa mqa "
+    "sliding-window na1d na1d-causal reversed channel varlen topk-attention alibi sink differential aaren online-normaliser".split()
+)
+"""Files in which a row whose scores are all -inf must give 0."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the doc of a file states. Ranks that `passes` does not name are swept at most once."""
+
+    summary: str
+    """What the file computes: the lines up to the first that ends a sentence."""
+    citation: str
+    """Where it is from: the lines after that, up to the next that ends a sentence."""
+    passes: dict[str, int]
+    derived: dict[str, int]
+    patterns: tuple[str, ...]
+
+
+def header(cascade: Cascade) -> Header:
+    """Read the doc: summary, citation, what is different, then lines `Passes: ...` and `Patterns: ...`."""
+    text = " ".join(cascade.doc.split())
+    passes = re.search(r"Passes: (\w+ \d+(?:, \w+ \d+)*)\.(?: Derived: (\w+ \d+(?:, \w+ \d+)*)\.)?", text)
+    assert passes, f"{cascade.name}: no line `Passes: m 3.`"
+    patterns = re.search(r"Patterns: ([^.]+)\.", text)
+    listed = tuple(patterns[1].split(", ")) if patterns and not patterns[1].startswith("none") else ()
+    assert set(listed) <= set(PATTERNS), f"{cascade.name}: unknown pattern in {listed}"
+    sentences = re.findall(r"\S.*?\.\n", cascade.doc + "\n", re.S)
+    summary, citation = (" ".join(sentence.split()) for sentence in sentences[:2])
+    return Header(summary, citation, _counts(passes[1]), _counts(passes[2]), listed)
+
+
+def _counts(text: str | None) -> dict[str, int]:
+    return {rank: int(n) for rank, n in (part.split() for part in text.split(", "))} if text else {}
+
+
+@cache
+def load(name: str) -> Cascade:
+    return spec.load(FILES[name])
+
+
+# --- sizes ------------------------------------------------------------------------------------------------------------
+
+SELF = [
+    {"B": 1, "H": 1, "P": 1, "M": 1, "E": 1, "F": 1, "M0": 1},
+    {"B": 2, "H": 3, "P": 7, "M": 7, "E": 5, "F": 3, "M0": 3},
+    {"B": 1, "H": 2, "P": 16, "M": 16, "E": 4, "F": 4, "M0": 4},
+    {"B": 1, "H": 8, "P": 13, "M": 13, "E": 3, "F": 8, "M0": 64},
+    {"B": 1, "H": 1, "P": 29, "M": 29, "E": 2, "F": 1, "M0": 1},
+]
+CROSS = [
+    {"B": 1, "H": 1, "P": 1, "M": 13, "E": 2, "F": 3, "M0": 4},
+    {"B": 2, "H": 2, "P": 11, "M": 1, "E": 3, "F": 2, "M0": 2},
+    {"B": 1, "H": 3, "P": 5, "M": 17, "E": 4, "F": 7, "M0": 5},
+    {"B": 2, "H": 1, "P": 17, "M": 6, "E": 3, "F": 3, "M0": 4},
+]
+"""Extents: 1, primes, tiles that do not divide or are longer than the sequence, E != F."""
+
+
+def points(name: str, pattern: str) -> Iterator[dict[str, int]]:
+    """Sizes on which a file is tested in one pattern (`none`: it has no notion of queries and keys)."""
+    symbols = set(load(name).symbols)
+    for number, base in enumerate(CROSS if pattern.endswith("cross") else SELF):
+        extra = _extra(name, number, base)
+        if extra is not None:
+            yield {symbol: value for symbol, value in {**base, **extra}.items() if symbol in symbols}
+
+
+def _extra(name: str, number: int, base: dict[str, int]) -> dict[str, int] | None:
+    """Sizes that only this file has; None where the file does not admit the base sizes."""
+    match name:
+        case "gqa":
+            return [{"KV": 1, "G": 1}, {"KV": 1, "G": 8}, {"KV": 3, "G": 2}, {"KV": 2, "G": 1}, {"KV": 2, "G": 8}][number]
+        case "sliding-window":
+            return {"W": [0, 2, 3, 20, 1][number]}
+        case "na1d":
+            return {"W": [1, 5, 7, 6, 3][number]}
+        case "na1d-causal":
+            return {"W": [1, 3, 30, 4, 2][number]}
+        case "topk-attention":
+            return {"J": min([1, 3, 16, 5, 2][number], base["M"])}
+        case "softplus-lssa" if base["E"] == 1:
+            return {"M": min(base["M"], 3), "P": min(base["P"], 3)}  # all scores alike: beyond three keys 0/0 but for rounding
+        case "channel":
+            return {"C": base["E"]}
+        case "hidden-markov":
+            return {"T": [1, 3, 5, 6, 2][number], "S": [1, 3, 2, 3, 5][number]}
+        case "convolution":
+            return {"W": [0, 2, 3, 20, 1][number]}
+        case "histogram":
+            return {"C": [1, 3, 5, 40, 2][number]}
+        case _:
+            return {}
+
+
+def params(name: str, pattern: str) -> list[dict[str, Any]]:
+    """Parameter values on which a file is tested in one pattern."""
+    declared = dict(load(name).params)
+    causal = [{"causal": int(pattern.startswith("causal"))}] if "causal" in declared else [{}]
+    match name:
+        case "na1d" | "na1d-causal":
+            return [{"D": 1}, {"D": 2}, {"D": 3}]
+        case "softplus-lssa":
+            return [{**c, "power": power} for c in causal for power in (15, 3)]
+        case "softcap":
+            return [{**c, "cap": cap} for c in causal for cap in (50, 0.5)]
+        case _:
+            return causal
+
+
+# --- inputs -----------------------------------------------------------------------------------------------------------
+
+FILLS = ("normal", "large", "masked")
+
+
+def inputs(name: str, sizes: dict[str, int], parameters: dict[str, Any], fill: str = "normal", seed: int = 0) -> dict[str, np.ndarray] | None:
+    """Arrays for every input; `large`: scores of about +-1e4; `masked`: keys whose scores are -inf, all of them in batch 0.
+
+    None where the fill means nothing for the file.
+    """
+    cascade = load(name)
+    rng = np.random.default_rng(seed)
+    bound = size.bind(cascade, sizes, parameters)
+    arrays: dict[str, np.ndarray] = {}
+    for tensor in cascade.inputs:
+        shape = tuple(bound.extents[rank] for rank in tensor.ranks)
+        arrays[tensor.name] = _integers(name, tensor.name, shape, bound.extents, rng) if tensor.dtype == "int" else rng.normal(size=shape)
+    if name == "hidden-markov":
+        arrays = {key: np.abs(value) for key, value in arrays.items()}
+    queries = [key for key in arrays if re.fullmatch(r"Q[12]?", key)]
+    keys = [key for key in arrays if re.fullmatch(r"K[12]?", key)]
+    if fill == "large":
+        if not keys:
+            return None
+        for key in (*queries, *keys):
+            arrays[key] = arrays[key] * 100
+    if fill == "masked":
+        if name not in SOFTMAX:
+            return None
+        for key in queries:
+            arrays[key] = np.abs(arrays[key]) + 0.5
+        for key in keys:
+            hidden = rng.random(arrays[key].shape[:-1]) < 0.4
+            hidden[..., : max(1, hidden.shape[-1] // 3)] |= rng.random() < 0.7
+            if arrays[key].ndim > 2:
+                hidden[0] = True
+            arrays[key][hidden] = -np.inf
+    return arrays
+
+
+def _integers(name: str, tensor: str, shape: tuple[int, ...], extents: Any, rng: np.random.Generator) -> np.ndarray:
+    match name, tensor:
+        case "softmax-cross", "N":
+            return rng.integers(0, extents["m"] + 1, shape)
+        case "varlen", "SP" | "SM":
+            return np.sort(rng.integers(0, 4, shape))
+        case "histogram", "I":
+            return rng.integers(0, extents["c"], shape)
+    raise AssertionError(f"{name}: no rule for the integer input {tensor}")
+
+
+def admits(name: str, sizes: dict[str, int], parameters: dict[str, Any]) -> bool:
+    """Whether the sizes fit the parameters (a dilated neighbourhood must fit on every line)."""
+    if name == "na1d":
+        return sizes["M"] >= sizes["W"] * parameters["D"]
+    return True

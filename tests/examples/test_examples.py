@@ -1,0 +1,184 @@
+"""Every example file against its independent reference, on awkward sizes, in every pattern that it supports."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from einsmith.einsum import printer, spec
+from einsmith.einsum.analysis import passes as analysis
+from einsmith.einsum.interpret import evaluate
+from einsmith.einsum.verify import verify
+
+from . import catalogue, references
+from .catalogue import FILES, SOFTMAX
+
+NAMES = sorted(FILES)
+TESTED = [(name, pattern) for name in NAMES for pattern in catalogue.header(catalogue.load(name)).patterns or ("none",)]
+
+
+def reference(name: str, arrays: dict[str, np.ndarray], sizes: dict[str, int], params: dict[str, Any]) -> np.ndarray:
+    """Result of the reference: the inputs, and those sizes and parameters that it asks for."""
+    function = getattr(references, name.replace("-", "_"))
+    wanted = inspect.signature(function).parameters
+    scalars = {key: value for key, value in {**sizes, **params}.items() if key in wanted}
+    result: np.ndarray = function(**{key: torch.from_numpy(value) for key, value in arrays.items()}, **scalars).numpy()
+    return result
+
+
+def value(name: str, arrays: dict[str, np.ndarray], sizes: dict[str, int], params: dict[str, Any]) -> np.ndarray:
+    """The only output of a file, by the interpreter."""
+    outputs = evaluate(catalogue.load(name), arrays, sizes, params)
+    (output,) = outputs.values()
+    return output
+
+
+def assert_close(ours: np.ndarray, theirs: np.ndarray, tolerance: float = 1e-9) -> None:
+    """Greatest difference within the tolerance times the greatest absolute value of the reference."""
+    assert ours.shape == theirs.shape
+    assert np.isfinite(theirs).all(), "the reference itself is not finite here"
+    assert np.isfinite(ours).all()
+    scale = np.abs(theirs).max(initial=0.0)
+    assert np.abs(ours - theirs).max(initial=0.0) <= tolerance * scale
+
+
+@pytest.mark.parametrize("fill", catalogue.FILLS)
+@pytest.mark.parametrize(("name", "pattern"), TESTED)
+def test_equals_its_reference(name: str, pattern: str, fill: str) -> None:
+    tested = 0
+    for seed, sizes in enumerate(catalogue.points(name, pattern)):
+        for params in catalogue.params(name, pattern):
+            if not catalogue.admits(name, sizes, params):
+                continue
+            arrays = catalogue.inputs(name, sizes, params, fill, seed)
+            if arrays is None:
+                pytest.skip(f"{fill} scores mean nothing here")
+            ours = value(name, arrays, sizes, params)
+            try:
+                assert_close(ours, reference(name, arrays, sizes, params))
+            except AssertionError as error:
+                raise AssertionError(f"{sizes} {params}: {error}") from error
+            if fill == "masked" and any(array.ndim > 2 for array in arrays.values()):
+                assert not ours[0].any(), f"fully masked rows are not 0 at {sizes} {params}"
+            tested += 1
+    assert tested >= 3
+
+
+@pytest.mark.parametrize(("name", "pattern"), [(n, p) for n, p in TESTED if p.startswith("causal")])
+def test_causal_patterns_look_at_nothing_later(name: str, pattern: str) -> None:
+    """Later queries never matter; where the file hides later keys, they do not either."""
+    cascade = catalogue.load(name)
+    hides_keys = "causal self" in catalogue.header(cascade).patterns
+    for seed, sizes in enumerate(catalogue.points(name, pattern)):
+        params = catalogue.params(name, pattern)[0]
+        if not catalogue.admits(name, sizes, params):
+            continue
+        arrays = catalogue.inputs(name, sizes, params, "normal", seed)
+        assert arrays is not None
+        before = value(name, arrays, sizes, params)
+        query = "p" if "p" in cascade.rank_order else "m"
+        axis = cascade.tensor(cascade.outputs[0]).ranks.index(query)
+        cut = before.shape[axis] // 2
+        rng = np.random.default_rng(seed + 1)
+        for tensor in cascade.inputs:
+            for rank in {query, "m"} if hides_keys else {query}:
+                if rank in tensor.ranks and tensor.dtype == "float":
+                    later = (slice(None),) * tensor.ranks.index(rank) + (slice(cut + 1, None),)
+                    arrays[tensor.name][later] = rng.normal(size=arrays[tensor.name][later].shape) * 3
+        kept = (slice(None),) * axis + (slice(0, cut + 1),)
+        assert_close(value(name, arrays, sizes, params)[kept], before[kept], 1e-12)
+
+
+def test_every_file_has_a_reference_and_every_reference_a_file() -> None:
+    helpers = {"softmax_rows", "shares", "scores_of", "positions", "hide_later_keys", "neighbours", "elu_plus_one"}
+    defined = {key for key, item in vars(references).items() if inspect.isfunction(item)} - helpers
+    assert defined == {name.replace("-", "_") for name in NAMES}
+
+
+def test_references_import_nothing_of_einsmith() -> None:
+    text = Path(references.__file__).read_text(encoding="utf-8")
+    assert {line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))} == {"__future__", "math", "torch"}
+
+
+def test_softmax_files_exist() -> None:
+    assert set(NAMES) >= SOFTMAX
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_header_states_citation_passes_and_patterns(name: str) -> None:
+    stated = catalogue.header(catalogue.load(name))
+    assert stated.summary
+    assert stated.passes
+    assert re.search(r"\b(19|20)\d\d\b", stated.citation), f"no year in {stated.citation!r}"
+    if FILES[name].parent.name == "attention":
+        assert stated.patterns or "Patterns: none" in catalogue.load(name).doc
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_passes_are_those_of_the_header(name: str) -> None:
+    """Ranks that the header does not name are swept at most once."""
+    cascade = catalogue.load(name)
+    stated = catalogue.header(cascade).passes
+    counted = {rank.name: analysis.levels(cascade, rank.name).passes[rank.name] for rank in cascade.ranks}
+    assert set(stated) <= set(counted)
+    assert {rank: n for rank, n in counted.items() if n > 1 or rank in stated} == stated
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_valid_and_prints_canonically(name: str) -> None:
+    cascade = catalogue.load(name)
+    assert not verify(cascade)
+    text = printer.print_cascade(cascade)
+    assert spec.loads(text) == cascade
+    assert printer.print_cascade(spec.loads(text)) == text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_evaluates_with_its_own_sizes(name: str) -> None:
+    arrays = catalogue.inputs(name, {}, {})
+    assert arrays is not None
+    assert_close(value(name, arrays, {}, {}), reference(name, arrays, dict(catalogue.load(name).sizes), {}))
+
+
+def run_command(name: str, folder: Path) -> tuple[list[str], Path, np.ndarray]:
+    """Arguments of `einsmith run` on small inputs, the file it writes, and what it should hold."""
+    pattern = (catalogue.header(catalogue.load(name)).patterns or ("none",))[0]
+    sizes = list(catalogue.points(name, pattern))[1]
+    params = catalogue.params(name, pattern)[0]
+    arrays = catalogue.inputs(name, sizes, params)
+    assert arrays is not None
+    np.savez(folder / "in.npz", **arrays)  # type: ignore[arg-type]
+    words = ["--size", ",".join(f"{key}={n}" for key, n in sizes.items())]
+    if params:
+        words += ["--param", ",".join(f"{key}={n}" for key, n in params.items())]
+    out = folder / "out.npz"
+    return [str(FILES[name]), "--inputs", str(folder / "in.npz"), "-o", str(out), *words], out, reference(name, arrays, sizes, params)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_run_command(name: str, tmp_path: Path) -> None:
+    from einsmith.cli.run import command
+
+    words, out, expected = run_command(name, tmp_path)
+    done = CliRunner().invoke(command, words)
+    assert done.exit_code == 0, done.output
+    (output,) = catalogue.load(name).outputs
+    assert_close(np.load(out)[output], expected)
+
+
+@pytest.mark.parametrize("name", ["softmax", "flash2", "topk-attention"])
+def test_run_as_a_program(name: str, tmp_path: Path) -> None:
+    words, out, expected = run_command(name, tmp_path)
+    done = subprocess.run([sys.executable, "-m", "einsmith", "run", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (output,) = catalogue.load(name).outputs
+    assert_close(np.load(out)[output], expected)
