@@ -1,0 +1,60 @@
+"""`einsmith check`: parse, resolve and verify spec files."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import rich_click as click
+
+from ..einsum.diagnostics import Diagnostic
+from .common import guarded
+
+
+@dataclass
+class Checked:
+    """Which files are well-formed, and what is wrong with the others."""
+
+    good: list[str] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.bad else 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {"ok": not self.bad, "diagnostics": [diagnostic.as_json() for diagnostic in self.diagnostics]}
+
+    def __str__(self) -> str:
+        lines = [f"{name}: ok" for name in self.good]
+        if self.bad:
+            errors = len(self.diagnostics)
+            lines.append(f"{errors} error{'s' if errors > 1 else ''} in {len(self.bad)} of {len(self.good) + len(self.bad)} files")
+        return "\n".join(lines)
+
+
+@click.command()
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
+@guarded
+def command(specs: tuple[str, ...]) -> Checked:
+    """Parse, resolve and verify spec files: all errors of each, with their places.
+
+    Example: einsmith check examples/attention/*.yaml
+    """
+    from ..einsum import spec
+    from ..einsum.diagnostics import SpecError
+
+    checked = Checked()
+    for name in specs:
+        try:
+            spec.load(name)
+        except SpecError as error:
+            checked.bad.append(name)
+            for diagnostic in error.diagnostics:
+                print(f"{diagnostic}\n", file=sys.stderr)
+            checked.diagnostics += error.diagnostics
+        else:
+            checked.good.append(name)
+    return checked
