@@ -1,1 +1,5 @@
 """Part of einsmith; import it as `einsmith.einsum.analysis`."""
+
+from .report import Analysis, analyze
+
+__all__ = ["Analysis", "analyze"]
