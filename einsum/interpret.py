@@ -1,0 +1,815 @@
+"""The meaning of a cascade: its value in float64 for given inputs. Everything else is checked against this.
+
+In: a cascade, arrays for its inputs, sizes and parameters (those the spec gives, or the shapes imply, may be left out). Out: arrays
+for its outputs. `where` is lazy: an array `active` says where an expression counts, and what does not count is neither accessed
+nor able to fail. Points of a partition that do not exist are never active.
+
+Memory stays bounded by the tensors of the cascade (nested reductions count as tensors) and one temporary: sums of products are
+matrix products (`contract`), anything else is evaluated in blocks of `BLOCK` points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .arithmetic import INT_MAX, INT_MIN, Array, Fault, any_active, apply, as_float, limits, narrowed, truth
+from .cascade import (
+    COMPARISONS,
+    LOGICAL,
+    Access,
+    Cascade,
+    Coord,
+    DType,
+    Einsum,
+    Expr,
+    Map,
+    Number,
+    Reduce,
+    Scalar,
+    Scan,
+    Select,
+    Tensor,
+    children,
+    free_ranks,
+)  # fmt: skip
+from .contract import Factor, contract, plan
+from .diagnostics import Diagnostic, EinsmithError
+from .domain import Domain, Partitions, Range, both
+from .inputs import checked, infer_sizes, random_inputs
+from .schedule import Loop, Step, iterated_axis, reads, schedule, surrounding
+from .sizes import Sizes, bind
+
+__all__ = ["evaluate", "infer_sizes", "random_inputs"]
+
+BLOCK = 2**18
+"""Points evaluated at a time where there is no matrix product, elements."""
+TEMPORARY = 2**22
+"""Least bound on intermediates of contractions, elements; the largest tensor of the cascade if that is larger."""
+
+DTYPES: dict[DType, type] = {"float": np.float64, "int": np.int64, "bool": np.bool_}
+
+
+def evaluate(
+    cascade: Cascade,
+    inputs: Mapping[str, Array],
+    sizes: Mapping[str, int] | None = None,
+    params: Mapping[str, int | float] | None = None,
+    *,
+    keep: Sequence[str] = (),
+) -> dict[str, Array]:
+    """Values of the outputs, and of the tensors named in `keep`. Raises EinsmithError (E3) where there is no value."""
+    bound = bind(cascade, infer_sizes(cascade, inputs, sizes, params), params)
+    tensors = checked(cascade, inputs, bound)
+    wanted = tuple(dict.fromkeys((*cascade.outputs, *keep)))
+    evaluator = _Evaluator(cascade, bound, tensors)
+    evaluator.run(frozenset(wanted))
+    return {name: evaluator.tensors[name] for name in wanted}
+
+
+class _NotFinite(Exception):
+    """A contraction met an infinity or NaN: only the definition itself says what comes out."""
+
+
+class _Evaluator:
+    def __init__(self, cascade: Cascade, sizes: Sizes, tensors: dict[str, Array]) -> None:
+        self.cascade, self.sizes, self.tensors = cascade, sizes, tensors
+        self.partitions = Partitions(cascade, sizes)
+        self.limit = max(TEMPORARY, *(math.prod(self.shape(tensor)) for tensor in cascade.tensors))
+        self.einsum = cascade.einsums[0] if cascade.einsums else None
+        self._named: list[Expr] = []  # keeps the expressions alive whose ids are keys below
+        self._kinds: dict[int, DType] = {}
+        self._ranks_of: dict[tuple[int, frozenset[str]], frozenset[str]] = {}
+        self._hoisted: dict[int, tuple[Domain, Array]] = {}
+
+    # --- Einsums in order ---------------------------------------------------------------------------------------------
+
+    def run(self, wanted: frozenset[str]) -> None:
+        order = schedule(self.cascade)
+        last: dict[str, int] = {}
+        for place, item in enumerate(order):
+            for einsum in [item.einsum] if isinstance(item, Step) else item.einsums():
+                last[einsum.output] = place
+                last.update((access.tensor, place) for access, _ in reads(einsum))
+        for place, item in enumerate(order):
+            self._item(item, {})
+            for name in [name for name, at in last.items() if at == place and name not in wanted]:
+                del self.tensors[name]
+
+    def _item(self, item: Step | Loop, at: Mapping[str, Range]) -> None:
+        if isinstance(item, Step):
+            self._evaluate(item.einsum, at)
+            return
+        for step in range(self.sizes.extents[item.rank]):
+            for inner in item.body:
+                self._item(inner, {**at, item.rank: (step, step + 1)})
+        for einsum in item.einsums():
+            self._allocate(self.cascade.tensor(einsum.output))
+
+    def shape(self, tensor: Tensor) -> tuple[int, ...]:
+        return tuple(self.sizes.extents[rank] + (rank == tensor.iterates) for rank in tensor.ranks)
+
+    def _allocate(self, tensor: Tensor) -> Array:
+        if tensor.name not in self.tensors:
+            try:
+                self.tensors[tensor.name] = np.zeros(self.shape(tensor), DTYPES[tensor.dtype])
+            except (MemoryError, ValueError):
+                shape = " x ".join(map(str, self.shape(tensor)))
+                raise EinsmithError(Diagnostic("E328", f"`{tensor.name}` ({shape}) does not fit in memory", tensor.span)) from None
+        return self.tensors[tensor.name]
+
+    def _range(self, rank: str, at: Mapping[str, Range]) -> Range:
+        return at.get(rank, (0, self.sizes.extents[rank]))
+
+    def _evaluate(self, einsum: Einsum, at: Mapping[str, Range]) -> None:
+        """One Einsum, with the ranks in `at` at one coordinate."""
+        self.einsum = einsum
+        tensor = self.cascade.tensor(einsum.output)
+        domain = Domain({rank: self._range(rank, at) for rank in surrounding(einsum)})
+        if tensor.kind == "scatter":
+            self._scatter(einsum, tensor, domain)
+            return
+        out, before = self._target(einsum, tensor, domain)
+        active = self.partitions.existing(domain)
+        body = einsum.body
+        if isinstance(body, Select):
+            self._select(out, body, domain, active)
+        else:
+            self._fill(out, body, domain, active)
+        if before is not None and active is not None:  # a step that does not exist leaves the state as it was
+            np.copyto(out, before, where=~active)
+
+    def _target(self, einsum: Einsum, tensor: Tensor, domain: Domain) -> tuple[Array, Array | None]:
+        """The part of a tensor that an Einsum defines, as a view over the domain; for a state's step also the part before it."""
+        values = self._allocate(tensor)
+        places: list[slice | int] = []
+        before: list[slice | int] = []
+        for index in einsum.indices:
+            shift = 0 if isinstance(index, Coord) else 1
+            ranks = free_ranks(index)
+            if not ranks:
+                places.append(0)
+                before.append(0)
+                continue
+            low, high = domain.ranges[next(iter(ranks))]
+            places.append(slice(low + shift, high + shift))
+            before.append(slice(low, high))
+        step = tensor.iterates is not None and not isinstance(einsum.indices[iterated_axis(tensor)], Number)
+        return values[(*places, ...)], values[(*before, ...)] if step else None
+
+    # --- filling arrays -----------------------------------------------------------------------------------------------
+
+    def _fill(self, out: Array, expr: Expr, domain: Domain, active: Array | None) -> None:
+        """Write an expression into an array of the domain's shape, block by block; 0 where it is not active."""
+        if isinstance(expr, Reduce):
+            self._write(out, self.value(expr, domain, active), active)
+            return
+        whole: frozenset[str] = frozenset()
+        parts: Expr = expr
+        points, counted = domain, active
+        if isinstance(expr, Scan):  # it needs whole fibers
+            whole, parts = frozenset((expr.rank,)), expr.body
+            points = domain.with_ranges({expr.rank: (0, domain.ranges[expr.rank][1])})
+            counted = self.partitions.existing(points)
+        with self._hoisting(parts, points, counted):
+            for block in domain.blocks(BLOCK, whole):
+                here = domain.cut(active, block)
+                self._write(_part(out, domain, block), self.value(expr, block, here), here)
+
+    def _write(self, out: Array, values: Array, active: Array | None) -> None:
+        if out.dtype == np.int64 and values.dtype == np.float64:
+            values = self._integers(values, active)
+        elif out.dtype == np.bool_:
+            values = truth(values)
+        np.copyto(out, values if active is None else np.where(active, values, np.zeros((), out.dtype)), casting="unsafe")
+
+    def _materialised(self, expr: Expr, domain: Domain, active: Array | None) -> Array:
+        """A factor of a product as an array of the domain's shape; an access as a view where that is possible."""
+        if isinstance(expr, Access) and active is None and self._is_view(expr):
+            return np.broadcast_to(as_float(self.value(expr, domain, None)), domain.shape)
+        out = np.empty(domain.shape)
+        self._fill(out, expr, domain, active)
+        return out
+
+    def _is_view(self, access: Access) -> bool:
+        ranks = [index.rank for index in access.indices if isinstance(index, Coord)]
+        return len(ranks) == len(access.indices) == len(set(ranks))
+
+    @contextmanager
+    def _hoisting(self, expr: Expr, domain: Domain, active: Array | None) -> Iterator[None]:
+        """Evaluate reductions and scans inside an expression once, ahead of its blocks, where that saves work and fits.
+
+        This ignores the conditions they stand under; if that makes one fail, it is left to the blocks, which do not.
+        """
+        nodes = _outermost_reductions(expr) if domain.size > BLOCK else []
+        added = []
+        for node in nodes:
+            ranks = self.ranks_of(node, domain.ranks)
+            own = domain.only(ranks)
+            repeated = isinstance(node, Scan) or any(domain.length(rank) > 1 for rank in domain.ranks - ranks)
+            if own.size > self.limit or not repeated or id(node) in self._hoisted:
+                continue
+            try:
+                values = self.value(node, own, domain.project(active, ranks))
+            except EinsmithError:
+                continue
+            self._hoisted[id(node)] = (own, np.broadcast_to(values, own.shape))
+            added.append(id(node))
+        try:
+            yield
+        finally:
+            for key in added:
+                del self._hoisted[key]
+
+    # --- expressions --------------------------------------------------------------------------------------------------
+
+    def value(self, expr: Expr, domain: Domain, active: Array | None) -> Array:
+        """The expression at every point of the domain, as an array that broadcasts to its shape."""
+        if id(expr) in self._hoisted:
+            own, values = self._hoisted[id(expr)]
+            here = domain.only(own.names)
+            cut = own.cut(values, here)
+            assert cut is not None
+            return domain.spread(cut, here.names)
+        match expr:
+            case Number(value=number):
+                return self._constant(number, domain)
+            case Scalar(name=name):
+                return self._constant(self.sizes.scalars[name], domain)
+            case Coord(rank=rank):
+                return domain.coordinates(rank)
+            case Access():
+                return self._access(expr, domain, active)
+            case Map(op="where"):
+                return self._where(expr, domain, active)
+            case Map(op=op, args=args):
+                arrays = tuple(self.value(arg, domain, active) for arg in args)
+                if op == "**" and self.kind(expr) == "float":
+                    arrays = tuple(as_float(array) for array in arrays)
+                try:
+                    return apply(op, arrays, active)
+                except Fault as fault:
+                    raise self._error(fault, expr, domain) from None
+            case Reduce():
+                return self._reduce(expr, domain, active)
+            case Scan():
+                return self._scan(expr, domain, active)
+        raise AssertionError(f"{type(expr).__name__} inside an expression")
+
+    def _constant(self, number: float, domain: Domain) -> Array:
+        if isinstance(number, int) and not INT_MIN <= number <= INT_MAX:
+            raise self._error(Fault("E321", f"the integer {number} leaves the 64-bit range"), None, domain)
+        return np.full((1,) * len(domain.ranges), number, np.int64 if isinstance(number, int) else np.float64)
+
+    def _where(self, expr: Map, domain: Domain, active: Array | None) -> Array:
+        condition = truth(self.value(expr.args[0], domain, active))
+        counted = condition if active is None else condition & active
+        uncounted = ~condition if active is None else ~condition & active
+        dtype = DTYPES[self.kind(expr)]
+        if not uncounted.any():
+            return self.value(expr.args[1], domain, active).astype(dtype, copy=False)
+        if not counted.any():
+            return self.value(expr.args[2], domain, active).astype(dtype, copy=False)
+        yes = self.value(expr.args[1], domain, counted)
+        no = self.value(expr.args[2], domain, uncounted)
+        return np.where(condition, yes, no).astype(dtype, copy=False)
+
+    def _access(self, expr: Access, domain: Domain, active: Array | None) -> Array:
+        values = self.tensors[expr.tensor]
+        plain: dict[int, tuple[str, slice]] = {}
+        fixed: dict[int, int] = {}
+        used: dict[str, int] = {}
+        for index in expr.indices:
+            for rank in self.ranks_of(index, domain.ranks):
+                used[rank] = used.get(rank, 0) + 1
+        for axis, index in enumerate(expr.indices):
+            shifted = self._shifted(index)
+            extent = values.shape[axis]
+            if shifted is None:
+                continue
+            name, shift = shifted
+            if name is None:
+                if 0 <= shift < extent:
+                    fixed[axis] = shift
+            elif used[name] == 1:
+                low, high = domain.ranges[name]
+                if low + shift >= 0 and high + shift <= extent:
+                    plain[axis] = (name, slice(low + shift, high + shift))
+        others = [axis for axis in range(values.ndim) if axis not in plain and axis not in fixed]
+        names = tuple(name for name, _ in plain.values())
+        cut = values[(*(plain[axis][1] if axis in plain else fixed.get(axis, slice(None)) for axis in range(values.ndim)), ...)]
+        if not others:
+            return domain.spread(cut, names)
+        # what is left of `cut`: its dimensions without the fixed ones; bring those with computed indices to the front
+        left = [axis for axis in range(values.ndim) if axis not in fixed]
+        front = cut.transpose([*(left.index(axis) for axis in others), *(left.index(axis) for axis in plain)])
+        places = [self._index(expr, axis, values.shape[axis], domain, active) for axis in others]
+        if 0 in front.shape[: len(others)]:  # nothing to access, and nothing that counts accesses it
+            return np.zeros((1,) * len(domain.ranges), values.dtype)
+        found = front[tuple(np.broadcast_arrays(*places))]  # (the domain's dimensions, then the plain ones)
+        for name in names:
+            found = found.swapaxes(domain.axes[name], len(domain.ranges)).squeeze(len(domain.ranges))
+        return found
+
+    def _shifted(self, index: Expr) -> tuple[str | None, int] | None:
+        """(rank, shift) of `rank + shift`; (None, shift) of a constant; None of anything else."""
+        match index:
+            case Coord(rank=rank):
+                return rank, 0
+            case Number(value=int() as number):
+                return None, number
+            case Scalar(name=name):
+                value = self.sizes.scalars[name]
+                return (None, value) if isinstance(value, int) else None
+            case Map(op="+" | "-" as op, args=(Coord(rank=rank), (Number() | Scalar()) as constant)):
+                known = self._shifted(constant)
+                return None if known is None else (rank, known[1] if op == "+" else -known[1])
+        return None
+
+    def _index(self, expr: Access, axis: int, extent: int, domain: Domain, active: Array | None) -> Array:
+        """An index expression as int64 in range (any place in range where it does not count)."""
+        index = expr.indices[axis]
+        values = self.value(index, domain, active)
+        if values.dtype != np.int64:
+            values = self._integers(as_float(values), active, index, domain)
+        outside = (values < 0) | (values >= extent)
+        if not outside.any():
+            return values
+        if any_active(outside, active):
+            counted = outside if active is None else outside & active
+            number = int(np.broadcast_to(values, counted.shape)[np.unravel_index(int(counted.argmax()), counted.shape)])
+            allowed = f"0 to {extent - 1}" if extent else "none, for it is empty"
+            message = f"index {number} of `{expr.tensor}` in dimension {axis + 1} is out of range (allowed: {allowed})"
+            raise self._error(Fault("E320", message, counted), index if index.__class__ is not Number else expr, domain)
+        return np.clip(values, 0, max(extent - 1, 0))
+
+    def _integers(self, values: Array, active: Array | None, expr: Expr | None = None, domain: Domain | None = None) -> Array:
+        """Floats as integers; refused where one that counts is not whole."""
+        whole = np.isfinite(values) & (values == np.rint(values)) & (np.abs(values) < 2.0**63)
+        if any_active(~whole, active):
+            where = ~whole if active is None else ~whole & active
+            bad = np.broadcast_to(values, where.shape)[np.unravel_index(int(where.argmax()), where.shape)]
+            raise self._error(Fault("E326", f"{bad} is not a whole number", where if domain else None), expr, domain or Domain({}))
+        return np.where(whole, values, 0).astype(np.int64)
+
+    def _error(self, fault: Fault, expr: Expr | None, domain: Domain) -> EinsmithError:
+        assert self.einsum is not None
+        message = f"{fault} in the Einsum of `{self.einsum.output}`"
+        if fault.where is not None and fault.where.ndim == len(domain.ranges) and domain.ranges and fault.where.size:
+            point = np.unravel_index(int(fault.where.argmax()), fault.where.shape)
+            shown = [
+                f"{name}={low + int(place)}"
+                for (name, (low, high)), place, length in zip(domain.ranges.items(), point, fault.where.shape, strict=True)
+                if length == high - low
+            ]
+            message += f", at {', '.join(shown)}" if shown else ""
+        span = getattr(expr, "span", None) or self.einsum.span
+        return EinsmithError(Diagnostic(fault.code, message, span, help=fault.help))
+
+    # --- static facts -------------------------------------------------------------------------------------------------
+
+    def ranks_of(self, expr: Expr, around: frozenset[str]) -> frozenset[str]:
+        """Ranks among those around it that the value of an expression depends on, the existence of points included."""
+        key = (id(expr), around)
+        if key not in self._ranks_of:
+            self._named.append(expr)
+            match expr:
+                case Coord(rank=rank):
+                    found = frozenset((rank,))
+                case Reduce(ranks=bound, body=body):
+                    inner = around | frozenset(bound)
+                    found = (self.ranks_of(body, inner) | self.partitions.mates(bound, inner)) - frozenset(bound)
+                case Scan(rank=rank, body=body):
+                    found = self.ranks_of(body, around | {rank}) | {rank} | self.partitions.mates((rank,), around)
+                case _:
+                    found = frozenset().union(*(self.ranks_of(part, around) for part in children(expr)))
+            self._ranks_of[key] = found
+        return self._ranks_of[key]
+
+    def kind(self, expr: Expr) -> DType:
+        """Element type of an expression."""
+        if id(expr) not in self._kinds:
+            self._named.append(expr)
+            self._kinds[id(expr)] = self._kind(expr)
+        return self._kinds[id(expr)]
+
+    def _kind(self, expr: Expr) -> DType:
+        match expr:
+            case Number(value=number):
+                return "int" if isinstance(number, int) else "float"
+            case Scalar(name=name):
+                return "int" if isinstance(self.sizes.scalars[name], int) else "float"
+            case Coord():
+                return "int"
+            case Access(tensor=tensor):
+                return self.cascade.tensor(tensor).dtype
+            case Map(op="where", args=(_, yes, no)):
+                return max(self.kind(yes), self.kind(no), key=("bool", "int", "float").index)
+            case Map(op="**", args=(_, exponent)):
+                whole = all(self.kind(arg) != "float" for arg in expr.args)
+                return "int" if whole and self._never_negative(exponent) else "float"
+            case Map(op=op, args=args):
+                if op in COMPARISONS or op in LOGICAL:
+                    return "bool"
+                return "int" if op in _WHOLE and all(self.kind(arg) != "float" for arg in args) else "float"
+            case Reduce(op=op, body=body) | Scan(op=op, body=body) | Select(op=op, body=body):
+                if op in ("any", "all"):
+                    return "bool"
+                if op.startswith("arg"):
+                    return "int"
+                return "int" if op != "mean" and self.kind(body) != "float" else "float"
+        raise AssertionError(type(expr).__name__)
+
+    def _never_negative(self, expr: Expr) -> bool:
+        match expr:
+            case Number() | Coord():
+                return True
+            case Scalar(name=name):
+                return bool(self.sizes.scalars[name] >= 0)
+            case Map(op="abs"):
+                return True
+            case Map(op="max", args=args):
+                return any(map(self._never_negative, args))
+            case Map(op="+" | "*" | "//" | "%" | "min", args=args):
+                return all(map(self._never_negative, args))
+            case _:
+                return self.kind(expr) == "bool"
+
+    # --- reductions ---------------------------------------------------------------------------------------------------
+
+    def _reduce(self, expr: Reduce, domain: Domain, active: Array | None) -> Array:
+        ranks = self.ranks_of(expr, domain.ranks)
+        free = domain.only(ranks)
+        active = domain.project(active, ranks)
+        values: Array | None = None
+        if expr.op == "sum" and self.kind(expr) == "float":
+            values = self._contraction(expr, free, active)
+        if values is None:
+            values = self._reduction(expr, free, active)
+        return domain.spread(values, free.names)
+
+    def _reduction(self, expr: Reduce, free: Domain, active: Array | None) -> Array:
+        """By the definition: the body at every point, block by block."""
+        bound = Domain({rank: (0, self.sizes.extents[rank]) for rank in expr.ranks})
+        ordered = expr.op in ("argmax", "argmin")
+        result: Array = np.zeros(free.shape, DTYPES[self.kind(expr)])
+        counted = None if active is None else _append(active, len(bound.ranges))
+        with self._hoisting(expr.body, free.with_ranges(bound.ranges), counted):
+            for block in free.blocks(max(1, BLOCK // max(1, bound.size))):
+                here = free.cut(active, block)
+                total: Array | None = None
+                count: Array | int = 0
+                for part in [bound] if ordered else bound.blocks(max(1, BLOCK // max(1, block.size))):
+                    values, existing = self._points(expr, block.with_ranges(part.ranges), here, part)
+                    try:
+                        more = reduced(expr.op, values, len(part.ranges))
+                        total = more if total is None else combined(expr.op, total, more)
+                    except Fault as fault:
+                        raise self._error(fault, expr, block) from None
+                    axes = tuple(range(len(block.ranges), values.ndim))
+                    count = count + (part.size if existing is None else np.broadcast_to(existing, values.shape).sum(axis=axes))
+                assert total is not None
+                total = self._finished(expr, total, count, block, here)
+                if total.dtype == np.float64 and result.dtype == np.int64:
+                    result = result.astype(np.float64)
+                np.copyto(_part(result, free, block), total)
+        return result
+
+    def _points(self, expr: Reduce, domain: Domain, active: Array | None, bound: Domain) -> tuple[Array, Array | None]:
+        """The body of a reduction at the points of a block, the identity at points that do not exist; and which exist."""
+        existing = self.partitions.existing(domain, bound.names)
+        inner = both(None if active is None else _append(active, len(bound.ranges)), existing)
+        values = np.broadcast_to(self.value(expr.body, domain, inner), domain.shape)
+        if expr.op in ("argmax", "argmin"):
+            self._no_nan(values, inner, expr, domain)
+        if inner is not None:
+            values = np.where(inner, values, identity(expr.op, values.dtype))
+        return values, existing
+
+    def _no_nan(self, values: Array, active: Array | None, expr: Reduce | Select, domain: Domain) -> None:
+        if values.dtype == np.float64:
+            undefined = np.isnan(values)
+            if any_active(undefined, active):
+                raise self._error(Fault("E324", f"`{expr.op}` of NaN", both(undefined, active)), expr, domain)
+
+    def _finished(self, expr: Reduce, total: Array, count: Array | int, block: Domain, active: Array | None) -> Array:
+        """The result of a reduction from its total over `count` points that exist."""
+        empty = np.broadcast_to(np.equal(count, 0), total.shape)
+        if expr.op in ("mean", "argmax", "argmin"):
+            if any_active(empty, active):
+                where = empty if active is None else empty & active
+                raise self._error(Fault("E323", f"`{expr.op}` over no points", where), expr, block)
+            return total / np.maximum(count, 1) if expr.op == "mean" else total
+        if total.dtype == np.int64 and expr.op in ("max", "min") and empty.any():
+            return np.where(empty, -np.inf if expr.op == "max" else np.inf, total)
+        return total
+
+    # --- sums of products ---------------------------------------------------------------------------------------------
+
+    def _contraction(self, expr: Reduce, free: Domain, active: Array | None) -> Array | None:
+        """A sum of products by matrix products; None where the definition must be followed point by point."""
+        factors = product(expr.body)
+        if len(factors) < 2:
+            return None
+        domain = free.with_ranges({rank: (0, self.sizes.extents[rank]) for rank in expr.ranks})
+        result = np.zeros(free.shape)
+        try:
+            self._contract(result, factors, free, domain, active)
+        except _NotFinite:
+            return None
+        return result
+
+    def _contract(
+        self, result: Array, factors: list[tuple[Expr, bool]], free: Domain, domain: Domain, active: Array | None
+    ) -> None:
+        """Add the sum over a part of the points to the matching part of the result."""
+        ranks = [self.ranks_of(factor, domain.ranks) for factor, _ in factors]
+        bound = domain.ranks - free.ranks
+        existing = []  # existence of points as further factors, unless a factor can take it up
+        for constraint in self.partitions.constraints(domain.ranks):
+            involved = frozenset(constraint.weights)
+            if not involved.isdisjoint(bound) and not any(involved <= own for own in ranks):
+                existing.append(involved)
+        lengths = {rank: domain.length(rank) for rank in domain.names}
+        path = plan([*ranks, *existing], free.ranks, lengths)
+        sizes = [(math.prod(lengths[rank] for rank in own), own) for own in path.intermediates]
+        sizes += [
+            (math.prod(lengths[rank] for rank in own), own)
+            for (factor, _), own in zip(factors, ranks, strict=True)
+            if not (isinstance(factor, Access) and self._is_view(factor))
+        ]
+        most, largest = max(sizes, key=lambda pair: pair[0], default=(0, frozenset()))
+        if most > self.limit:
+            rank = max(largest, key=lambda rank: (rank in free.ranks and lengths[rank] > 1, lengths[rank]))
+            low, high = domain.ranges[rank]
+            step = -(-(high - low) // min(high - low, -(-most // self.limit)))
+            for start in range(low, high, step):
+                part = {rank: (start, min(high, start + step))}
+                if rank in free.ranks:
+                    inner = free.with_ranges(part)
+                    self._contract(_part(result, free, inner), factors, inner, domain.with_ranges(part), free.cut(active, inner))
+                else:
+                    self._contract(result, factors, free, domain.with_ranges(part), active)
+            return
+        arrays = []
+        exists = self.partitions.existing(domain, bound)
+        counted = both(None if active is None else _append(active, len(bound)), exists)
+        greatest = 1.0
+        for (factor, inverse), own in zip(factors, ranks, strict=True):
+            arrays.append(self._factor(factor, inverse, domain.only(own), domain.project(counted, own)))
+            if self.kind(factor) != "float" and not inverse:
+                greatest *= float(np.abs(arrays[-1].values).max(initial=1.0))
+        if greatest > 2.0**53:  # products of integers are exact, or refused
+            raise _NotFinite
+        for own in existing:
+            values = self.partitions.existing(domain.only(own))
+            if values is not None:
+                arrays.append(Factor(domain.only(own).names, np.broadcast_to(values, domain.only(own).shape).astype(np.float64)))
+        if len(arrays) < len(ranks) + len(existing):  # this part of the points exists whole
+            path = plan([frozenset(factor.ranks) for factor in arrays], free.ranks, lengths)
+        total = contract(arrays, free.ranks, path)
+        idle = math.prod(lengths[rank] for rank in bound - frozenset().union(*(array.ranks for array in arrays)))
+        values = free.spread(total.values if idle == 1 else total.values * idle, total.ranks)
+        _finite(values)
+        result += values
+
+    def _factor(self, expr: Expr, inverse: bool, domain: Domain, active: Array | None) -> Factor:
+        """A factor over its own ranks, 0 where nothing that exists needs it."""
+        values = self._materialised(expr, domain, active)
+        if inverse:
+            with np.errstate(all="ignore"):
+                values = 1.0 / values
+            if active is not None:
+                values = np.where(active, values, 0.0)
+        _finite(values)
+        return Factor(domain.names, values)
+
+    # --- scans, selections, scatters ----------------------------------------------------------------------------------
+
+    def _scan(self, expr: Scan, domain: Domain, active: Array | None) -> Array:
+        ranks = self.ranks_of(expr, domain.ranks)
+        own = domain.only(ranks)
+        active = domain.project(active, ranks)
+        low, high = own.ranges[expr.rank]
+        whole = own.with_ranges({expr.rank: (0, high)})
+        axis = whole.axes[expr.rank]
+        needed = None
+        if active is not None:  # an element is needed if any at or after it is
+            shape = [n if i != axis else high - low for i, n in enumerate(active.shape)]
+            later = np.flip(np.logical_or.accumulate(np.flip(np.broadcast_to(active, shape), axis), axis), axis)
+            first = later.any(axis=axis, keepdims=True)
+            needed = np.concatenate([np.repeat(first, low, axis), later], axis)
+        existing = self.partitions.existing(whole, (expr.rank,))
+        needed = both(needed, existing)
+        values = self.value(expr.body, whole, needed)
+        if needed is not None:
+            values = np.where(needed, values, identity(expr.op, values.dtype))
+        shape = [n if i != axis else high for i, n in enumerate(values.shape)]
+        try:
+            values = accumulated(expr.op, np.broadcast_to(values, shape), axis)
+        except Fault as fault:
+            raise self._error(fault, expr, own) from None
+        kept = np.take(values, np.arange(low, high), axis) if low else values
+        return domain.spread(np.broadcast_to(kept, own.shape), own.names)
+
+    def _select(self, out: Array, expr: Select, domain: Domain, active: Array | None) -> None:
+        count = domain.length(expr.fills)
+        around = domain.only(domain.ranks - {expr.fills})
+        active = domain.project(active, around.ranks)
+        everything = (0, self.sizes.extents[expr.rank])
+        points = around.with_ranges({expr.rank: everything})
+        needed = None if active is None else _append(active, 1)
+        with self._hoisting(expr.body, points, needed):
+            for block in points.blocks(BLOCK, frozenset((expr.rank,))):
+                existing = self.partitions.existing(block, (expr.rank,))
+                here = points.cut(needed, block)
+                values = np.broadcast_to(self.value(expr.body, block, both(here, existing)), block.shape)
+                self._no_nan(values, both(here, existing), expr, block)
+                have = np.broadcast_to(True if existing is None else existing, block.shape).sum(-1)[..., None]
+                short = np.broadcast_to(have < count, (*block.shape[:-1], 1))
+                if any_active(short, here):
+                    least = int(have.min())
+                    message = f"`{expr.op}` fills {count} places of `{expr.fills}` but `{expr.rank}` has only {least} points"
+                    raise self._error(Fault("E325", message), expr, block)
+                order = np.argsort(_descending(values, existing), axis=-1, kind="stable")[..., :count]
+                chosen = order if expr.op.startswith("arg") else np.take_along_axis(values, order, -1)
+                place = around.with_ranges({name: bounds for name, bounds in block.ranges.items() if name != expr.rank})
+                target = np.moveaxis(out, domain.axes[expr.fills], -1)
+                part = place.with_ranges({expr.fills: domain.ranges[expr.fills]})
+                self._write(_part(target, around.with_ranges({expr.fills: domain.ranges[expr.fills]}), part), chosen, here)
+
+    def _scatter(self, einsum: Einsum, tensor: Tensor, free: Domain) -> None:
+        """Combine the contributions of all points into the elements that the left-hand side names."""
+        body = einsum.body
+        assert isinstance(body, Reduce)
+        new = tensor.name not in self.tensors
+        out = self._allocate(tensor)
+        if new:
+            out[...] = self._held(identity(body.op, out.dtype), out.dtype, body)
+        bound = Domain({rank: (0, self.sizes.extents[rank]) for rank in body.ranks})
+        domain = free.with_ranges(bound.ranges)
+        if body.op in ("mean", "argmax", "argmin"):
+            raise self._error(Fault("E329", f"`{body.op}` cannot combine the contributions of a scatter"), body, domain)
+        target = Access(tensor.name, einsum.indices, einsum.span)
+        with self._hoisting(body.body, domain, self.partitions.existing(domain)):
+            for block in domain.blocks(BLOCK):
+                existing = self.partitions.existing(block)
+                values = np.broadcast_to(self.value(body.body, block, existing), block.shape)
+                places = [
+                    np.broadcast_to(self._index(target, axis, out.shape[axis], block, existing), block.shape)
+                    for axis in range(out.ndim)
+                ]
+                if existing is not None:
+                    kept = np.broadcast_to(existing, block.shape)
+                    values, places = values[kept], [place[kept] for place in places]
+                self._combine(out, tuple(places), values, body, block)
+
+    def _held(self, value: float | int | bool, dtype: np.dtype[np.generic], body: Reduce) -> float | int | bool:
+        """The identity of a scatter as its target can hold it."""
+        if dtype == np.int64 and body.op in ("max", "min"):
+            raise self._error(Fault("E326", f"an integer tensor cannot hold the identity of `{body.op}`"), body, Domain({}))
+        return value
+
+    def _combine(self, out: Array, places: tuple[Array, ...], values: Array, body: Reduce, block: Domain) -> None:
+        if out.dtype == np.int64 and values.dtype == np.float64:
+            values = self._integers(values, None)
+        elif out.dtype == np.bool_:
+            values = truth(values)
+        if out.dtype == np.int64 and body.op in ("sum", "prod"):
+            exact = out.astype(object)
+            _COMBINE[body.op].at(exact, places, values.astype(object))
+            try:
+                out[...] = narrowed(exact, None)
+            except Fault as fault:
+                raise self._error(fault, body, block) from None
+            return
+        with np.errstate(all="ignore"):
+            _COMBINE[body.op].at(out, places, values.astype(out.dtype, copy=False))
+
+
+_WHOLE = frozenset({"+", "-", "*", "//", "%", "neg", "abs", "min", "max", "clamp", "sign", "relu", "round", "floor", "ceil"})
+"""Operations whose result is an integer if their arguments are."""
+
+
+_COMBINE = {
+    "sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "any": np.logical_or, "all": np.logical_and,
+}  # fmt: skip
+_MINUS_ONE = Map("neg", (Number(1),))
+
+
+def product(expr: Expr) -> list[tuple[Expr, bool]]:
+    """The factors of a product or quotient; True for those that are divided by."""
+    factors: list[tuple[Expr, bool]] = []
+    stack: list[tuple[Expr, bool]] = [(expr, False)]
+    while stack:
+        node, inverse = stack.pop()
+        match node:
+            case Map(op="*", args=(a, b)):
+                stack += [(b, inverse), (a, inverse)]
+            case Map(op="/", args=(a, b)):
+                stack += [(b, not inverse), (a, inverse)]
+            case Map(op="neg", args=(a,)):
+                stack.append((a, inverse))
+                factors.append((_MINUS_ONE, False))
+            case _:
+                factors.append((node, inverse))
+    return factors
+
+
+def _outermost_reductions(expr: Expr) -> list[Reduce | Scan]:
+    found: list[Reduce | Scan] = []
+    stack = [expr]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Reduce | Scan):
+            found.append(node)
+        else:
+            stack.extend(children(node))
+    return found
+
+
+def _part(values: Array, domain: Domain, part: Domain) -> Array:
+    """The part of an array of the domain's shape, as a view."""
+    places: list[Any] = [slice(part.ranges[name][0] - low, part.ranges[name][1] - low) for name, (low, _) in domain.ranges.items()]
+    return np.asarray(values[(*places, ...)])
+
+
+def _append(values: Array, count: int) -> Array:
+    """The array with further dimensions of length 1 at its end."""
+    return values.reshape(values.shape + (1,) * count)
+
+
+def _finite(values: Array) -> None:
+    if values.size and not (math.isfinite(values.min()) and math.isfinite(values.max())):
+        raise _NotFinite
+
+
+def _descending(values: Array, existing: Array | None) -> Array:
+    """Keys that sort best first; points that do not exist come last."""
+    if values.dtype == np.float64:
+        keys = -values
+        return keys if existing is None else np.where(existing, keys, np.inf)
+    keys = ~values.astype(np.int64)  # -1 - value: no overflow
+    return keys if existing is None else np.where(existing, keys, INT_MAX)
+
+
+def identity(op: str, dtype: np.dtype[np.generic]) -> float | int | bool:
+    """What a reduction or scan holds before the first point (for integers, the least or greatest one in place of infinity)."""
+    if op in ("max", "cummax", "argmax"):
+        return -np.inf if dtype == np.float64 else INT_MIN
+    if op in ("min", "argmin"):
+        return np.inf if dtype == np.float64 else INT_MAX
+    return 1 if op in ("prod", "cumprod", "all") else 0
+
+
+def reduced(op: str, values: Array, count: int) -> Array:
+    """Reduce the last `count` dimensions."""
+    axes = tuple(range(values.ndim - count, values.ndim))
+    with np.errstate(all="ignore"):
+        if op in ("any", "all"):
+            return np.asarray(truth(values).any(axis=axes) if op == "any" else truth(values).all(axis=axes))
+        if values.dtype == np.bool_:
+            values = values.astype(np.int64)
+        if op in ("argmax", "argmin"):
+            if not values.shape[-1]:
+                return np.zeros(values.shape[:-1], np.int64)
+            return np.asarray(values.argmax(axis=-1) if op == "argmax" else values.argmin(axis=-1))
+        if op == "max":
+            return np.asarray(values.max(axis=axes, initial=identity(op, values.dtype)))
+        if op == "min":
+            return np.asarray(values.min(axis=axes, initial=identity(op, values.dtype)))
+        if op == "mean":
+            return np.asarray(as_float(values).sum(axis=axes))
+        if values.dtype == np.int64 and not _fits(op, values, math.prod(values.shape[axis] for axis in axes)):
+            exact = values.astype(object)
+            return narrowed(np.asarray(exact.sum(axis=axes) if op == "sum" else exact.prod(axis=axes), dtype=object), None)
+        return np.asarray(values.sum(axis=axes) if op == "sum" else values.prod(axis=axes))
+
+
+def _fits(op: str, values: Array, count: int) -> bool:
+    """Is no sum or product of `count` of these integers outside 64 bits?"""
+    greatest = max(abs(limit) for limit in limits(values))
+    if op in ("sum", "cumsum"):
+        return greatest * count <= INT_MAX
+    return greatest <= 1 or count * math.log2(greatest) < 62
+
+
+def combined(op: str, a: Array, b: Array) -> Array:
+    """Two partial results of a reduction as one."""
+    names = {"sum": "+", "mean": "+", "prod": "*", "max": "max", "min": "min", "any": "or", "all": "and"}
+    return np.asarray(apply(names[op], (a, b)))
+
+
+def accumulated(op: str, values: Array, axis: int) -> Array:
+    """An inclusive scan along an axis."""
+    if values.dtype == np.bool_:
+        values = values.astype(np.int64)
+    function = {"cumsum": np.add, "cumprod": np.multiply, "cummax": np.maximum}[op]
+    with np.errstate(all="ignore"):
+        if values.dtype == np.int64 and op != "cummax" and not _fits(op, values, values.shape[axis]):
+            return narrowed(np.asarray(function.accumulate(values.astype(object), axis=axis), dtype=object), None)
+        return np.asarray(function.accumulate(values, axis=axis))
