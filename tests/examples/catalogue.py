@@ -21,7 +21,8 @@ PATTERNS = ("noncausal self", "causal self", "noncausal cross", "causal cross")
 
 SOFTMAX = frozenset(
     "softmax softmax-causal softmax-cross deferred-division tile-local-2pass tile-local-merge flash2 fusemax gqa mqa "
-    "sliding-window na1d na1d-causal reversed channel varlen topk-attention alibi sink differential aaren online-normaliser".split()
+    "sliding-window na1d na1d-causal reversed channel varlen topk-attention alibi sink differential aaren "
+    "online-normaliser diffqkv moh concentric modality-mutual global-query streaming duo moa na2d na3d halonet maxvit-block maxvit-grid".split()
 )
 """Files in which a row whose scores are all -inf must give 0."""
 
@@ -103,6 +104,32 @@ def _extra(name: str, number: int, base: dict[str, int]) -> dict[str, int] | Non
             return {"J": min([1, 3, 16, 5, 2][number], base["M"])}
         case "softplus-lssa" if base["E"] == 1:
             return {"M": min(base["M"], 3), "P": min(base["P"], 3)}  # all scores alike: beyond three keys 0/0 but for rounding
+        case "kdgqa":
+            return [{"KV": 1}, {"KV": 2}, {"KV": 2}, {"KV": 3}, {"KV": 1}][number]
+        case "diffqkv":
+            return [{"H": 1, "GK": 1, "GV": 1}, {"H": 8, "GK": 8, "GV": 1}, {"H": 6, "GK": 3, "GV": 2}, {"H": 4, "GK": 4, "GV": 2}, {"H": 2, "GK": 1, "GV": 2}][number]
+        case "moh":
+            return [{"HS": 1, "HR": 1, "J": 1}, {"HS": 2, "HR": 3, "J": 2}, {"HS": 1, "HR": 5, "J": 1}, {"HS": 3, "HR": 2, "J": 2}, {"HS": 1, "HR": 2, "J": 1}][number] | {"D": base["E"] + 1}
+        case "concentric":
+            return [{"NY": 1, "NX": 1}, {"NY": 5, "NX": 3}, {"NY": 4, "NX": 4}, {"NY": 2, "NX": 7}, {"NY": 5, "NX": 5}][number]
+        case "global-query":
+            return {"W": [1, 3, 2, 4, 1][number]}
+        case "mla" | "mla-absorbed":
+            return {"L": base["E"] + 2, "R": [1, 2, 3, 4, 2][number]}
+        case "duo":
+            return [{"KV": 1, "G": 1}, {"KV": 2, "G": 3}, {"KV": 2, "G": 1}, {"KV": 1, "G": 8}, {"KV": 3, "G": 2}][number]
+        case "na2d":
+            return [{"NY": 1, "NX": 1, "W": 1}, {"NY": 5, "NX": 7, "W": 3}, {"NY": 4, "NX": 9, "W": 4}, {"NY": 7, "NX": 5, "W": 5}, {"NY": 3, "NX": 3, "W": 1}][number]
+        case "na3d":
+            return [{"T": 1, "NY": 1, "NX": 1, "U": 1, "W": 1}, {"T": 3, "NY": 4, "NX": 3, "U": 2, "W": 3}, {"T": 2, "NY": 3, "NX": 5, "U": 5, "W": 2}, {"T": 5, "NY": 2, "NX": 2, "U": 3, "W": 1}, {"T": 4, "NY": 3, "NX": 3, "U": 1, "W": 3}][number] | {"B": 1, "H": 1}
+        case "halonet":
+            return [{"NY": 1, "NX": 1, "W": 1, "A": 0}, {"NY": 5, "NX": 7, "W": 3, "A": 1}, {"NY": 4, "NX": 8, "W": 4, "A": 2}, {"NY": 3, "NX": 5, "W": 2, "A": 4}, {"NY": 4, "NX": 4, "W": 8, "A": 0}][number]
+        case "maxvit-block" | "maxvit-grid":
+            return [{"JY": 1, "JX": 1, "W": 1}, {"JY": 2, "JX": 1, "W": 3}, {"JY": 3, "JX": 2, "W": 2}, {"JY": 1, "JX": 3, "W": 2}, {"JY": 2, "JX": 2, "W": 4}][number]
+        case "lka":
+            return [{"NY": 1, "NX": 1, "C": 1, "W": 0, "Z": 0}, {"NY": 5, "NX": 7, "C": 3, "W": 2, "Z": 1}, {"NY": 8, "NX": 4, "C": 2, "W": 1, "Z": 3}, {"NY": 3, "NX": 3, "C": 5, "W": 2, "Z": 3}, {"NY": 9, "NX": 2, "C": 1, "W": 0, "Z": 2}][number]
+        case "volo-outlook":
+            return [{"NY": 1, "NX": 1, "W": 0}, {"NY": 5, "NX": 3, "W": 1}, {"NY": 4, "NX": 4, "W": 2}, {"NY": 2, "NX": 6, "W": 1}, {"NY": 3, "NX": 3, "W": 3}][number] | {"B": 1, "H": min(base["H"], 2)}
         case "channel":
             return {"C": base["E"]}
         case "hidden-markov":
@@ -124,6 +151,12 @@ def params(name: str, pattern: str) -> list[dict[str, Any]]:
             return [{"D": 1}, {"D": 2}, {"D": 3}]
         case "softplus-lssa":
             return [{**c, "power": power} for c in causal for power in (15, 3)]
+        case "streaming" | "duo":
+            return [{"sinks": 4, "recent": 16}, {"sinks": 1, "recent": 3}, {"sinks": 0, "recent": 2}]
+        case "moa":
+            return [{"sinks": 4}, {"sinks": 0}]
+        case "lka":
+            return [{"D": 3}, {"D": 1}]
         case "softcap":
             return [{**c, "cap": cap} for c in causal for cap in (50, 0.5)]
         case _:
@@ -132,14 +165,16 @@ def params(name: str, pattern: str) -> list[dict[str, Any]]:
 
 # --- inputs -----------------------------------------------------------------------------------------------------------
 
-FILLS = ("normal", "large", "masked")
+def fills(name: str) -> tuple[str, ...]:
+    """The fills that mean something for a file: `large` needs scores, `masked` a softmax."""
+    has_scores = any(re.fullmatch(r"[QA][12]?", tensor.name) for tensor in load(name).inputs)
+    return ("normal", *(["large"] if has_scores else []), *(["masked"] if name in SOFTMAX else []))
 
 
-def inputs(name: str, sizes: dict[str, int], parameters: dict[str, Any], fill: str = "normal", seed: int = 0) -> dict[str, np.ndarray] | None:
-    """Arrays for every input; `large`: scores of about +-1e4; `masked`: keys whose scores are -inf, all of them in batch 0.
-
-    None where the fill means nothing for the file.
-    """
+def inputs(
+    name: str, sizes: dict[str, int], parameters: dict[str, Any], fill: str = "normal", seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Arrays for every input; `large`: scores of about +-1e4; `masked`: keys whose scores are -inf, all of them in batch 0."""
     cascade = load(name)
     rng = np.random.default_rng(seed)
     bound = size.bind(cascade, sizes, parameters)
@@ -147,18 +182,19 @@ def inputs(name: str, sizes: dict[str, int], parameters: dict[str, Any], fill: s
     for tensor in cascade.inputs:
         shape = tuple(bound.extents[rank] for rank in tensor.ranks)
         arrays[tensor.name] = _integers(name, tensor.name, shape, bound.extents, rng) if tensor.dtype == "int" else rng.normal(size=shape)
+    if name == "moa":
+        arrays["AL"], arrays["BE"] = np.abs(arrays["AL"]) * 3, np.abs(arrays["BE"]) * 0.3
     if name == "hidden-markov":
         arrays = {key: np.abs(value) for key, value in arrays.items()}
     queries = [key for key in arrays if re.fullmatch(r"Q[12]?", key)]
     keys = [key for key in arrays if re.fullmatch(r"K[12]?", key)]
     if fill == "large":
-        if not keys:
-            return None
         for key in (*queries, *keys):
             arrays[key] = arrays[key] * 100
+        if not keys:
+            scores = "Q" if queries else "A"
+            arrays[scores] = arrays[scores] * 1e4
     if fill == "masked":
-        if name not in SOFTMAX:
-            return None
         for key in queries:
             arrays[key] = np.abs(arrays[key]) + 0.5
         for key in keys:
@@ -178,6 +214,8 @@ def _integers(name: str, tensor: str, shape: tuple[int, ...], extents: Any, rng:
             return np.sort(rng.integers(0, 4, shape))
         case "histogram", "I":
             return rng.integers(0, extents["c"], shape)
+        case "modality-mutual" | "duo", "T":
+            return rng.integers(0, 2, shape)
     raise AssertionError(f"{name}: no rule for the integer input {tensor}")
 
 

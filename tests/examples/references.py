@@ -260,8 +260,8 @@ def hidden_markov(O: Tensor, X: Tensor, I: Tensor) -> Tensor:  # noqa: E741 - th
     return posterior / posterior.sum(-1, keepdim=True)
 
 
-def online_normaliser(Q: Tensor, K: Tensor) -> Tensor:
-    return softmax_rows(Q @ K.T) @ K
+def online_normaliser(Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
+    return softmax_rows(Q @ K.T) @ V
 
 
 def rms_norm(X: Tensor, G: Tensor, epsilon: float = 1e-6) -> Tensor:
@@ -280,3 +280,176 @@ def convolution(X: Tensor, C1: Tensor, C2: Tensor) -> Tensor:
 
 def histogram(X: Tensor, I: Tensor, C: int) -> Tensor:  # noqa: E741
     return torch.stack([torch.where(I == c, X, 0).sum(-1) for c in range(C)], -1)
+
+
+# --- heads and projections --------------------------------------------------------------------------------------------
+
+
+def kdgqa(Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
+    out = torch.empty(*Q.shape[:3], V.shape[-1], dtype=torch.float64)
+    heads = Q.shape[1]
+    for b in range(Q.shape[0]):
+        norms = [float(torch.linalg.vector_norm(K[b, g])) for g in range(K.shape[1])]
+        for h in range(heads):
+            mark = (h + 0.5) / heads * sum(norms)
+            g = next(g for g in range(len(norms)) if sum(norms[: g + 1]) > mark)
+            out[b, h] = softmax(Q[b, h], K[b, g], V[b, g])
+    return out
+
+
+def diffqkv(Q: Tensor, K: Tensor, V: Tensor, causal: int = 0) -> Tensor:
+    K = K.repeat_interleave(Q.shape[1] // K.shape[1], 1)
+    V = V.repeat_interleave(Q.shape[1] // V.shape[1], 1)
+    return softmax_rows(hide_later_keys(scores_of(Q, K), causal)) @ V
+
+
+def moh(
+    X: Tensor, WS: Tensor, WR: Tensor, WT: Tensor, Q: Tensor, K: Tensor, V: Tensor, WO: Tensor, J: int,
+) -> Tensor:  # fmt: skip
+    balance = torch.softmax(X @ WT, -1)
+    shared = torch.softmax(X @ WS, -1)
+    routed = torch.softmax(X @ WR, -1)
+    best = (X @ WR).topk(J, -1).indices
+    routed = routed * torch.zeros_like(routed).scatter(-1, best, 1.0)
+    gates = torch.cat([balance[..., :1] * shared, balance[..., 1:] * routed], -1)
+    heads = softmax(Q, K, V) @ WO
+    return (gates.permute(0, 2, 1)[..., None] * heads).sum(1)
+
+
+def ssa(Q: Tensor, K: Tensor, V: Tensor, TQ: Tensor, TV: Tensor, AL: Tensor, BL: Tensor) -> Tensor:
+    growth = torch.log(torch.arange(1, K.shape[2] + 1, dtype=torch.float64))
+    inverse_q = torch.tanh(TQ) + 1 + torch.sigmoid(AL)[:, None] * growth
+    inverse_v = torch.tanh(TV) + 1 + torch.sigmoid(BL)[:, None] * growth
+    return softmax_causal(Q * inverse_q[..., None], K, V * inverse_v[..., None])
+
+
+def music_relative(Q: Tensor, K: Tensor, V: Tensor, R: Tensor) -> Tensor:
+    length = K.shape[2]
+    relative = torch.zeros(*Q.shape[:3], length, dtype=torch.float64)
+    for p in range(length):
+        for m in range(p + 1):
+            relative[:, :, p, m] = (Q[:, :, p] * R[:, length - 1 - (p - m)]).sum(-1)
+    scores = scores_of(Q, K) + relative / math.sqrt(Q.shape[-1])
+    return softmax_rows(hide_later_keys(scores)) @ V
+
+
+def concentric(Q: Tensor, K: Tensor, V: Tensor, NY: int, NX: int) -> Tensor:
+    ring = torch.tensor([min(y, x, NY - 1 - y, NX - 1 - x) for y in range(NY) for x in range(NX)])
+    return softmax_rows(scores_of(Q, K).masked_fill(ring[None, :] > ring[:, None], -INF)) @ V
+
+
+def modality_mutual(Q: Tensor, K: Tensor, V: Tensor, T: Tensor) -> Tensor:
+    p, m = positions(Q.shape[2], K.shape[2])
+    unlocked = (T[:, :, None] == 1) & (T[:, None, :] == 0)
+    return softmax_rows(scores_of(Q, K).masked_fill(~((m <= p) | unlocked)[:, None], -INF)) @ V
+
+
+def global_query(Q: Tensor, K: Tensor, V: Tensor, R: Tensor) -> Tensor:
+    return softmax_rows(scores_of(Q[:, None], K) + R) @ V
+
+
+def mla(Q: Tensor, QR: Tensor, C: Tensor, KR: Tensor, UK: Tensor, UV: Tensor, causal: int = 0) -> Tensor:
+    keys = torch.cat([C[:, None] @ UK, KR[:, None].expand(-1, UK.shape[0], -1, -1)], -1)
+    scores = scores_of(torch.cat([Q, QR], -1), keys)
+    return softmax_rows(hide_later_keys(scores, causal)) @ (C[:, None] @ UV)
+
+
+mla_absorbed = mla
+
+
+# --- masks of positions and heads -------------------------------------------------------------------------------------
+
+
+def sinks_and_recent(P: int, M: int, sinks: int, recent: float) -> Tensor:
+    """Mask [query, key] of what a streaming head sees."""
+    p, m = positions(P, M)
+    return (m <= p) & ((m < sinks) | (p - m < recent))
+
+
+def streaming(Q: Tensor, K: Tensor, V: Tensor, sinks: int = 4, recent: int = 16) -> Tensor:
+    seen = sinks_and_recent(Q.shape[2], K.shape[2], sinks, recent)
+    return softmax_rows(scores_of(Q, K).masked_fill(~seen, -INF)) @ V
+
+
+def duo(Q: Tensor, K: Tensor, V: Tensor, T: Tensor, sinks: int = 4, recent: int = 16) -> Tensor:
+    group = Q.shape[1] // K.shape[1]
+    heads = [
+        (softmax_causal if T[h // group] == 1 else lambda q, k, v: streaming(q, k, v, sinks, recent))(
+            Q[:, h : h + 1], K[:, h // group, None], V[:, h // group, None]
+        )
+        for h in range(Q.shape[1])
+    ]
+    return torch.cat(heads, 1)
+
+
+def moa(Q: Tensor, K: Tensor, V: Tensor, AL: Tensor, BE: Tensor, sinks: int = 4) -> Tensor:
+    spans = AL + BE * K.shape[2]
+    seen = torch.stack([sinks_and_recent(Q.shape[2], K.shape[2], sinks, float(span)) for span in spans])
+    return softmax_rows(scores_of(Q, K).masked_fill(~seen, -INF)) @ V
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+def pixels(*tensors: Tensor) -> list[Tensor]:
+    """[b, h, y, x, e] as [b, h, pixel, e]."""
+    return [tensor.flatten(2, -2) for tensor in tensors]
+
+
+def masked_pixels(Q: Tensor, K: Tensor, V: Tensor, seen: Tensor) -> Tensor:
+    """Attention over pixels under a mask [query pixel, key pixel], reshaped back."""
+    q, k, v = pixels(Q, K, V)
+    return (softmax_rows(scores_of(q, k).masked_fill(~seen, -INF)) @ v).reshape(*Q.shape[:-1], V.shape[-1])
+
+
+def both(rows: Tensor, columns: Tensor) -> Tensor:
+    """Mask of pixels that see each other by row and by column."""
+    return (rows[:, None, :, None] & columns[None, :, None, :]).reshape(rows.shape[0] * columns.shape[0], -1)
+
+
+def na2d(Q: Tensor, K: Tensor, V: Tensor, W: int) -> Tensor:
+    return masked_pixels(Q, K, V, both(neighbours(Q.shape[2], W, 1), neighbours(Q.shape[3], W, 1)))
+
+
+def na3d(Q: Tensor, K: Tensor, V: Tensor, U: int, W: int) -> Tensor:
+    t, s = positions(Q.shape[2], Q.shape[2])
+    frames = (s <= t) & (t - s < U)
+    return masked_pixels(Q, K, V, both(frames, both(neighbours(Q.shape[3], W, 1), neighbours(Q.shape[4], W, 1))))
+
+
+def halonet(Q: Tensor, K: Tensor, V: Tensor, W: int, A: int) -> Tensor:
+    def seen(length: int) -> Tensor:
+        p, m = positions(length, length)
+        first = p // W * W
+        return (m >= first - A) & (m < first + W + A)
+
+    return masked_pixels(Q, K, V, both(seen(Q.shape[2]), seen(Q.shape[3])))
+
+
+def maxvit_block(Q: Tensor, K: Tensor, V: Tensor, W: int) -> Tensor:
+    blocks = [torch.arange(n) // W for n in Q.shape[2:4]]
+    return masked_pixels(Q, K, V, both(*(block[:, None] == block[None, :] for block in blocks)))
+
+
+def maxvit_grid(Q: Tensor, K: Tensor, V: Tensor, W: int) -> Tensor:
+    places = [torch.arange(n) % (n // W) for n in Q.shape[2:4]]
+    return masked_pixels(Q, K, V, both(*(place[:, None] == place[None, :] for place in places)))
+
+
+def lka(X: Tensor, K1: Tensor, K2: Tensor, K3: Tensor, D: int = 3) -> Tensor:
+    channels = X.shape[-1]
+    image = X.permute(0, 3, 1, 2)
+    near = torch.nn.functional.conv2d(image, K1[:, None], padding=K1.shape[-1] // 2, groups=channels)
+    far = torch.nn.functional.conv2d(near, K2[:, None], padding=K2.shape[-1] // 2 * D, dilation=D, groups=channels)
+    mixed = torch.nn.functional.conv2d(far, K3.T[:, :, None, None])
+    return (mixed * image).permute(0, 2, 3, 1)
+
+
+def volo_outlook(A: Tensor, V: Tensor, W: int) -> Tensor:
+    batch, heads, rows, columns, size = A.shape[:5]
+    weights = torch.softmax(A.flatten(4, 5).flatten(5, 6), -1)
+    image = V.permute(0, 1, 4, 2, 3).flatten(0, 1)
+    windows = torch.nn.functional.unfold(image, size, padding=W).reshape(batch, heads, V.shape[-1], size * size, rows, columns)
+    said = torch.einsum("bhyxku,bhfuyx->bhfkyx", weights, windows)
+    folded = torch.nn.functional.fold(said.flatten(2, 3).flatten(0, 1).flatten(2, 3), (rows, columns), size, padding=W)
+    return folded.reshape(batch, heads, V.shape[-1], rows, columns).permute(0, 1, 3, 4, 2)
