@@ -1,0 +1,264 @@
+"""Finite decomposition: an expression under a sum as a sum of terms a_i(x) * b_i(g).
+
+In: the body of a sum over the fiber, and its `Fiber`. Out: `Term`s, each with a part that stays under the sum and the complete
+factors that may leave it. Total: what cannot be opened is an atom and stays where it is, complete values inside and all.
+Exponentials are never opened (exp(x - g) as exp(x) / exp(g) would leave the range of numbers; the running forms treat them), logarithms are.
+
+    (SN/SD) * (dP - D) * K     ->     SN*dP*K / SD   and   -(SN*K) * D / SD
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..cascade import Access, Cascade, Einsum, Expr, Map, Number, Reduce, Tensor, free_ranks
+from ..flatten import flatten
+from .algebra import ONE, ZERO, add, canonical, divide, is_number, multiply, negate, power, product, subtract
+from .fiber import Fiber
+from .signs import sign
+from .step import Refused, Rewritten, Step, coords, fresh, in_order, replaced, shown, taken_names
+
+MAX_TERMS = 8
+"""A decomposition with more terms than this is given up: every term is a reduction of its own."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """stays * product(numerator) / product(denominator)."""
+
+    stays: Expr
+    numerator: tuple[Expr, ...] = ()
+    denominator: tuple[Expr, ...] = ()
+
+    @property
+    def leaves(self) -> bool:
+        return bool(self.numerator or self.denominator)
+
+    @property
+    def factor(self) -> Expr:
+        top = product(self.numerator)
+        return divide(top, product(self.denominator)) if self.denominator else top
+
+
+def terms(expr: Expr, fiber: Fiber) -> tuple[Term, ...]:
+    """The decomposition; a single term without factors if nothing can leave."""
+    found = _open(expr, fiber)
+    if len(found) > MAX_TERMS:
+        return (Term(expr),)
+    merged: dict[object, Term] = {}
+    for term in found:
+        key = canonical(term.factor)
+        if key in merged:
+            merged[key] = replace(term, stays=add(merged[key].stays, term.stays))
+        else:
+            merged[key] = term
+    return tuple(term for term in merged.values() if not is_number(term.stays, 0))
+
+
+def _open(expr: Expr, fiber: Fiber) -> list[Term]:
+    if not fiber.complete(expr):
+        return [Term(expr)]
+    if not fiber.moves(expr):
+        return [_factors(expr, fiber)]
+    match expr:
+        case Access():
+            inner = fiber.definition(expr)
+            if inner is None:
+                return [Term(expr)]
+            opened = _open(inner, fiber)
+            return opened if any(term.leaves for term in opened) else [Term(expr)]
+        case Map(op="+", args=(a, b)):
+            return _open(a, fiber) + _open(b, fiber)
+        case Map(op="-", args=(a, b)):
+            return _open(a, fiber) + [_negative(term) for term in _open(b, fiber)]
+        case Map(op="neg", args=(a,)):
+            return [_negative(term) for term in _open(a, fiber)]
+        case Map(op="*", args=(a, b)):
+            return [_times(x, y) for x in _open(a, fiber) for y in _open(b, fiber)]
+        case Map(op="/", args=(a, b)):
+            below = _open(b, fiber)
+            if len(below) != 1:
+                return [Term(expr)]
+            under = below[0]
+            inverse = Term(divide(ONE, under.stays), under.denominator, under.numerator)
+            return [_times(x, inverse) for x in _open(a, fiber)]
+        case Map(op="**", args=(a, Number(value=int() as k))) if 2 <= k <= 4:
+            opened = _open(a, fiber)
+            if len(opened) == 1:
+                term = opened[0]
+                raised = tuple(power(part, Number(k)) for part in term.numerator)
+                under_raised = tuple(power(part, Number(k)) for part in term.denominator)
+                return [Term(power(term.stays, Number(k)), raised, under_raised)]
+            result = opened
+            for _ in range(k - 1):
+                result = [_times(x, y) for x in result for y in opened]
+                if len(result) > 4 * MAX_TERMS:
+                    return [Term(expr)]
+            return result
+        case Map(op="where", args=(condition, yes, no)) if not fiber.complete(condition):
+            chosen = [replace(term, stays=_where(condition, term.stays, ZERO)) for term in _open(yes, fiber)]
+            other = [replace(term, stays=_where(condition, ZERO, term.stays)) for term in _open(no, fiber)]
+            opened = [term for term in chosen + other if not is_number(term.stays, 0)]
+            if not any(term.leaves for term in opened):
+                return [Term(expr)]
+            if len(opened) == 2 and len(chosen) == len(other) == 1 and canonical(opened[0].factor) == canonical(opened[1].factor):
+                yes_part, no_part = _open(yes, fiber)[0].stays, _open(no, fiber)[0].stays
+                return [replace(opened[0], stays=Map("where", (condition, yes_part, no_part)))]
+            return opened
+        case Map(op="log", args=(a,)):
+            opened = _open(_through(a, fiber), fiber)
+            if len(opened) != 1:
+                return [Term(expr)]
+            term = opened[0]
+            inside = _through(term.stays, fiber)
+            unopened = not (isinstance(inside, Map) and inside.op == "exp")
+            if not term.leaves and unopened:
+                return [Term(expr)]
+            moving = [Term(Map("log", (term.stays,)))] if unopened else _open(inside.args[0], fiber)  # type: ignore[union-attr]
+            above = [Term(ONE, (Map("log", (part,)),)) for part in term.numerator]
+            below = [Term(negate(ONE), (Map("log", (part,)),)) for part in term.denominator]
+            return moving + above + below
+        case Reduce(op="sum", ranks=ranks, body=body):
+            opened = _open(body, fiber)
+            if not any(t.leaves for t in opened) or any(free_ranks(t.factor) & frozenset(ranks) for t in opened):
+                return [Term(expr)]
+            return [replace(term, stays=Reduce("sum", ranks, term.stays)) for term in opened]
+        case _:
+            return [Term(expr)]
+
+
+def _through(expr: Expr, fiber: Fiber) -> Expr:
+    """The definition behind an access, as far as it is a mixed map expression."""
+    while isinstance(expr, Access) and fiber.mixed(expr):
+        inner = fiber.definition(expr)
+        if inner is None:
+            return expr
+        expr = inner
+    return expr
+
+
+def _factors(expr: Expr, fiber: Fiber) -> Term:
+    """A complete expression that does not move: its factors, constants kept under the sum."""
+    if not fiber.complete(expr):
+        return Term(expr)
+    match expr:
+        case Map(op="*", args=(a, b)):
+            return _times(_factors(a, fiber), _factors(b, fiber))
+        case Map(op="/", args=(a, b)):
+            below = _factors(b, fiber)
+            return _times(_factors(a, fiber), Term(divide(ONE, below.stays), below.denominator, below.numerator))
+        case Map(op="neg", args=(a,)):
+            return _negative(_factors(a, fiber))
+        case _:
+            return Term(ONE, (expr,))
+
+
+def _where(condition: Expr, yes: Expr, no: Expr) -> Expr:
+    return ZERO if is_number(yes, 0) and is_number(no, 0) else Map("where", (condition, yes, no))
+
+
+def _negative(term: Term) -> Term:
+    return replace(term, stays=negate(term.stays))
+
+
+def _times(a: Term, b: Term) -> Term:
+    """The product; a sign is kept in front."""
+    if isinstance(a.stays, Map) and a.stays.op == "neg":
+        return _negative(_times(replace(a, stays=a.stays.args[0]), b))
+    if isinstance(b.stays, Map) and b.stays.op == "neg":
+        return _negative(_times(a, replace(b, stays=b.stays.args[0])))
+    return Term(multiply(a.stays, b.stays), a.numerator + b.numerator, a.denominator + b.denominator)
+
+
+def distribute(
+    cascade: Cascade, einsum: Einsum, found: tuple[Term, ...], names: tuple[str, ...]
+) -> tuple[Cascade, tuple[Einsum, ...]]:
+    """The sum of `einsum` replaced by one sum a term, and the terms put together; the new Einsums, the last one last.
+
+    A term whose sum the cascade already has is read from there.
+    """
+    assert isinstance(einsum.body, Reduce)
+    reduce, taken = einsum.body, taken_names(cascade)
+    new: list[Einsum] = []
+    tensors: list[Tensor] = []
+    total: Expr = ZERO
+    for term, name in zip(found, names, strict=True):
+        negative = isinstance(term.stays, Map) and term.stays.op == "neg"
+        stays = term.stays.args[0] if negative else term.stays  # type: ignore[union-attr]
+        body = replace(reduce, body=stays)
+        ranks = in_order(free_ranks(body), cascade)
+        existing = _same_sum(cascade, einsum, body, ranks)
+        if existing is None:
+            existing = fresh(name, taken)
+            tensors.append(Tensor(existing, ranks))
+            new.append(Einsum(existing, coords(ranks), body))
+        value = _put_together(Access(existing, coords(ranks)), term)
+        total = subtract(total, value) if negative else add(total, value)
+    new.append(replace(einsum, body=total))
+    return flatten(replaced(cascade, einsum.output, new, tensors)), tuple(new)
+
+
+def _put_together(value: Expr, term: Term) -> Expr:
+    top = multiply(value, product(term.numerator))
+    return divide(top, product(term.denominator)) if term.denominator else top
+
+
+def _same_sum(cascade: Cascade, einsum: Einsum, body: Reduce, ranks: tuple[str, ...]) -> str | None:
+    """An earlier tensor that is this very sum."""
+    key = canonical(body)
+    for earlier in cascade.einsums:
+        if earlier is einsum:
+            return None
+        if isinstance(earlier.body, Reduce) and earlier.indices == coords(ranks) and canonical(earlier.body) == key:
+            return earlier.output
+    return None
+
+
+@dataclass(frozen=True)
+class LeavingFactor:
+    """A reduction whose body is one term with complete factors, all of which may leave it."""
+
+    rewrite: str
+    cascade: Cascade
+    einsum: Einsum
+    term: Term
+    sign_condition: str
+
+    @property
+    def op(self) -> str:
+        assert isinstance(self.einsum.body, Reduce)
+        return self.einsum.body.op
+
+    @property
+    def reduced(self) -> str:
+        assert isinstance(self.einsum.body, Reduce)
+        return ", ".join(f"`{rank}`" for rank in self.einsum.body.ranks)
+
+    def apply(self, name: str, rule: str, condition: str) -> Rewritten:
+        after, new = distribute(self.cascade, self.einsum, (self.term,), (name,))
+        before = shown([self.einsum], self.cascade)
+        return Rewritten(after, Step(self.rewrite, self.einsum.output, before, rule, condition, shown(new, after)))
+
+
+def leaving_factor(rewrite: str, cascade: Cascade, target: str, rank: str) -> LeavingFactor | Refused | None:
+    """The complete factors of a sum, max or min over the fiber, if its body is one term that has some."""
+    definitions = cascade.definitions(target)
+    if len(definitions) != 1 or not isinstance(definitions[0].body, Reduce):
+        return None
+    einsum, reduce = definitions[0], definitions[0].body
+    fiber = Fiber(cascade, rank)
+    if reduce.op not in ("sum", "mean", "max", "min") or not fiber.completes(einsum) or not fiber.complete(reduce.body):
+        return None
+    found = terms(reduce.body, fiber)
+    if len(found) != 1 or not found[0].leaves:
+        return None
+    term, factors = found[0], (*found[0].numerator, *found[0].denominator)
+    for factor in factors:
+        if free_ranks(factor) & frozenset(reduce.ranks):
+            return Refused(rewrite, target, factor, "the factor depends on a rank that is reduced")
+    if reduce.op in ("sum", "mean"):
+        return LeavingFactor(rewrite, cascade, einsum, term, "")
+    for factor in factors:
+        if not sign(factor, cascade).non_negative:
+            return Refused(rewrite, target, factor, f"only a factor that is known to be >= 0 may leave a {reduce.op}")
+    return LeavingFactor(rewrite, cascade, einsum, term, " and is >= 0")

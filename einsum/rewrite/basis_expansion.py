@@ -1,0 +1,48 @@
+"""Basis expansion: a sum whose terms are finitely many products a_i(x) * b_i(g) becomes as many sums of the a_i.
+
+before    Y[p] = sum[m]((X[p,m] - G[p]) * W[p,m])        (G complete in m)
+after     Y_1[p] = sum[m](X[p,m] * W[p,m])
+          Y_2[p] = sum[m](W[p,m])
+          Y[p]   = Y_1[p] - Y_2[p] * G[p]
+
+Each term's sum is then free of G. Raw moments of a large offset cancel; the numerical check of `derive` decides on real numbers.
+"""
+
+from __future__ import annotations
+
+from ..cascade import Cascade, Reduce, free_ranks
+from .basis import distribute, terms
+from .fiber import Fiber
+from .step import Refused, Rewritten, Step, shown, text
+
+NAME = "basis-expansion"
+
+
+def basis_expansion(cascade: Cascade, target: str, rank: str) -> Rewritten | Refused | None:
+    """Split the sum that defines `target` into sums that depend on fewer complete values."""
+    definitions = cascade.definitions(target)
+    if len(definitions) != 1 or not isinstance(definitions[0].body, Reduce) or definitions[0].body.op not in ("sum", "mean"):
+        return None
+    einsum, reduce = definitions[0], definitions[0].body
+    fiber = Fiber(cascade, rank)
+    if not fiber.completes(einsum) or not fiber.complete(reduce.body):
+        return None
+    found = terms(reduce.body, fiber)
+    if len(found) < 2 or not any(term.leaves for term in found):
+        return None
+    before = fiber.roots(reduce.body)
+    if not any(fiber.roots(term.stays) < before for term in found) or any(not fiber.roots(t.stays) <= before for t in found):
+        return None
+    if inside := next((term.factor for term in found if free_ranks(term.factor) & frozenset(reduce.ranks)), None):
+        return Refused(NAME, target, inside, "the factor depends on a rank that is summed")
+    after, new = distribute(cascade, einsum, found, tuple(f"{target}_{i + 1}" for i in range(len(found))))
+    factors = ", ".join(f"`{text(term.factor)}`" for term in found if term.leaves)
+    step = Step(
+        NAME,
+        target,
+        shown([einsum], cascade),
+        f"{reduce.op}(a1*b1 + a2*b2 + ...) = {reduce.op}(a1)*b1 + {reduce.op}(a2)*b2 + ...",
+        f"the factors {factors} do not depend on {', '.join(f'`{r}`' for r in reduce.ranks)}; {len(found)} terms",
+        shown(new, after),
+    )
+    return Rewritten(after, step)

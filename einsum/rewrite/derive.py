@@ -1,0 +1,278 @@
+"""Derive: the form of a cascade with the fewest passes over a rank that the rewrites reach, with a proof of each step.
+
+In: a cascade and a rank. Out: a `Derivation`: the derived cascade (an ordinary one), the steps, the passes before and after as the
+analysis counts them, and what blocks further ones. The search, in this order:
+
+1. simplify: shared and dead Einsums; then, while a reduction depends on fewer complete values for it, let divisors, factors
+   and terms leave it, or expand it into finitely many sums;
+2. decide in which phase each reduction can be finished (see `phases`);
+3. cut the rank and let all reductions of a phase in which one depends on another run side by side;
+4. tidy: read through copies, drop what is dead.
+
+Each rewrite checks its own condition. The result must be valid, take fewer passes, and agree with the original in float64 on random
+inputs of awkward shapes; else it is an internal fault (E902) and is not returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from ..analysis.passes import levels
+from ..cascade import Cascade
+from ..diagnostics import Diagnostic, EinsmithError
+from ..flatten import flatten
+from .accumulate import accumulate
+from .basis_expansion import basis_expansion
+from .common_subexpressions import common_subexpressions
+from .dead_einsums import dead_einsums
+from .deferred_division import deferred_division
+from .fiber import Fiber
+from .hoist_factor import hoist_factor
+from .hoist_term import hoist_term
+from .inline import inline
+from .mean_as_sum import mean_as_sum
+from .partition import partition
+from .phases import Phases, phases
+from .running_rescale import running_rescale
+from .running_shift import running_shift
+from .step import Refused, Rewritten, Step, text
+
+SIMPLIFYING: tuple[Callable[[Cascade, str, str], Rewritten | Refused | None], ...] = (
+    deferred_division,  # sum(a / s) = sum(a) / s
+    hoist_factor,  # sum(a * b) = sum(a) * b
+    hoist_term,  # max(a + b) = max(a) + b
+    basis_expansion,  # sum(a1*b1 + a2*b2) = sum(a1)*b1 + sum(a2)*b2
+)
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """Why one pass remains: the Einsum, the failing sub-expression, the reason, and the complete values it waits for."""
+
+    einsum: str
+    expression: str
+    reason: str
+    depends_on: tuple[str, ...]
+
+    def as_json(self) -> dict[str, object]:
+        return {"einsum": self.einsum, "expression": self.expression, "reason": self.reason, "depends_on": list(self.depends_on)}
+
+    def __str__(self) -> str:
+        waits = ", ".join(f"`{name}`" for name in self.depends_on)
+        return f"`{self.einsum}` waits for {waits}: `{self.expression}`: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """The derived cascade and its proof."""
+
+    original: Cascade
+    rank: str
+    cascade: Cascade
+    steps: tuple[Step, ...]
+    passes_before: Mapping[str, int]
+    passes_after: Mapping[str, int]
+    blocked_by: tuple[Blocked, ...] | None
+    checked: tuple[str, ...] = field(default=())
+    """On which sizes the two forms were compared in float64, and the greatest error."""
+
+    @property
+    def spec(self) -> str:
+        """The derived cascade as a spec file."""
+        from ..printer import print_cascade
+
+        return print_cascade(self.cascade)
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "passes_before": dict(self.passes_before),
+            "passes_after": dict(self.passes_after),
+            "steps": [step.as_json() for step in self.steps],
+            "blocked_by": None if self.blocked_by is None else [blocked.as_json() for blocked in self.blocked_by],
+            "checked": list(self.checked),
+            "spec": self.spec,
+        }
+
+    def __str__(self) -> str:
+        from .proof import as_text
+
+        return as_text(self)
+
+    def latex(self) -> str:
+        """The proof as LaTeX."""
+        from .proof import as_latex
+
+        return as_latex(self)
+
+
+def derive(
+    cascade: Cascade,
+    rank: str,
+    *,
+    tile: int | None = None,
+    iterate: bool = False,
+    check: bool = True,
+) -> Derivation:
+    """The fewest-pass form over `rank`. `tile`: extent of the tiles; `iterate`: cut the rank even where it saves no pass."""
+    if rank not in cascade.rank_order:
+        raise _unknown_rank(cascade, rank)
+    before = levels(cascade, rank).passes
+    search = _Search(cascade, rank, tile)
+    if before.get(rank, 0) > 1 or iterate:
+        search.run(iterate)
+    after = levels(search.cascade, rank).passes
+    derived, steps = search.cascade, tuple(search.steps)
+    if not iterate and after.get(rank, 0) >= before.get(rank, 0):
+        derived, steps, after = cascade, (), before
+    blocked = search.blocked() if after.get(rank, 0) > 1 else ()
+    checked: tuple[str, ...] = ()
+    if steps:
+        _valid(derived)
+        derived = replace(derived, doc=_doc(cascade, rank, before, after))
+        if check:
+            from .check import compare
+
+            checked = compare(cascade, derived, rank)
+    return Derivation(cascade, rank, derived, steps, before, after, blocked or None, checked)
+
+
+def _doc(cascade: Cascade, rank: str, before: Mapping[str, int], after: Mapping[str, int]) -> str:
+    own = cascade.doc.rstrip("\n")
+    note = f"Derived: {after.get(rank, 0)} instead of {before.get(rank, 0)} passes over {rank}."
+    return f"{own}\n{note}\n" if own else f"{note}\n"
+
+
+def _valid(cascade: Cascade) -> None:
+    from ..verify import verify
+
+    problems = [problem for problem in verify(cascade) if problem.severity == "error"]
+    if problems:
+        raise EinsmithError([Diagnostic("E902", "a rewrite produced an invalid cascade (a fault of einsmith)"), *problems])
+
+
+class _Search:
+    """The current cascade and the steps that led to it."""
+
+    def __init__(self, cascade: Cascade, rank: str, tile: int | None) -> None:
+        self.cascade, self.rank, self.tile = flatten(cascade), rank, tile
+        self.steps: list[Step] = []
+        self.found = Phases()
+
+    def run(self, iterate: bool) -> None:
+        self._tidy()
+        self._simplify()
+        self._drop_dead()
+        self.found = phases(self.cascade, self.rank)
+        if levels(self.cascade, self.rank).passes.get(self.rank, 0) > 1 or iterate:
+            self._run_side_by_side(iterate)
+        self._tidy()
+
+    def take(self, result: Rewritten | Refused | None) -> Rewritten | None:
+        if not isinstance(result, Rewritten):
+            return None
+        self.cascade = result.cascade
+        self.steps.append(result.step)
+        return result
+
+    # --- 1: fewer dependencies ----------------------------------------------------------------------------------------------
+
+    def _simplify(self) -> None:
+        changed = True
+        while changed:
+            changed = any(self._simplify_one(target) for target in self._reductions())
+
+    def _reductions(self) -> list[str]:
+        fiber = Fiber(self.cascade, self.rank)
+        return [einsum.output for einsum in self.cascade.einsums if fiber.completes(einsum)]
+
+    def _simplify_one(self, target: str) -> bool:
+        needed = Fiber(self.cascade, self.rank).roots_behind(target)
+        for rewrite in SIMPLIFYING:
+            result = rewrite(self.cascade, target, self.rank)
+            if isinstance(result, Rewritten) and self._fewer(result.cascade, target, needed):
+                self.take(result)
+                return True
+        return False
+
+    def _fewer(self, after: Cascade, target: str, needed: frozenset[str]) -> bool:
+        """Does each new reduction depend on no other complete values than the old one did, and some on fewer?"""
+        fiber = Fiber(after, self.rank)
+        known = {einsum.output for einsum in self.cascade.einsums}
+        new = [e.output for e in after.einsums if fiber.completes(e) and (e.output not in known or e.output == target)]
+        if not new:
+            return True
+        behind = [fiber.roots_behind(name) for name in new]
+        return all(each <= needed for each in behind) and any(each < needed for each in behind)
+
+    # --- 3: loops ----------------------------------------------------------------------------------------------------------------
+
+    def _run_side_by_side(self, iterate: bool) -> None:
+        found = self.found
+        in_loops = {found.of[root] for root in found.beside} | ({1} if iterate else set())
+        members = [root for root in self._reductions() if found.of.get(root) in in_loops]
+        if not members:
+            return
+        for root in list(members):
+            result = self.take(mean_as_sum(self.cascade, root, self.rank))
+            if result is not None:
+                members[members.index(root)] = f"{root}_sum"
+        found = phases(self.cascade, self.rank)
+        members = [root for root in self._reductions() if found.of.get(root) in in_loops]
+        if self.take(partition(self.cascade, self.rank, frozenset(members), self.tile)) is None:
+            split = self.cascade.rank(self.rank).split
+            if split is None or split.count is None:
+                return
+        states: dict[str, str] = {}
+        for root in members:
+            beside = found.beside.get(root)
+            if beside is None:
+                result = self.take(accumulate(self.cascade, root, self.rank))
+            else:
+                running = frozenset(states.get(other, other) for other in beside)
+                rescaled = running_rescale(self.cascade, root, self.rank, running, divisors_proven=True)
+                result = self.take(rescaled) or self.take(running_shift(self.cascade, root, self.rank, running))
+            if result is not None and result.state is not None:
+                states[root] = result.state
+
+    # --- 4: tidy --------------------------------------------------------------------------------------------------------------
+
+    def _tidy(self) -> None:
+        self._inline()
+        while self.take(common_subexpressions(self.cascade)):
+            pass
+        self._drop_dead()
+
+    def _inline(self) -> None:
+        if self.steps:
+            self.take(inline(self.cascade))
+
+    def _drop_dead(self) -> None:
+        self.take(dead_einsums(self.cascade))
+
+    # --- what remains ------------------------------------------------------------------------------------------------------------
+
+    def blocked(self) -> tuple[Blocked, ...]:
+        """The failing sub-expressions, and outputs that keep the rank though they depend on complete values."""
+        found = [
+            Blocked(root, text(obstacle.expr), obstacle.reason, tuple(sorted(self.found.waits_for[root])))
+            for root, obstacle in self.found.obstacles.items()
+        ]
+        fiber = Fiber(self.cascade, self.rank)
+        for einsum in self.cascade.einsums:
+            if einsum.output not in self.cascade.outputs or fiber.completes(einsum):
+                continue
+            if any(fiber.moves(index) for index in einsum.indices) and fiber.complete(einsum.body):
+                roots = tuple(sorted(fiber.roots(einsum.body)))
+                reason = f"it is an output with an element for each `{self.rank}`, and each depends on complete values"
+                found.append(Blocked(einsum.output, text(einsum.body), reason, roots))
+        return tuple(found)
+
+
+def _unknown_rank(cascade: Cascade, rank: str) -> EinsmithError:
+    import difflib
+
+    names = list(cascade.rank_order)
+    close = difflib.get_close_matches(rank, names, 1)
+    hint = f"did you mean `{close[0]}`?" if close else f"the cascade has {', '.join(f'`{name}`' for name in names)}"
+    return EinsmithError(Diagnostic("E401", f"no rank `{rank}` to derive over", help=hint))

@@ -1,0 +1,164 @@
+"""One fiber of a rank through a cascade: what moves along it, what depends on the whole of it.
+
+In: a flat cascade, a rank, and which complete values count as *running* (all, unless told otherwise). An expression
+
+* **moves** if its value changes along the rank (or along one of the rank's parts);
+* is **complete** if it depends on a running *root*: a reduction over the whole fiber, or a running state read at its last position;
+* is **mixed** if it does both. Mixed expressions under a reduction are what forces another pass.
+
+Completeness is followed through every Einsum in between, whatever its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from ..cascade import (
+    Access,
+    Cascade,
+    Coord,
+    Einsum,
+    Expr,
+    Map,
+    Number,
+    Reduce,
+    Scan,
+    Select,
+    Tensor,
+    free_ranks,
+    substitute,
+    walk,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fiber:
+    """A view of `cascade` along `rank`. `running` names the roots that count as complete values; None means all of them."""
+
+    cascade: Cascade
+    rank: str
+    running: frozenset[str] | None = None
+
+    @cached_property
+    def ranks(self) -> frozenset[str]:
+        """The rank and its parts."""
+        split = self.cascade.rank(self.rank).split
+        return frozenset((self.rank, split.outer, split.inner)) if split else frozenset((self.rank,))
+
+    @cached_property
+    def _plain(self) -> Mapping[str, Einsum]:
+        """The one Einsum of each tensor that is no state and no scatter target."""
+        kinds = {tensor.name: tensor.kind for tensor in self.cascade.tensors}
+        return {einsum.output: einsum for einsum in self.cascade.einsums if kinds[einsum.output] == "einsum"}
+
+    def with_running(self, running: frozenset[str]) -> Fiber:
+        return replace(self, running=running)
+
+    def moves(self, expr: Expr) -> bool:
+        """Does the value change along the fiber?"""
+        return bool(free_ranks(expr) & self.ranks)
+
+    def complete(self, expr: Expr) -> bool:
+        """Does the value depend on a running root?"""
+        roots = self.roots(expr)
+        return bool(roots if self.running is None else roots & self.running)
+
+    def mixed(self, expr: Expr) -> bool:
+        return self.moves(expr) and self.complete(expr)
+
+    # --- roots ------------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _roots(self) -> dict[str, frozenset[str]]:
+        return {}
+
+    def roots(self, expr: Expr) -> frozenset[str]:
+        """Names of the complete values nearest to the expression: those it depends on without another one in between."""
+        found: set[str] = set()
+        for node in walk(expr):
+            if isinstance(node, Access):
+                found |= {node.tensor} if self._is_end(node) else self._tensor_roots(node.tensor)
+        return frozenset(found)
+
+    def roots_behind(self, root: str) -> frozenset[str]:
+        """The roots that the definition of a root depends on (its own name excepted)."""
+        found: set[str] = set()
+        for einsum in self.cascade.definitions(root):
+            found |= self.roots(einsum.body)
+        return frozenset(found - {root})
+
+    def _tensor_roots(self, name: str) -> frozenset[str]:
+        if name not in self._roots:
+            self._roots[name] = frozenset()  # a state reads itself: its own cycle adds nothing
+            found: set[str] = set()
+            for einsum in self.cascade.definitions(name):
+                if self.completes(einsum):
+                    found.add(name)
+                else:
+                    found |= self.roots(einsum.body)
+                    for index in einsum.indices:
+                        found |= self.roots(index)
+            self._roots[name] = frozenset(found)
+        return self._roots[name]
+
+    def _is_end(self, access: Access) -> bool:
+        """A state (or a scanned tensor) of this fiber read where no rank of the fiber moves: its last position."""
+        tensor = self.cascade.tensor(access.tensor)
+        if tensor.kind == "state" and tensor.iterates in self.ranks:
+            return not self.moves(access.indices[tensor.ranks.index(tensor.iterates)])
+        einsum = self._plain.get(access.tensor)
+        return bool(einsum and isinstance(einsum.body, Scan) and einsum.body.rank in self.ranks and not self.moves(access))
+
+    def completes(self, einsum: Einsum) -> bool:
+        """Does this Einsum reduce the fiber away?"""
+        body = einsum.body
+        if isinstance(body, Reduce):
+            bound = frozenset(body.ranks)
+        elif isinstance(body, Select):
+            bound = frozenset((body.rank,))
+        else:
+            return False
+        if not bound & self.ranks:
+            return False
+        scattered = self.cascade.tensor(einsum.output).kind == "scatter"
+        return self.moves(body.body) and (scattered or not any(self.moves(index) for index in einsum.indices))
+
+    # --- looking through definitions ----------------------------------------------------------------------------------------
+
+    def definition(self, access: Access) -> Expr | None:
+        """What a plain tensor's element is, in terms of what its Einsum reads; None for inputs, states, scans and selections."""
+        einsum = self._plain.get(access.tensor)
+        if einsum is None or isinstance(einsum.body, Scan | Select):
+            return None
+        ranks = tuple(index.rank for index in einsum.indices if isinstance(index, Coord))
+        if len(ranks) != len(einsum.indices):
+            return None
+        if isinstance(einsum.body, Reduce) and frozenset(einsum.body.ranks) & free_ranks(access):
+            return None  # a bound rank would capture one of the access
+        if any(isinstance(node, Scan) for node in walk(einsum.body)):
+            return None
+        return substitute(einsum.body, dict(zip(ranks, access.indices, strict=True)))
+
+    def look_through(self, expr: Expr) -> Expr:
+        """The expression with accesses to mixed map Einsums replaced by what they are, all the way down."""
+        match expr:
+            case Access() if self.mixed(expr):
+                inner = self.definition(expr)
+                return expr if inner is None else self.look_through(inner)
+            case Map(args=args):
+                return replace(expr, args=tuple(self.look_through(arg) for arg in args))
+            case Reduce(body=body):
+                return replace(expr, body=self.look_through(body))
+            case _:
+                return expr
+
+
+def is_step(index: Expr, rank: str) -> bool:
+    """Is this left-hand index the next position of `rank`, as in `S[m1+1]`?"""
+    return isinstance(index, Map) and index.op == "+" and index.args == (Coord(rank), Number(1))
+
+
+def coords(tensor: Tensor) -> tuple[Expr, ...]:
+    return tuple(Coord(rank) for rank in tensor.ranks)

@@ -1,0 +1,85 @@
+"""The proof of a derivation for people: text, or LaTeX."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .derive import Derivation
+
+
+def as_text(derivation: Derivation) -> str:
+    """Passes, each step as before, rule, condition, after; then what remains, and the derived spec."""
+    rank = derivation.rank
+    before, after = derivation.passes_before.get(rank, 0), derivation.passes_after.get(rank, 0)
+    lines = [f"{derivation.original.name}: passes over {rank}: {before} -> {after}"]
+    for number, step in enumerate(derivation.steps, 1):
+        lines.append("")
+        lines.append(f"step {number}: {step.rewrite} ({step.target})")
+        lines.extend(_block("before", step.before))
+        lines.extend(_block("rule", step.rule))
+        lines.extend(_block("because", step.condition))
+        lines.extend(_block("after", step.after or "(gone)"))
+    lines.append("")
+    if derivation.blocked_by:
+        lines.append("what the remaining passes wait for:")
+        lines.extend(f"  - {blocked}" for blocked in derivation.blocked_by)
+    elif not derivation.steps:
+        lines.append("nothing to do: no rewrite is needed")
+    if derivation.checked:
+        lines.append("compared with the original in float64:")
+        lines.extend(f"  {line}" for line in derivation.checked)
+    if derivation.steps:
+        lines.extend(["", "derived spec:", ""])
+        lines.append(derivation.spec.rstrip("\n"))
+    return "\n".join(lines)
+
+
+def _block(title: str, content: str) -> list[str]:
+    rows = content.split("\n") or [""]
+    return [f"  {title if i == 0 else '':<8} {row}".rstrip() for i, row in enumerate(rows)]
+
+
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "_": r"\_",
+    "&": r"\&",
+    "%": r"\%",
+    "#": r"\#",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "^": r"\^{}",
+    "~": r"\~{}",
+}
+
+
+def as_latex(derivation: Derivation) -> str:
+    """The proof as a LaTeX fragment: one `description` a step, formulas verbatim in the spec's notation."""
+    rank = derivation.rank
+    before, after = derivation.passes_before.get(rank, 0), derivation.passes_after.get(rank, 0)
+    lines = [rf"\paragraph{{{_escaped(derivation.original.name)}}} Passes over \texttt{{{_escaped(rank)}}}: {before} to {after}."]
+    if derivation.steps:
+        lines.append(r"\begin{enumerate}")
+        for step in derivation.steps:
+            lines.append(rf"\item \textbf{{{_escaped(step.rewrite)}}} (\texttt{{{_escaped(step.target)}}})")
+            lines.extend([r"\begin{verbatim}", step.before, r"\end{verbatim}"])
+            lines.append(rf"Rule: {_quoted(step.rule)}. Condition: {_quoted(step.condition)}.")
+            lines.extend([r"\begin{verbatim}", step.after or "(gone)", r"\end{verbatim}"])
+        lines.append(r"\end{enumerate}")
+    if derivation.blocked_by:
+        lines.append(r"What the remaining passes wait for:")
+        lines.append(r"\begin{itemize}")
+        lines.extend(rf"\item {_quoted(str(blocked))}" for blocked in derivation.blocked_by)
+        lines.append(r"\end{itemize}")
+    return "\n".join(lines)
+
+
+def _escaped(content: str) -> str:
+    return "".join(_ESCAPES.get(char, char) for char in content)
+
+
+def _quoted(content: str) -> str:
+    """Text with back-ticked parts as typewriter."""
+    parts = content.split("`")
+    return "".join(rf"\texttt{{{_escaped(part)}}}" if i % 2 else _escaped(part) for i, part in enumerate(parts))

@@ -1,0 +1,166 @@
+"""Running rescale: a reduction of f(x, g), where g is itself a reduction over the same rank, runs beside it.
+
+before    GM[p] = GM_run[p,M1]
+          SN[p,m1,m0] = exp(QK[p,m1,m0] - GM[p])
+          SD[p]       = sum[m1,m0](SN[p,m1,m0])
+after     SN_tile[p,m1,m0] = exp(QK[p,m1,m0] - GM_run[p,m1+1])
+          GM_rescale[p,m1] = exp(GM_run[p,m1] - GM_run[p,m1+1])
+          SD_tile[p,m1]    = sum[m0](SN_tile[p,m1,m0])
+          SD_run[p,0]      = 0
+          SD_run[p,m1+1]   = SD_run[p,m1] * GM_rescale[p,m1] + SD_tile[p,m1]
+          SD[p]            = SD_run[p,M1]
+
+Condition: f(x, g) * f(x0, g0) = f(x, g0) * f(x0, g) for all x, x0, g, g0, that is f = a(x) * b(g); then what was summed under g is
+right under g' after a factor H = b(g') / b(g). Exponentials are written exp(u(g) - u(g')) so that the first tile, where
+u(g) = -inf, gives 0 (-inf - (-inf) is -inf); a divisor d(g) is written d(g)/d(g') (0/0 is 0). Out of a max or a min the factor must
+be >= 0.
+"""
+
+from __future__ import annotations
+
+from ..cascade import Access, Cascade, Coord, Expr, Map, Number, Reduce, free_ranks
+from .accumulate import IDENTITY, running_state
+from .algebra import ONE, ZERO, divide, is_number, multiply, negate, polynomial, subtract
+from .fiber import Fiber
+from .running import RunningVersions
+from .separate import Obstacle, Product, separate_product
+from .signs import sign
+from .step import Refused, Rewritten, Step, in_order, replaced, shown, text
+
+NAME = "running-rescale"
+
+
+def rescalable(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber) -> Product | Obstacle:
+    """Is a reduction `op` of `expr` over the fiber (and the other `bound` ranks) rescalable? The factors, or what stands in the way."""
+    found = separate_product(expr, fiber)
+    if isinstance(found, Obstacle):
+        return found
+    if op not in ("sum", "max", "min"):
+        return Obstacle(expr, f"a factor does not leave a {op}")
+    if free_ranks(found.complete) & bound:
+        return Obstacle(expr, "the complete factor depends on another rank that is reduced")
+    factors = (*found.numerator, *found.denominator)
+    if op != "sum":
+        for factor in factors:
+            if not sign(factor, fiber.cascade).non_negative:
+                return Obstacle(factor, f"only a factor that is known to be >= 0 may leave a {op}")
+    for factor in found.numerator:
+        return Obstacle(factor, "a running factor may pass through 0, after which what was summed is lost")
+    for divisor in found.denominator:
+        if not _vanish_together(divisor, found.moving, fiber):
+            return Obstacle(divisor, "a running divisor may pass through 0 where what it divides does not")
+    return found
+
+
+def _vanish_together(divisor: Expr, moving: Expr, fiber: Fiber) -> bool:
+    """Is the divisor a power of a sum of non-negative terms over the fiber, each of which is a factor of `moving`?"""
+    base = divisor
+    while isinstance(base, Map) and base.op in ("**", "sqrt", "abs"):
+        exponent = base.args[1] if base.op == "**" else Number(1)
+        if not sign(exponent, fiber.cascade).non_negative:
+            return False
+        base = base.args[0]
+    if not isinstance(base, Access):
+        return False
+    if base.tensor in {t.name for t in fiber.cascade.tensors if t.kind == "state"}:
+        return False
+    (definition,) = fiber.cascade.definitions(base.tensor) or (None,)
+    if definition is None:
+        return False
+    if isinstance(definition.body, Map):
+        return _vanish_together(definition.body, moving, fiber) if not fiber.moves(definition.body) else False
+    if not isinstance(definition.body, Reduce) or definition.body.op != "sum":
+        return False
+    term = definition.body.body
+    if not sign(term, fiber.cascade).non_negative:
+        return False
+    separated = separate_product(term, fiber)
+    if isinstance(separated, Obstacle):
+        return False
+    needed = polynomial(separated.moving)
+    if len(needed) != 1:
+        return False
+    ((monomial, _),) = needed.items()
+    atoms = {key for key, power in monomial if power > 0}
+    return bool(atoms) and all(atoms <= {key for key, power in m if power > 0} for m in polynomial(moving))
+
+
+def running_rescale(
+    cascade: Cascade, target: str, rank: str, running: frozenset[str], divisors_proven: bool = False
+) -> Rewritten | Refused | None:
+    """Run the reduction that defines `target` beside the states `running` that it depends on.
+
+    `divisors_proven`: the caller has shown, with `rescalable` on the cascade before it had states, that a running divisor is 0
+    only where all it divides is. Without that, a running divisor is refused.
+    """
+    definitions = cascade.definitions(target)
+    if len(definitions) != 1:
+        return None
+    einsum = definitions[0]
+    state = running_state(cascade, einsum, rank)
+    fiber = Fiber(cascade, rank, running)
+    if state is None or not fiber.complete(state.reduce.body):
+        return None
+    found = separate_product(state.reduce.body, fiber)
+    if isinstance(found, Obstacle):
+        return Refused(NAME, target, found.expr, found.reason, tuple(sorted(running)))
+    if free_ranks(found.complete) & frozenset(state.reduce.ranks):
+        return Refused(NAME, target, state.reduce.body, "the complete factor depends on another rank that is reduced")
+    if found.numerator or (found.denominator and not divisors_proven):
+        part = (*found.numerator, *found.denominator)[0]
+        return Refused(NAME, target, part, "a running factor may pass through 0, after which what was summed is lost")
+    versions = RunningVersions(cascade, state.split, fiber)
+    versions.reserve(state.tile_name, state.run_name)
+    body = versions.next(state.reduce.body)
+    factor, guard = _correction(found, versions)
+    states = versions.states(found.complete)
+    base = states[0].removesuffix("_run") if len(states) == 1 else target
+    ranks = in_order(free_ranks(factor), cascade)
+    correction = versions.named(f"{base}_rescale", factor, ranks)
+    now = state.at(Coord(state.split.outer))
+    carried = multiply(now, correction)
+    if state.reduce.op != "sum":
+        identity = IDENTITY[state.reduce.op]
+        carried = Map("where", (Map("==", (now, identity)), identity, carried))
+    new = (*versions.einsums, *state.einsums(body, carried, einsum))
+    after = replaced(cascade, target, new, (*versions.tensors, *state.tensors))
+    step = Step(
+        NAME,
+        target,
+        shown(definitions, cascade),
+        f"{state.reduce.op} of f(x, g') = {state.reduce.op} of f(x, g) * H,  H = b(g') / b(g) = {text(factor)}",
+        _condition(found, fiber, guard),
+        shown(new, after),
+    )
+    return Rewritten(after, step, state.run_name)
+
+
+def _correction(found: Product, versions: RunningVersions) -> tuple[Expr, str]:
+    """H = b(next) / b(now), and how the first tile is guarded."""
+    guards: list[str] = []
+    exponent: Expr | None = None
+    if not is_number(found.exponent, 0):
+        height = negate(found.exponent)
+        exponent = subtract(versions.at(height, "now"), versions.at(height, "next"))
+    factor: Expr = Map("exp", (exponent,)) if exponent is not None else ONE
+    for part in found.denominator:
+        factor = multiply(factor, divide(versions.at(part, "now"), versions.at(part, "next")))
+    if exponent is not None:
+        start = versions.start(negate(found.exponent))
+        if start == "-inf":
+            guards.append("before the first tile H = exp(-inf) = 0")
+        elif start == "finite":
+            guards.append("H is finite before the first tile")
+        else:
+            unseen = versions.nothing_seen(versions.states(found.complete))
+            if unseen is not None:
+                factor = Map("where", (unseen, ZERO, factor))
+                guards.append("H is set to 0 while nothing has been seen")
+    if found.denominator:
+        guards.append("while a divisor is 0 nothing but 0 has been summed, and 0/0 = 0")
+    return factor, "; ".join(guards)
+
+
+def _condition(found: Product, fiber: Fiber, guard: str) -> str:
+    separated = f"f = a(x) * b(g) with a = {text(found.moving)} and b = {text(found.complete)}"
+    return f"{separated}, so f(x,g)*f(x0,g0) = f(x,g0)*f(x0,g)" + (f"; {guard}" if guard else "")
