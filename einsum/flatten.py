@@ -21,7 +21,6 @@ from .cascade import (
     Access,
     Cascade,
     Coord,
-    DType,
     Einsum,
     Expr,
     Map,
@@ -34,6 +33,7 @@ from .cascade import (
     free_ranks,
     rebuild,
 )  # fmt: skip
+from .dtypes import with_dtypes
 
 IDENTITY: dict[str, Expr] = {
     "sum": Number(0), "mean": Number(0), "prod": Number(1), "max": Map("neg", (Number(float("inf")),)), "min": Number(float("inf")),
@@ -60,6 +60,12 @@ def _flat_einsum(einsum: Einsum) -> bool:
     return is_flat(inner) and all(is_flat(index) for index in einsum.indices)
 
 
+def _conjuncts(condition: Expr) -> tuple[Expr, ...]:
+    if isinstance(condition, Map) and condition.op == "and":
+        return (*_conjuncts(condition.args[0]), *_conjuncts(condition.args[1]))
+    return (condition,)
+
+
 class _Flattener:
     def __init__(self, cascade: Cascade) -> None:
         self.cascade = cascade
@@ -81,7 +87,7 @@ class _Flattener:
                 defined.add(einsum.output)
                 self.tensors.append(self.cascade.tensor(einsum.output))
             self.einsums.append(replace(einsum, body=body))
-        return replace(self.cascade, tensors=tuple(self.tensors), einsums=tuple(self.einsums))
+        return with_dtypes(replace(self.cascade, tensors=tuple(self.tensors), einsums=tuple(self.einsums)))
 
     def _hoist(self, expr: Expr, owner: str, guards: tuple[Expr, ...]) -> Expr:
         """`expr` with its reductions replaced by accesses to new tensors; `guards` are the conditions it stands under."""
@@ -97,7 +103,10 @@ class _Flattener:
     def _name(self, expr: Reduce | Scan | Select, owner: str, guards: tuple[Expr, ...]) -> Access:
         if guards and not isinstance(expr, Select) and expr.op in IDENTITY:
             body = expr.body
-            for guard in reversed(guards):
+            bound = set(expr.ranks) if isinstance(expr, Reduce) else {expr.rank}
+            for guard in reversed([part for whole in guards for part in _conjuncts(whole)]):
+                if bound & free_ranks(guard):
+                    continue  # about a coordinate outside of the reduction, or of the whole scan
                 body = Map("where", (guard, body, IDENTITY[expr.op]))
             expr = rebuild(expr, (body,))  # type: ignore[assignment]
         ranks = tuple(sorted(free_ranks(expr), key=self.cascade.rank_order.__getitem__))
@@ -106,11 +115,6 @@ class _Flattener:
             number += 1
         name = f"{owner}_{number}"
         self.taken.add(name)
-        dtype: DType = "float"
-        if expr.op in ("argmax", "argmin", "argtopk", "argsort"):
-            dtype = "int"
-        elif expr.op in ("any", "all"):
-            dtype = "bool"
-        self.tensors.append(Tensor(name, ranks, dtype, span=expr.span))
+        self.tensors.append(Tensor(name, ranks, span=expr.span))
         self.einsums.append(Einsum(name, tuple(Coord(rank) for rank in ranks), expr, span=expr.span))
         return Access(name, tuple(Coord(rank) for rank in ranks), span=expr.span)
