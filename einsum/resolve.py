@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal as OneOf
 
 from . import parse, syntax
@@ -38,7 +38,7 @@ from .cascade import (
     walk,
 )
 from .diagnostics import Diagnostic, Label
-from .document import Document, Entry, RankEntry, TensorEntry, Text
+from .document import Document, Entry, TensorEntry, Text
 from .dtypes import tensor_dtypes
 from .sizes import MAX_EXTENT
 from .source import Span
@@ -67,8 +67,7 @@ class Resolved:
 
     cascade: Cascade
     problems: list[Diagnostic]
-    poisoned: frozenset[str] = frozenset()
-    declared: frozenset[str] = field(default_factory=frozenset)
+    poisoned: frozenset[str]
 
 
 def resolve(document: Document, problems: list[Diagnostic]) -> Resolved:
@@ -273,7 +272,7 @@ class _Resolver:
                 text = " -> ".join(f"`{each}`" for each in circle)
                 span = self.names[name].span
                 if span is not None:
-                    self.error("E216", f"`{name}` needs its own value: {text}", span, help_="give one of them a value of its own")
+                    self.error("E215", f"`{name}` needs its own value: {text}", span, help_="give one of them a value of its own")
                 done.update(circle)
             elif name not in done:
                 for other in needs[name]:
@@ -647,7 +646,7 @@ class _Resolver:
         if known.kind in ("rank", "tensor") and self.scalars_only:
             if node.text not in self.poisoned:
                 self.error(
-                    "E216", f"{known.kind} `{node.text}` cannot stand in {self.scalars_only}", span,
+                    "E215", f"{known.kind} `{node.text}` cannot stand in {self.scalars_only}", span,
                     help_="use extents, counts and parameters", others=self.where_declared(node.text),
                 )  # fmt: skip
             self.failed = True
@@ -697,7 +696,7 @@ class _Resolver:
             )
         elif self.scalars_only:
             self.error(
-                "E216",
+                "E215",
                 f"tensor `{node.text}` cannot stand in {self.scalars_only}",
                 span,
                 help_="use extents, counts and parameters",
@@ -776,7 +775,7 @@ class _Resolver:
                 self.not_a_function(name, where)
             return (), body
         if self.scalars_only:
-            self.error("E216", f"`{name}` cannot stand in {self.scalars_only}", where, help_="use extents, counts and parameters")
+            self.error("E215", f"`{name}` cannot stand in {self.scalars_only}", where, help_="use extents, counts and parameters")
             return (), body
         ranks: list[str] = []
         good = True
@@ -855,6 +854,3 @@ def _names_in(node: syntax.Node) -> Iterable[syntax.Name]:
         yield node
     for part in syntax.children(node):
         yield from _names_in(part)
-
-
-_ = RankEntry

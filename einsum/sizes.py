@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .cascade import Cascade, Expr, Map, Number, Scalar
+from .cascade import Cascade, Expr, Map, Number, Scalar, walk
 from .diagnostics import Diagnostic, SpecError
 
 MAX_EXTENT = 2**48
@@ -49,8 +49,7 @@ def bind(cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mappi
             problems.append(Diagnostic("E304", f"size of `{name}` is {value}, not a whole number from 0 to 2**48"))
     if problems:
         raise SpecError(problems)
-    for name, expr in (*cascade.params, *cascade.counts.items()):
-        values[name] = params[name] if name in params else _number(expr, values, f"`{name}`", cascade)
+    _define(cascade, values, params)
     extents: dict[str, int] = {}
     for rank in cascade.ranks:
         value = _number(rank.extent, values, f"extent of rank `{rank.name}`", cascade)
@@ -60,6 +59,19 @@ def bind(cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mappi
             )
         extents[rank.name] = int(value)
     return Sizes(values, extents)
+
+
+def _define(cascade: Cascade, values: dict[str, int | float], params: Mapping[str, int | float]) -> None:
+    """Add the values of parameters and counts, which may need one another in any order."""
+    waiting = {name: expr for name, expr in (*cascade.params, *cascade.counts.items()) if name not in params}
+    values.update(params)
+    while waiting:
+        ready = [name for name, expr in waiting.items() if not any(isinstance(n, Scalar) and n.name in waiting for n in walk(expr))]
+        for name in ready:
+            values[name] = _number(waiting.pop(name), values, f"`{name}`", cascade)
+        if not ready:
+            names = ", ".join(f"`{name}`" for name in waiting)
+            raise SpecError(Diagnostic("E306", f"{names} need one another's values"))
 
 
 def _unknown(what: str, name: str, known: set[str], code: str) -> Diagnostic:

@@ -1,0 +1,120 @@
+"""Index bounds that hold for all sizes.
+
+In: an index expression and the dimension it indexes. Out: whether it is out of range whatever the sizes are. Bounds are polynomials
+in the extents, which are never negative: one without a negative coefficient is never negative. What is not a polynomial
+(`//`, `%`, parameters, gathers) has no bound here and is judged when the sizes are known.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TypeAlias
+
+from .cascade import Cascade, Coord, Expr, Map, Number, Scalar
+
+Polynomial: TypeAlias = dict[tuple[str, ...], int]
+"""Monomial (its symbols, sorted; () for 1) -> coefficient, never 0."""
+
+
+def always_outside(index: Expr, rank: str, state: bool, cascade: Cascade) -> str:
+    """`negative` or `beyond the extent` if the index is so at every point for all sizes; else empty."""
+    high = _bound(index, 1, cascade)
+    if high is not None and _never_negative(_sum(_scaled(high, -1), {(): -1})):
+        return "negative"
+    low = _bound(index, -1, cascade)
+    extent = _polynomial(cascade.rank(rank).extent, cascade)
+    if low is not None and extent is not None:
+        length = _sum(extent, {(): 1}) if state else extent
+        if _never_negative(_sum(low, _scaled(length, -1))):
+            return "beyond the extent"
+    return ""
+
+
+def _never_negative(polynomial: Polynomial) -> bool:
+    return all(coefficient > 0 for coefficient in polynomial.values())
+
+
+def _bound(expr: Expr, side: int, cascade: Cascade) -> Polynomial | None:
+    """An upper (`side` 1) or lower (-1) bound of an expression over all its coordinates; None if none is known."""
+    match expr:
+        case Number(value=int(value)):
+            return {(): value} if value else {}
+        case Scalar(name=name):
+            return {(name,): 1} if _is_extent(name, cascade) else None
+        case Coord(rank=rank):
+            if side < 0:
+                return {}
+            extent = _polynomial(cascade.rank(rank).extent, cascade)
+            return None if extent is None else _sum(extent, {(): -1})
+        case Map(op="neg", args=(a,)):
+            bound = _bound(a, -side, cascade)
+            return None if bound is None else _scaled(bound, -1)
+        case Map(op="+" | "-" as op, args=(a, b)):
+            first, second = _bound(a, side, cascade), _bound(b, side if op == "+" else -side, cascade)
+            return None if first is None or second is None else _sum(first, _scaled(second, 1 if op == "+" else -1))
+        case Map(op="*", args=(a, b)):
+            factor, other = (_polynomial(a, cascade), b) if not _has_coords(a) else (_polynomial(b, cascade), a)
+            if factor is None or not _never_negative(factor):
+                return None
+            bound = _bound(other, side, cascade)
+            return None if bound is None else _product(bound, factor)
+        case Map(op="clamp", args=(_, _, high)) if side > 0:
+            return _bound(high, 1, cascade)
+        case Map(op="%", args=(_, modulus)) if side > 0:
+            length = _polynomial(modulus, cascade)
+            return None if length is None or not _never_negative(length) else _sum(length, {(): -1})
+        case _:
+            return None
+
+
+def _is_extent(name: str, cascade: Cascade) -> bool:
+    return name in cascade.counts or name in cascade.symbols
+
+
+def _has_coords(expr: Expr) -> bool:
+    return isinstance(expr, Coord) or (isinstance(expr, Map) and any(_has_coords(arg) for arg in expr.args))
+
+
+def _polynomial(expr: Expr, cascade: Cascade) -> Polynomial | None:
+    """An expression without coordinates as a polynomial of extents."""
+    if _has_coords(expr):
+        return None
+    bound = _exact(expr, cascade)
+    return bound
+
+
+def _exact(expr: Expr, cascade: Cascade) -> Polynomial | None:
+    match expr:
+        case Number(value=int(value)):
+            return {(): value} if value else {}
+        case Scalar(name=name):
+            return {(name,): 1} if _is_extent(name, cascade) else None
+        case Map(op="neg", args=(a,)):
+            inner = _exact(a, cascade)
+            return None if inner is None else _scaled(inner, -1)
+        case Map(op="+" | "-" | "*" as op, args=(a, b)):
+            first, second = _exact(a, cascade), _exact(b, cascade)
+            if first is None or second is None:
+                return None
+            return _product(first, second) if op == "*" else _sum(first, _scaled(second, 1 if op == "+" else -1))
+        case _:
+            return None
+
+
+def _sum(a: Polynomial, b: Polynomial) -> Polynomial:
+    total = Counter(a)
+    for monomial, coefficient in b.items():
+        total[monomial] += coefficient
+    return {monomial: coefficient for monomial, coefficient in total.items() if coefficient}
+
+
+def _scaled(a: Polynomial, factor: int) -> Polynomial:
+    return {monomial: factor * coefficient for monomial, coefficient in a.items()}
+
+
+def _product(a: Polynomial, b: Polynomial) -> Polynomial:
+    total: Polynomial = {}
+    for left, x in a.items():
+        for right, y in b.items():
+            total = _sum(total, {tuple(sorted(left + right)): x * y})
+    return total
