@@ -209,15 +209,20 @@ def random_inputs(
     ranges = integer_ranges(cascade, bound)
     result: dict[str, Array] = {}
     for tensor in cascade.inputs:
-        shape = tuple(bound.extents[rank] for rank in tensor.ranks)
-        if tensor.dtype == "float":
-            result[tensor.name] = rng.standard_normal(shape)
-        elif tensor.dtype == "bool":
-            result[tensor.name] = rng.random(shape) < 0.5
-        else:
-            low, high = ranges[tensor.name]
-            result[tensor.name] = rng.integers(low, high + 1, shape, dtype=np.int64)
+        try:
+            result[tensor.name] = _random(tensor, tuple(bound.extents[rank] for rank in tensor.ranks), ranges, rng)
+        except (MemoryError, ValueError):
+            raise EinsmithError(Diagnostic("E328", f"input `{tensor.name}` does not fit in memory", tensor.span)) from None
     return result
+
+
+def _random(tensor: Tensor, shape: tuple[int, ...], ranges: Mapping[str, tuple[int, int]], rng: np.random.Generator) -> Array:
+    if tensor.dtype == "float":
+        return rng.standard_normal(shape)
+    if tensor.dtype == "bool":
+        return rng.random(shape) < 0.5
+    low, high = ranges[tensor.name]
+    return rng.integers(low, high + 1, shape, dtype=np.int64)
 
 
 LABELS = 3

@@ -67,7 +67,11 @@ def evaluate(
     tensors = checked(cascade, inputs, bound)
     wanted = tuple(dict.fromkeys((*cascade.outputs, *keep)))
     evaluator = _Evaluator(cascade, bound, tensors)
-    evaluator.run(frozenset(wanted))
+    try:
+        evaluator.run(frozenset(wanted))
+    except MemoryError:
+        span = evaluator.einsum.span if evaluator.einsum else None
+        raise EinsmithError(Diagnostic("E328", "the intermediates of this Einsum do not fit in memory", span)) from None
     return {name: evaluator.tensors[name] for name in wanted}
 
 
