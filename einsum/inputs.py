@@ -7,6 +7,8 @@ reported at once (E307 to E313).
 from __future__ import annotations
 
 import difflib
+import math
+import os
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -15,6 +17,7 @@ from .arithmetic import Array
 from .cascade import COMPARISONS, Access, Cascade, Coord, DType, Expr, Map, Number, Scalar, Tensor, walk
 from .diagnostics import Diagnostic, SpecError
 from .sizes import Sizes, bind, evaluate_scalar
+from .source import Span
 
 # --- sizes ------------------------------------------------------------------------------------------------------------
 
@@ -209,11 +212,20 @@ def random_inputs(
     ranges = integer_ranges(cascade, bound)
     result: dict[str, Array] = {}
     for tensor in cascade.inputs:
-        try:
-            result[tensor.name] = _random(tensor, tuple(bound.extents[rank] for rank in tensor.ranks), ranges, rng)
-        except (MemoryError, ValueError):
-            raise EinsmithError(Diagnostic("E328", f"input `{tensor.name}` does not fit in memory", tensor.span)) from None
+        shape = tuple(bound.extents[rank] for rank in tensor.ranks)
+        require_memory(f"input `{tensor.name}`", shape, result, tensor.span)
+        result[tensor.name] = _random(tensor, shape, ranges, rng)
     return result
+
+
+def require_memory(what: str, shape: tuple[int, ...], beside: Mapping[str, Array], span: Span | None) -> None:
+    """Refuse an array of 64-bit elements that this machine's memory cannot hold beside others (E328)."""
+    need = 8 * math.prod(shape) + sum(array.nbytes for array in beside.values())
+    have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > have:
+        size = " x ".join(map(str, shape))
+        message = f"{what} ({size}) does not fit in memory: need {need / 2**30:.1f} GiB in all, have {have / 2**30:.1f} GiB"
+        raise SpecError(Diagnostic("E328", message, span))
 
 
 def _random(tensor: Tensor, shape: tuple[int, ...], ranges: Mapping[str, tuple[int, int]], rng: np.random.Generator) -> Array:

@@ -40,7 +40,7 @@ from .cascade import (
 from .contract import Factor, contract, plan
 from .diagnostics import Diagnostic, EinsmithError
 from .domain import Domain, Partitions, Range, both
-from .inputs import checked, infer_sizes, random_inputs
+from .inputs import checked, infer_sizes, random_inputs, require_memory
 from .schedule import Loop, Step, iterated_axis, reads, schedule, surrounding
 from .sizes import Sizes, bind
 
@@ -119,11 +119,8 @@ class _Evaluator:
 
     def _allocate(self, tensor: Tensor) -> Array:
         if tensor.name not in self.tensors:
-            try:
-                self.tensors[tensor.name] = np.zeros(self.shape(tensor), DTYPES[tensor.dtype])
-            except (MemoryError, ValueError):
-                shape = " x ".join(map(str, self.shape(tensor)))
-                raise EinsmithError(Diagnostic("E328", f"`{tensor.name}` ({shape}) does not fit in memory", tensor.span)) from None
+            require_memory(f"`{tensor.name}`", self.shape(tensor), self.tensors, tensor.span)
+            self.tensors[tensor.name] = np.zeros(self.shape(tensor), DTYPES[tensor.dtype])
         return self.tensors[tensor.name]
 
     def _range(self, rank: str, at: Mapping[str, Range]) -> Range:
