@@ -1,0 +1,169 @@
+"""Mapping files: how a cascade is laid out in space and time on an architecture.
+
+In: a YAML file (see `examples/mappings/`), or what a search found. Out: a `Mapping`: fusion groups in order; each with its loops
+over tiles, the array and spatial ranks of each Einsum, where tensors stay, and how the Einsums share time.
+
+An Einsum is named after its output. Reductions nested in an Einsum are Einsums of their own (`QK_1`); the initial value of a
+running state goes where its step goes. Whether a mapping is legal for a cascade is decided in `nest`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field
+
+from ..einsum.library import locate
+from .document import Block, read, reads, validate
+
+Schedule = Literal["in-turn", "pipelined", "interleaved"]
+Extent = Annotated[int, Field(ge=1, le=2**48)]
+
+
+class Loop(Block):
+    """One loop over tiles: each step covers `tile` positions of `rank` (fewer in the last step).
+
+    A rank may have several loops, each with a tile no larger than that of the one outside.
+    """
+
+    rank: str
+    tile: Extent
+    hold: tuple[str, ...] = ()
+    """Inputs of the group whose tile, as cut by the loops down to this one, stays in the buffer until this loop steps.
+
+    An input that no loop holds is held at the innermost loop over one of its ranks.
+    """
+
+
+def _sides(value: Any) -> Any:
+    """`m` for `[m]` along one side."""
+    if not isinstance(value, list):
+        return value
+    return [[] if part is None else [part] if isinstance(part, str) else part for part in value]
+
+
+class Binding(Block):
+    """Where one Einsum runs."""
+
+    array: str
+    spatial: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(_sides)] = ()
+    """Ranks along each side of the array; several ranks along one side are laid out one after another, the last one fastest."""
+
+    def along(self, side: int) -> tuple[str, ...]:
+        return self.spatial[side] if side < len(self.spatial) else ()
+
+    @property
+    def ranks(self) -> frozenset[str]:
+        return frozenset(rank for ranks in self.spatial for rank in ranks)
+
+
+class Group(Block):
+    """Einsums that run together, tile by tile."""
+
+    loops: tuple[Loop, ...] = ()
+    """From the outermost inwards."""
+    einsums: Annotated[dict[str, Binding], Field(min_length=1)]
+    schedule: Schedule = "in-turn"
+    """`in-turn`: one Einsum at a time. `pipelined`: arrays work side by side on one tile. `interleaved`: on neighbouring tiles too."""
+    in_flight: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Tiles that are worked on at once; more than one only when interleaved."""
+    buffering: Annotated[int, Field(ge=1, le=2)] = 2
+    """Buffer slots of each tensor that comes from or goes to the backing store; with 1, transfers and work take turns."""
+    stay: dict[str, str] = {}
+    """Where a tensor made and used in this group stays: the name of an array (its registers), the buffer (the default), or
+    `forward` (handed on element by element as it is made). `forward` for an output: straight to the backing store."""
+
+
+class Mapping(Block):
+    """A mapping of a whole cascade."""
+
+    name: str = "mapping"
+    doc: str = ""
+    sizes: dict[str, Extent] = {}
+    """Extents that the mapping chooses, such as the tile of a partition."""
+    groups: Annotated[tuple[Group, ...], Field(min_length=1)]
+
+    def as_yaml(self) -> str:
+        """The text of a mapping file; `loads` reads it back to an equal mapping."""
+        return yaml.dump(self.as_plain(), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+    def as_plain(self) -> dict[str, Any]:
+        """As plain data, without what has its default value."""
+        plain: dict[str, Any] = {"name": self.name}
+        if self.doc:
+            plain["doc"] = self.doc
+        if self.sizes:
+            plain["sizes"] = dict(self.sizes)
+        plain["groups"] = [_plain_group(group) for group in self.groups]
+        return plain
+
+    def __str__(self) -> str:
+        return draw(self)
+
+
+def _plain_group(group: Group) -> dict[str, Any]:
+    plain: dict[str, Any] = {"schedule": group.schedule}
+    if group.in_flight != 1:
+        plain["in_flight"] = group.in_flight
+    if group.buffering != 2:
+        plain["buffering"] = group.buffering
+    if group.loops:
+        plain["loops"] = [
+            _Flow(rank=loop.rank, tile=loop.tile, **({"hold": list(loop.hold)} if loop.hold else {})) for loop in group.loops
+        ]
+    plain["einsums"] = {name: _Flow(_plain_binding(binding)) for name, binding in group.einsums.items()}
+    if group.stay:
+        plain["stay"] = dict(group.stay)
+    return plain
+
+
+def _plain_binding(binding: Binding) -> dict[str, Any]:
+    if not binding.spatial:
+        return {"array": binding.array}
+    sides = [None if not ranks else ranks[0] if len(ranks) == 1 else list(ranks) for ranks in binding.spatial]
+    return {"array": binding.array, "spatial": sides}
+
+
+class _Flow(dict[str, Any]):
+    """A block written on one line."""
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(_Flow, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=True))
+
+
+def load(path: str | Path) -> Mapping:
+    """Read a mapping file. Raises EinsmithError (E501, E502)."""
+    return validate(Mapping, read(locate("mappings", path)))
+
+
+def loads(text: str, name: str = "<string>") -> Mapping:
+    """The same from a text."""
+    return validate(Mapping, reads(text, name))
+
+
+def draw(mapping: Mapping) -> str:
+    """The mapping as a text that reads like a program."""
+    lines = [
+        f"mapping {mapping.name}" + (f" with {', '.join(f'{k} = {v}' for k, v in mapping.sizes.items())}" if mapping.sizes else "")
+    ]
+    for number, group in enumerate(mapping.groups, 1):
+        how = group.schedule + (f", {group.in_flight} tiles in flight" if group.in_flight > 1 else "")
+        lines.append(f"group {number}: {how}")
+        margin = "  "
+        for loop in group.loops:
+            held = f"    # the buffer holds {', '.join(loop.hold)}" if loop.hold else ""
+            lines.append(f"{margin}for {loop.rank} by {loop.tile}:{held}")
+            margin += "  "
+        width = max(len(name) for name in group.einsums)
+        for name, binding in group.einsums.items():
+            sides = " x ".join(" ".join(ranks) or "1" for ranks in binding.spatial)
+            stays = f"  -> {group.stay[name]}" if name in group.stay else ""
+            lines.append(f"{margin}{name:{width}} on {binding.array}" + (f" over {sides}" if sides else "") + stays)
+    return "\n".join(lines)

@@ -1,0 +1,846 @@
+"""A mapping placed on a cascade: which Einsum runs in which tile, what each tile holds, and why a mapping is illegal.
+
+In: a flat cascade with sizes, an architecture, a mapping. Out: one `Nest` per fusion group: its loops with trip counts, its
+Einsums (`Step`) with their place in the loops, the streams from and to the backing store, the tensors that stay on chip. The cost
+model and the simulator both read it; neither decides anything about legality.
+
+Quantities over tiles are numpy arrays with one axis per loop (length 1 where a loop does not matter), so that sums over all
+tiles are exact, imperfect tiles and masks included.
+
+An Einsum runs in every iteration of the loops over its own ranks. A loop over another rank it sits out: it runs in the first
+iteration, or in the last one if it reads something that only the whole loop completes. An Einsum that iterates a rank and reads
+what only the whole loop over that rank completes cannot be in the group: that is the pass rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping as Map_
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..einsum.cascade import (
+    Access,
+    Cascade,
+    Coord,
+    Einsum,
+    Expr,
+    Map,
+    Number,
+    Reduce,
+    Scan,
+    Select,
+    accesses,
+    free_ranks,
+)  # fmt: skip
+from ..einsum.diagnostics import Diagnostic, EinsmithError
+from ..einsum.flatten import flatten
+from ..einsum.sizes import Sizes, bind, evaluate_scalar
+from .architecture import Architecture, Array
+from .intervals import Bounds, NotAffine, bounds, possible
+from .mapping import Binding, Group, Mapping
+from .masks import masks
+from .operations import Work, is_constant, work
+
+Grid: TypeAlias = NDArray[Any]
+Slot: TypeAlias = Literal["each", "first", "last"]
+FORWARD = "forward"
+MAX_CELLS = 2**25
+"""Most tiles over which one quantity is tabulated."""
+
+
+def refuse(code: str, message: str, help: str = "", span: Any = None, label: str = "") -> EinsmithError:
+    return EinsmithError(Diagnostic(code, message, span, label, help=help))
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One flat Einsum in its group."""
+
+    name: str
+    """Its output; `NAME@0` for the initial value of a running state."""
+    position: int
+    """In the flat cascade."""
+    einsum: Einsum
+    binding: Binding
+    array: Array
+    ranks: frozenset[str]
+    """All ranks it iterates."""
+    reduced: frozenset[str]
+    work: tuple[Work, ...]
+    reads: tuple[Access, ...]
+    initial: bool
+    slots: tuple[Slot, ...] = ()
+    """For each loop: when it runs."""
+
+    @property
+    def output(self) -> str:
+        return self.einsum.output
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A tensor read from the backing store through one access pattern."""
+
+    tensor: str
+    indices: tuple[Expr, ...]
+    readers: tuple[Step, ...]
+    depth: int
+    """How many loops, from the outside, cut the tile that is held."""
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A tensor made in the group."""
+
+    tensor: str
+    producer: Step
+    readers: tuple[Step, ...]
+    depth: int
+    """How many loops cut the part that is alive at once."""
+    place: str
+    """Array, storage level or `forward`."""
+    leaves: bool
+    """Whether it goes to the backing store."""
+
+
+@dataclass(eq=False)
+class Nest:
+    """One fusion group placed on a cascade."""
+
+    cascade: Cascade
+    arch: Architecture
+    sizes: Sizes
+    group: Group
+    number: int
+    """From 1."""
+    steps: tuple[Step, ...]
+    outgoing: frozenset[str]
+    """Tensors that must reach the backing store."""
+    streams: tuple[Stream, ...] = ()
+    residents: dict[str, Resident] = field(default_factory=dict)
+
+    # --- loops and tiles ---
+
+    @cached_property
+    def trips(self) -> tuple[int, ...]:
+        """Iterations of each loop."""
+        outer: dict[str, int] = {}
+        counts = []
+        for loop in self.group.loops:
+            extent = outer.get(loop.rank, self.sizes.extents[loop.rank])
+            counts.append(max(1, math.ceil(extent / loop.tile)))
+            outer[loop.rank] = min(loop.tile, extent)
+        return tuple(counts)
+
+    @cached_property
+    def cut(self) -> frozenset[str]:
+        """Ranks of which one tile does not hold the whole."""
+        return frozenset(loop.rank for loop, trips in zip(self.group.loops, self.trips, strict=True) if trips > 1)
+
+    @property
+    def tiles(self) -> int:
+        """Iterations of the innermost loop in all."""
+        return math.prod(self.trips)
+
+    def span(self, rank: str, depth: int | None = None) -> tuple[Grid, Grid]:
+        """(first position, number of positions) of a rank in each tile, as cut by the first `depth` loops (all if None)."""
+        key = (rank, len(self.group.loops) if depth is None else depth)
+        if key not in self._spans:
+            self._spans[key] = self._span(*key)
+        return self._spans[key]
+
+    @cached_property
+    def _spans(self) -> dict[tuple[str, int], tuple[Grid, Grid]]:
+        return {}
+
+    def _span(self, rank: str, depth: int) -> tuple[Grid, Grid]:
+        axes = len(self.group.loops)
+        low: Grid = np.zeros((1,) * axes, dtype=np.int64)
+        high: Grid = np.full((1,) * axes, self.sizes.extents[rank], dtype=np.int64)
+        for axis, loop in enumerate(self.group.loops[:depth]):
+            if loop.rank == rank and self.trips[axis] > 0:
+                index = np.arange(self.trips[axis], dtype=np.int64).reshape([-1 if a == axis else 1 for a in range(axes)])
+                low = low + index * loop.tile
+                high = np.minimum(low + loop.tile, high)
+        return low, np.maximum(high - low, 0)
+
+    def size(self, rank: str, depth: int | None = None) -> int:
+        """Greatest number of positions of a rank in one tile."""
+        return int(self.span(rank, depth)[1].max())
+
+    def ranges(self, ranks: frozenset[str], depth: int | None = None) -> dict[str, Bounds]:
+        """First and last position of each rank in each tile."""
+        result: dict[str, Bounds] = {}
+        for rank in ranks:
+            low, length = self.span(rank, depth)
+            result[rank] = (low, low + length - 1)
+        return result
+
+    def total(self, factors: list[Grid], repeat: tuple[int, ...] = ()) -> float:
+        """Sum over all tiles of the product of the factors; loops in `repeat` that no factor varies with count their trips."""
+        axes = len(self.group.loops)
+        parts: list[tuple[frozenset[int], Grid]] = []
+        for factor in factors:
+            varies = frozenset(axis for axis in range(axes) if factor.ndim and factor.shape[axis] > 1)
+            product = factor
+            joined = [part for part in parts if part[0] & varies]
+            for part in joined:
+                parts.remove(part)
+                varies |= part[0]
+                self._check_cells(varies)
+                product = product * part[1]
+            parts.append((varies, product))
+        seen = frozenset().union(*(varies for varies, _ in parts)) if parts else frozenset()
+        result = math.prod(self.trips[axis] for axis in repeat if axis not in seen)
+        for varies, product in parts:
+            result *= float(product.sum(dtype=np.float64)) if varies else float(product.reshape(-1)[0])
+        return result
+
+    def _check_cells(self, axes: frozenset[int]) -> None:
+        cells = math.prod(self.trips[axis] for axis in axes)
+        if cells > MAX_CELLS:
+            raise refuse(
+                "E530",
+                f"group {self.number} has {cells:,} tiles that differ; at most {MAX_CELLS:,} are tabulated",
+                "use larger tiles",
+            )
+
+    # --- masks ---
+
+    @cached_property
+    def masks(self) -> tuple[tuple[Grid, frozenset[int]], ...]:
+        """For each mask: which tiles are live, and the positions of the Einsums that dead tiles skip."""
+        found = []
+        for mask in masks(self.cascade, self.cut):
+            if not any(step.position in mask.skips for step in self.steps):
+                continue
+            ranks = free_ranks(mask.condition)
+            self._check_cells(frozenset(axis for axis, loop in enumerate(self.group.loops) if loop.rank in ranks))
+            try:
+                live = np.asarray(possible(mask.condition, self.ranges(ranks), self.sizes.scalars)[0])
+            except NotAffine:
+                continue  # every tile counts as live
+            if not live.all():
+                found.append((live.reshape(live.shape or (1,) * len(self.group.loops)), mask.skips))
+        return tuple(found)
+
+    def live(self, steps: tuple[Step, ...]) -> Grid | None:
+        """Tiles in which at least one of the steps has work; None: all."""
+        result: Grid | None = None
+        for step in steps:
+            mine: Grid | None = None
+            for live, skips in self.masks:
+                if step.position in skips:
+                    mine = live if mine is None else mine & live
+            if mine is None:
+                return None
+            result = mine if result is None else result | mine
+        return result
+
+    # --- steps ---
+
+    def relevant(self, step: Step) -> tuple[int, ...]:
+        """Loops over ranks of the step."""
+        return tuple(axis for axis, loop in enumerate(self.group.loops) if loop.rank in step.ranks)
+
+    def folds(self, step: Step, ranks: frozenset[str]) -> list[Grid]:
+        """How often, in each tile, each side of the array is filled by the spatial ranks among `ranks`: factors."""
+        result: list[Grid] = []
+        for side, lanes in enumerate(step.array.side):
+            here: Grid | None = None
+            for rank in step.binding.along(side):
+                if rank in ranks:
+                    length = self.span(rank)[1]
+                    here = length if here is None else here * length
+            if here is not None:
+                result.append(-(-here // lanes))
+        return result
+
+    def item_cycles(self, step: Step, item: Work) -> float:
+        """Cycles that one operation of a work item keeps the lanes busy."""
+        expanded = step.array.expand(item.operation)
+        assert expanded is not None, item
+        return sum(step.array.units[unit].cycles * count for unit, count in expanded.items())
+
+    def cycles(self, step: Step) -> list[tuple[float, list[Grid]]]:
+        """Cycles that the step keeps its array busy in each tile (before masks), as a sum of products of factors."""
+        terms: list[tuple[float, list[Grid]]] = []
+        for item in step.work:
+            factors = self.folds(step, item.ranks)
+            factors += [self.span(rank)[1] for rank in sorted(item.ranks - step.binding.ranks)]
+            if item.after:
+                factors += self._last(step)
+            terms.append((self.item_cycles(step, item), [*factors, *self._present(step.ranks - item.ranks)]))
+        if not step.array.folds_overlap and step.work:
+            fill = float(sum(step.array.side) - len(step.array.side))
+            terms.append((fill, [*self.folds(step, step.ranks), *self._present(step.ranks - step.binding.ranks)]))
+        return terms
+
+    def _present(self, ranks: frozenset[str]) -> list[Grid]:
+        return [(self.span(rank)[1] > 0).astype(np.int64) for rank in sorted(ranks)]
+
+    def _last(self, step: Step) -> list[Grid]:
+        """1 in the last iteration of each loop over a reduced rank, 0 elsewhere."""
+        result: list[Grid] = []
+        for axis, loop in enumerate(self.group.loops):
+            if loop.rank in step.reduced and self.trips[axis] > 1:
+                last: Grid = np.zeros(self.trips[axis], dtype=np.int64)
+                last[-1] = 1
+                result.append(last.reshape([-1 if a == axis else 1 for a in range(len(self.trips))]))
+        return result
+
+    def busy(self, step: Step) -> float:
+        """Cycles that the step keeps its array busy in all."""
+        live = self.live((step,))
+        masked = [] if live is None else [live]
+        return sum(cycles * self.total([*factors, *masked], self.relevant(step)) for cycles, factors in self.cycles(step))
+
+    def longest(self, step: Step) -> float:
+        """Cycles of the step in its largest tile."""
+        return sum(cycles * math.prod(float(factor.max()) for factor in factors) for cycles, factors in self.cycles(step))
+
+    def executions(self, step: Step) -> float:
+        """Tiles in which it runs."""
+        live = self.live((step,))
+        present = self._present(step.ranks)
+        return self.total(present if live is None else [*present, live], self.relevant(step))
+
+    def points(self, step: Step, item: Work) -> float:
+        """How often one operation of a work item is done: points of live tiles that exist."""
+        live = self.live((step,))
+        factors = [self.span(rank)[1] for rank in sorted(item.ranks)]
+        repeat = tuple(axis for axis in self.relevant(step) if not (item.after and self.group.loops[axis].rank in step.reduced))
+        count = self.total(factors if live is None else [*factors, live], repeat)
+        for rank in self.cascade.domain_splits(item.ranks):
+            split = rank.split
+            assert split is not None
+            whole = self.sizes.extents[split.outer] * self.sizes.extents[split.inner]
+            if live is None and whole:
+                count *= self.sizes.extents[rank.name] / whole
+        return count
+
+    def ripple(self, step: Step) -> int:
+        """Cycles from the end of the work until a reduction across lanes has come out."""
+        hops = 0
+        for side, lanes in enumerate(step.array.side):
+            crossed = math.prod(self.size(rank) for rank in step.binding.along(side) if rank in step.reduced)
+            if any(rank in step.reduced for rank in step.binding.along(side)):
+                hops += min(lanes, crossed)
+        return hops * step.array.ripple_cycles_per_hop
+
+    # --- boxes ---
+
+    def box(self, tensor: str, indices: tuple[Expr, ...], depth: int) -> list[Bounds]:
+        """First and last position touched along each dimension of a tensor, in each tile."""
+        declared = self.cascade.tensor(tensor)
+        result: list[Bounds] = []
+        for rank, index in zip(declared.ranks, indices, strict=True):
+            try:
+                low, high = bounds(index, self.ranges(free_ranks(index), depth), self.sizes.scalars)
+            except NotAffine as error:
+                raise refuse(
+                    "E530", f"`{tensor}` is accessed through {error.what}, which the mapper does not model",
+                    "gathers and data-dependent indices cannot be mapped yet", getattr(index, "span", None),
+                ) from None  # fmt: skip
+            shape = (1,) * len(self.group.loops)
+            low, high = (np.asarray(end).reshape(np.shape(end) or shape) for end in (low, high))
+            extent = self.sizes.extents[rank] + (1 if declared.iterates == rank else 0)
+            result.append((np.maximum(low, 0), np.minimum(high, extent - 1)))
+        return result
+
+    def stream_words(self, stream: Stream) -> float:
+        """Words fetched in all."""
+        axes = len(self.group.loops)
+        box = self.box(stream.tensor, stream.indices, stream.depth)
+        lengths = [np.maximum(high - low + 1, 0) for low, high in box]
+        ranks = frozenset().union(*(free_ranks(index) for index in stream.indices))
+        involved = [axis for axis in range(stream.depth) if self.group.loops[axis].rank in ranks and self.trips[axis] > 1]
+        factors = list(lengths)
+        if involved:
+            factors.append(self._changes(box, involved[-1]))
+        repeat = tuple(
+            axis
+            for axis in range(stream.depth)
+            if axis not in involved
+            and any(inner > axis for inner in involved)
+            and any(self.group.loops[axis].rank in reader.ranks for reader in stream.readers)
+        )
+        live = self.live(stream.readers)
+        if live is not None:
+            idle = tuple(a for a in range(axes) if a >= stream.depth or (a not in involved and a not in repeat))
+            factors.append(live.any(axis=idle, keepdims=True))
+        return self.total(factors, repeat)
+
+    def _changes(self, box: list[Bounds], axis: int) -> Grid:
+        """1 where the box differs from the one before along the innermost loop that moves it, else 0."""
+        result: Grid = np.ones((1,) * len(self.trips), dtype=bool)
+        first = True
+        for ends in box:
+            for end in ends:
+                if end.shape[axis] > 1:
+                    step = np.diff(end, axis=axis) != 0
+                    lead = np.ones([1 if a == axis else n for a, n in enumerate(step.shape)], dtype=bool)
+                    moved = np.concatenate([lead, step], axis=axis)
+                    result = moved if first else result | moved
+                    first = False
+        return result
+
+    def stream_tile(self, stream: Stream) -> int:
+        """Words of the largest tile held."""
+        return math.prod(int(np.max(high - low + 1)) for low, high in self.box(stream.tensor, stream.indices, stream.depth))
+
+    def resident_words(self, resident: Resident, depth: int | None = None) -> int:
+        """Words alive at once; a running state keeps one position."""
+        declared = self.cascade.tensor(resident.tensor)
+        at = resident.depth if depth is None else depth
+        return math.prod(self.size(rank, at) for rank in declared.ranks if rank != declared.iterates)
+
+    def tensor_words(self, tensor: str) -> int:
+        """Words of a whole tensor; of a running state, one position."""
+        declared = self.cascade.tensor(tensor)
+        return math.prod(self.sizes.extents[rank] for rank in declared.ranks if rank != declared.iterates)
+
+    def lane_words(self, resident: Resident) -> int:
+        """Words that one lane of the array it stays at must hold."""
+        array = self.arch.arrays[resident.place]
+        step = next(s for s in (resident.producer, *resident.readers) if s.binding.array == resident.place)
+        declared = self.cascade.tensor(resident.tensor)
+        ranks = frozenset(declared.ranks) - {declared.iterates}
+        words = 1
+        for side, lanes in enumerate(array.side):
+            here = [rank for rank in step.binding.along(side) if rank in ranks]
+            words *= math.ceil(math.prod(self.size(rank, resident.depth) for rank in here) / lanes) if here else 1
+        words *= math.prod(self.size(rank, resident.depth) for rank in ranks - step.binding.ranks)
+        return words * (self.group.in_flight if resident.depth == len(self.group.loops) else 1)
+
+    def crosses(self, producer: Step, reader: Step, tensor: str) -> int:
+        """The outermost loop across whose iterations a tensor is alive; the number of loops if there is none."""
+        declared = self.cascade.tensor(tensor)
+        for axis, loop in enumerate(self.group.loops):
+            if self.trips[axis] == 1:
+                continue
+            if producer.slots[axis] == "each":
+                if loop.rank not in declared.ranks or declared.iterates == loop.rank:
+                    return axis
+            elif producer.slots[axis] != reader.slots[axis]:
+                return axis
+        return len(self.group.loops)
+
+
+# --- placing ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A mapping placed on a cascade."""
+
+    cascade: Cascade
+    """Flat."""
+    sizes: Sizes
+    arch: Architecture
+    mapping: Mapping
+    nests: tuple[Nest, ...]
+
+
+def step_name(cascade: Cascade, einsum: Einsum) -> str:
+    """The name of an Einsum: its output; `NAME@0` for the initial value of a state."""
+    return f"{einsum.output}@0" if is_initial(cascade, einsum) else einsum.output
+
+
+def is_initial(cascade: Cascade, einsum: Einsum) -> bool:
+    tensor = cascade.tensor(einsum.output)
+    return tensor.kind == "state" and einsum.indices[tensor.ranks.index(str(tensor.iterates))] == Number(0)
+
+
+def iterated(einsum: Einsum) -> frozenset[str]:
+    """All ranks of an Einsum, bound ones included."""
+    ranks = frozenset().union(*(free_ranks(index) for index in einsum.indices)) | free_ranks(einsum.body)
+    body = einsum.body
+    if isinstance(body, Reduce):
+        ranks |= frozenset(body.ranks)
+    if isinstance(body, Select):
+        ranks |= {body.rank}
+    return ranks
+
+
+def place(
+    cascade: Cascade,
+    arch: Architecture,
+    mapping: Mapping,
+    sizes: Map_[str, int] | None = None,
+    params: Map_[str, int | float] | None = None,
+) -> Placed:
+    """Place a mapping. Raises EinsmithError (E510 to E523, E530, E531) where it does not fit the cascade or the architecture."""
+    cascade = flatten(cascade)
+    unknown = [name for name in mapping.sizes if name not in cascade.symbols]
+    if unknown:
+        raise refuse("E510", f"the mapping gives a size to `{unknown[0]}`, which the cascade does not have")
+    bound = bind(cascade, {**mapping.sizes, **(sizes or {})}, params)
+    _check_names(cascade, mapping)
+    for name in cascade.outputs:
+        if cascade.tensor(name).kind == "state":
+            raise refuse(
+                "E530", f"the output `{name}` is a running state, all of whose positions would be kept; the mapper keeps one"
+            )
+    nests: list[Nest] = []
+    homes = {name: number for number, group in enumerate(mapping.groups) for name in group.einsums}
+    outgoing = _outgoing(cascade, homes)
+    for number, group in enumerate(mapping.groups, 1):
+        nests.append(place_group(cascade, arch, bound, group, number, outgoing))
+    _check_order(cascade, homes)
+    return Placed(cascade, bound, arch, mapping, tuple(nests))
+
+
+def _check_names(cascade: Cascade, mapping: Mapping) -> None:
+    names = {einsum.output for einsum in cascade.einsums}
+    mapped: set[str] = set()
+    for group in mapping.groups:
+        for name in group.einsums:
+            if name not in names:
+                listing = ", ".join(f"`{n}`" for n in sorted(names))
+                raise refuse("E510", f"the mapping names the Einsum `{name}`, which the cascade does not have", f"it has {listing}")
+            if name in mapped:
+                raise refuse("E510", f"the mapping has the Einsum `{name}` twice")
+            mapped.add(name)
+    missing = [einsum.output for einsum in cascade.einsums if einsum.output not in mapped]
+    if missing:
+        raise refuse("E510", "the mapping lacks " + ", ".join(f"`{n}`" for n in dict.fromkeys(missing)))
+
+
+def _outgoing(cascade: Cascade, homes: dict[str, int]) -> frozenset[str]:
+    """Tensors that leave their group."""
+    found = set(cascade.outputs)
+    for einsum in cascade.einsums:
+        for access in accesses(einsum.body):
+            if access.tensor in homes and homes[access.tensor] != homes[einsum.output]:
+                found.add(access.tensor)
+    return frozenset(found)
+
+
+def _check_order(cascade: Cascade, homes: dict[str, int]) -> None:
+    for einsum in cascade.einsums:
+        for access in accesses(einsum.body):
+            if homes.get(access.tensor, -1) > homes[einsum.output]:
+                raise refuse("E510", f"`{einsum.output}` is in an earlier group than `{access.tensor}`, which it reads")
+
+
+def place_group(cascade: Cascade, arch: Architecture, sizes: Sizes, group: Group, number: int, outgoing: frozenset[str]) -> Nest:
+    """Place one group; `cascade` is flat."""
+    steps = tuple(
+        _step(cascade, arch, sizes, group, position, einsum)
+        for position, einsum in enumerate(cascade.einsums)
+        if einsum.output in group.einsums
+    )
+    nest = Nest(cascade, arch, sizes, group, number, steps, outgoing & frozenset(group.einsums))
+    _check_loops(nest)
+    nest.steps = _slots(nest)
+    _add_streams(nest)
+    _add_residents(nest)
+    _check_capacity(nest)
+    return nest
+
+
+def _step(cascade: Cascade, arch: Architecture, sizes: Sizes, group: Group, position: int, einsum: Einsum) -> Step:
+    name = step_name(cascade, einsum)
+    binding = group.einsums[einsum.output]
+    if binding.array not in arch.arrays:
+        listing = ", ".join(f"`{n}`" for n in arch.arrays)
+        raise refuse("E512", f"`{name}` is bound to `{binding.array}`, which the architecture does not have", f"it has {listing}")
+    array = arch.arrays[binding.array]
+    ranks = iterated(einsum)
+    if any(accesses(index) for index in einsum.indices):
+        raise refuse(
+            "E530", f"`{name}` scatters to positions read from a tensor, which the mapper does not model", span=einsum.span
+        )
+    if len(binding.spatial) > len(array.side):
+        raise refuse("E512", f"`{name}` has {len(binding.spatial)} spatial sides; `{binding.array}` has {len(array.side)}")
+    listed = [rank for along in binding.spatial for rank in along]
+    if len(set(listed)) < len(listed):
+        raise refuse("E512", f"`{name}` has a spatial rank twice: {', '.join(listed)}")
+    initial = is_initial(cascade, einsum)
+    if not initial and (strange := [rank for rank in listed if rank not in ranks]):
+        listing = ", ".join(f"`{n}`" for n in sorted(ranks))
+        raise refuse("E512", f"`{name}` does not iterate its spatial rank `{strange[0]}`", f"it iterates {listing}")
+    if initial:
+        kept = tuple(tuple(rank for rank in along if rank in ranks) for along in binding.spatial)
+        binding = Binding(array=binding.array, spatial=kept)
+    tensor = cascade.tensor(einsum.output)
+    order = {r for r in (tensor.iterates, einsum.body.rank if isinstance(einsum.body, Scan | Select) else None) if r}
+    if broken := [rank for rank in listed if rank in order]:
+        raise refuse("E512", f"`{name}` runs along `{broken[0]}` one position after another, so that rank cannot be spatial")
+    items = () if initial and is_constant(einsum.body) else work(einsum, sizes.scalars)
+    for item in items:
+        if array.expand(item.operation) is None:
+            able = ", ".join(sorted({*array.units, *array.expansions}))
+            others = [n for n, other in arch.arrays.items() if other.expand(item.operation) is not None]
+            hint = (
+                f"`{others[0]}` can"
+                if others
+                else f"give it as a unit or an expansion: `--set {binding.array}.expansions.{item.operation}={{mac: 6}}`"
+            )
+            raise refuse("E513", f"`{name}` needs `{item.operation}`; array `{binding.array}` has {able}", hint, einsum.span)
+    reduced = frozenset(einsum.body.ranks) if isinstance(einsum.body, Reduce) else frozenset()
+    reads = tuple(dict.fromkeys(accesses(einsum.body)))
+    return Step(name, position, einsum, binding, array, ranks, reduced, items, reads, initial)
+
+
+def _check_loops(nest: Nest) -> None:
+    outer: dict[str, int] = {}
+    used = frozenset().union(*(step.ranks for step in nest.steps))
+    for loop in nest.group.loops:
+        if loop.rank not in nest.sizes.extents:
+            listing = ", ".join(f"`{n}`" for n in nest.sizes.extents)
+            raise refuse(
+                "E510", f"group {nest.number} loops over `{loop.rank}`, which the cascade does not have", f"it has {listing}"
+            )
+        if loop.rank not in used:
+            raise refuse("E510", f"group {nest.number} loops over `{loop.rank}`, which none of its Einsums iterates")
+        if loop.rank in outer and loop.tile > outer[loop.rank]:
+            raise refuse(
+                "E510",
+                f"group {nest.number}: an inner loop over `{loop.rank}` has tile {loop.tile}, larger than {outer[loop.rank]} outside",
+            )
+        outer[loop.rank] = loop.tile
+    for step in nest.steps:
+        iterates = nest.cascade.tensor(step.output).iterates
+        if iterates and not step.initial and outer.get(iterates) != 1 and nest.sizes.extents[iterates] > 1:
+            raise refuse(
+                "E511", f"`{step.output}` is a running state along `{iterates}`: group {nest.number} must loop over `{iterates}` with tile 1",
+                f"add `{{rank: {iterates}, tile: 1}}` to its loops", step.einsum.span,
+            )  # fmt: skip
+        body = step.einsum.body
+        if isinstance(body, Scan | Select) and body.rank in nest.cut:
+            raise refuse(
+                "E511",
+                f"`{step.name}` needs the whole of `{body.rank}` at once; group {nest.number} cuts it by a loop",
+                span=step.einsum.span,
+            )
+
+
+def _slots(nest: Nest) -> tuple[Step, ...]:
+    """Each step with the slot in which it runs for each loop; refuses what reads a reduction before it is complete."""
+    late: dict[str, frozenset[str]] = {}
+    placed: list[Step] = []
+    made = {step.output: step for step in nest.steps if not step.initial}
+    for step in nest.steps:
+        mine: set[str] = set()
+        for access in step.reads:
+            producer = made.get(access.tensor)
+            if producer is None:
+                continue
+            waits = _waits(nest, access, producer, late)
+            if broken := sorted(waits & step.ranks & nest.cut):
+                raise _illegal(nest, step, access, broken[0])
+            mine |= waits & nest.cut
+            _check_aligned(nest, step, access, producer)
+        late[step.name] = frozenset(mine)
+        slots: list[Slot] = [
+            "each" if loop.rank in step.ranks else "last" if loop.rank in mine else "first" for loop in nest.group.loops
+        ]
+        step = replace(step, slots=tuple(slots))
+        placed.append(step)
+    return tuple(placed)
+
+
+def _waits(nest: Nest, access: Access, producer: Step, late: dict[str, frozenset[str]]) -> frozenset[str]:
+    """Ranks whose loops must have ended before the accessed value is complete."""
+    tensor = nest.cascade.tensor(access.tensor)
+    waits = late.get(producer.name, frozenset())
+    if tensor.iterates is None:
+        return waits | producer.reduced
+    index = access.indices[tensor.ranks.index(tensor.iterates)]
+    if index in (Coord(tensor.iterates), Map("+", (Coord(tensor.iterates), Number(1)))):
+        return waits
+    if is_last(nest.sizes, index, tensor.iterates):
+        return waits | {tensor.iterates}
+    raise refuse(
+        "E530", f"`{access.tensor}` is read at another position than the current, the next or the last one", span=access.span
+    )
+
+
+def is_last(sizes: Sizes, index: Expr, rank: str) -> bool:
+    """Whether an index is the last position of a running state."""
+    if free_ranks(index) or accesses(index):
+        return False
+    return evaluate_scalar(index, sizes.scalars) == sizes.extents[rank]
+
+
+def _check_aligned(nest: Nest, step: Step, access: Access, producer: Step) -> None:
+    """What a loop makes tile by tile must be read at the same position of that loop."""
+    tensor = nest.cascade.tensor(access.tensor)
+    for rank, index in zip(tensor.ranks, access.indices, strict=True):
+        if rank in nest.cut and rank in producer.ranks and rank != tensor.iterates and index != Coord(rank):
+            raise refuse(
+                "E511",
+                f"group {nest.number} makes `{access.tensor}` tile by tile along `{rank}`, but `{step.name}` reads it at other positions",
+                f"put them in different groups, or do not loop over `{rank}` in this one", access.span,
+            )  # fmt: skip
+        if accesses(index):
+            raise refuse("E530", f"`{step.name}` gathers from `{access.tensor}`, which the mapper does not model", span=access.span)
+
+
+def _illegal(nest: Nest, step: Step, access: Access, rank: str) -> EinsmithError:
+    """The refusal of a fusion, with the pass analysis as its reason."""
+    reason = _levels(nest.cascade, step, access.tensor, rank)
+    return refuse(
+        "E511",
+        f"group {nest.number} loops over `{rank}`, and `{step.name}` reads `{access.tensor}` before it is complete: "
+        f"`{access.tensor}` is known only after the whole of `{rank}`",
+        f"put `{step.name}` in a later group, or do not loop over `{rank}` here", step.einsum.span, reason,
+    )  # fmt: skip
+
+
+def _levels(cascade: Cascade, step: Step, tensor: str, rank: str) -> str:
+    """What the pass analysis says of both, in a few words."""
+    from ..einsum.analysis.passes import levels
+
+    parent = cascade.rank(rank).part_of or rank
+    try:
+        found = levels(cascade, parent)
+        reader, read = _level(found, step.output), _level(found, tensor)
+    except (EinsmithError, KeyError, AttributeError, TypeError):
+        return f"a complete value over `{rank}`"
+    return f"pass {reader} over `{parent}`, while `{tensor}` is made in pass {read}"
+
+
+def _level(found: Any, name: str) -> int:
+    level = found.of_einsum[name]
+    return int(max(level.values()) if isinstance(level, dict) else level)
+
+
+def _add_streams(nest: Nest) -> None:
+    made = {step.output for step in nest.steps}
+    readers: dict[tuple[str, tuple[Expr, ...]], list[Step]] = {}
+    for step in nest.steps:
+        for access in step.reads:
+            if access.tensor not in made:
+                declared = nest.cascade.tensor(access.tensor)
+                if declared.kind == "state" and not is_last(
+                    nest.sizes, access.indices[declared.ranks.index(str(declared.iterates))], str(declared.iterates)
+                ):
+                    raise refuse(
+                        "E511", f"`{step.name}` reads the running state `{access.tensor}` as it runs, but is in another group",
+                        "put it in the group of the state", access.span,
+                    )  # fmt: skip
+                readers.setdefault((access.tensor, access.indices), []).append(step)
+    held = {name: depth for depth, loop in enumerate(nest.group.loops, 1) for name in loop.hold}
+    known = {tensor for tensor, _ in readers}
+    for name in held:
+        if name not in known:
+            listing = ", ".join(f"`{n}`" for n in sorted(known))
+            raise refuse(
+                "E510", f"group {nest.number} holds `{name}`, which it does not read from the backing store", f"it reads {listing}"
+            )
+    streams = []
+    for (tensor, indices), steps in readers.items():
+        ranks = frozenset().union(*(free_ranks(index) for index in indices))
+        own = [depth for depth, loop in enumerate(nest.group.loops, 1) if loop.rank in ranks]
+        streams.append(Stream(tensor, indices, tuple(steps), held.get(tensor, own[-1] if own else 0)))
+    nest.streams = tuple(streams)
+
+
+def _add_residents(nest: Nest) -> None:
+    level_name, _ = nest.arch.buffer
+    for tensor in nest.group.stay:
+        if tensor not in nest.group.einsums:
+            raise refuse("E510", f"group {nest.number} says where `{tensor}` stays, but does not make it")
+    for producer in nest.steps:
+        if producer.initial:
+            continue
+        tensor = producer.output
+        readers = tuple(step for step in nest.steps if any(access.tensor == tensor for access in step.reads))
+        initial = next((step for step in nest.steps if step.initial and step.output == tensor), None)
+        alive = [nest.crosses(producer, reader, tensor) for reader in readers]
+        alive.append(nest.crosses(producer, producer, tensor))
+        if initial is not None:
+            alive.append(nest.crosses(initial, producer, tensor) if initial.slots != producer.slots else len(nest.group.loops))
+        spot = nest.group.stay.get(tensor, level_name)
+        resident = Resident(tensor, producer, readers, min(alive), spot, tensor in nest.outgoing)
+        _check_place(nest, resident, level_name)
+        nest.residents[tensor] = resident
+
+
+def _check_place(nest: Nest, resident: Resident, level_name: str) -> None:
+    name, spot = resident.tensor, resident.place
+    if spot == level_name:
+        return
+    if spot == FORWARD:
+        if resident.depth < len(nest.group.loops):
+            loop = nest.group.loops[resident.depth]
+            raise refuse("E522", f"`{name}` cannot be handed on: it is needed across iterations of the loop over `{loop.rank}`")
+        shape = frozenset(nest.cascade.tensor(name).ranks)
+        for reader in resident.readers:
+            if reader.ranks != shape:
+                extra = ", ".join(f"`{n}`" for n in sorted(reader.ranks ^ shape))
+                raise refuse("E522", f"`{name}` cannot be handed on: `{reader.name}` uses its elements more than once ({extra})")
+        return
+    if spot not in nest.arch.arrays:
+        listing = ", ".join(f"`{n}`" for n in (level_name, FORWARD, *nest.arch.arrays))
+        raise refuse("E512", f"`{name}` is to stay at `{spot}`, which is no array or buffer", f"choose one of {listing}")
+    if all(step.binding.array != spot for step in (resident.producer, *resident.readers)):
+        raise refuse("E512", f"`{name}` is to stay at `{spot}`, but nothing there makes or reads it")
+    if resident.leaves:
+        raise refuse(
+            "E512", f"`{name}` leaves group {nest.number}: it may stay in `{level_name}` or be `{FORWARD}`ed, not in registers"
+        )
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one tensor needs of a storage level at once."""
+
+    tensor: str
+    words: int
+    """One slot."""
+    slots: int
+
+
+def buffer_needs(nest: Nest) -> list[Need]:
+    """What each tensor needs of the buffer."""
+    level_name, _ = nest.arch.buffer
+    needs = [Need(stream.tensor, nest.stream_tile(stream), _slots_of(nest, stream.depth)) for stream in nest.streams]
+    for resident in nest.residents.values():
+        if resident.place == level_name:
+            whole = resident.depth == len(nest.group.loops)
+            slots = nest.group.in_flight if whole else 1
+            if resident.leaves:
+                slots = max(slots, _slots_of(nest, resident.depth))
+            needs.append(Need(resident.tensor, nest.resident_words(resident), slots))
+    return needs
+
+
+def _slots_of(nest: Nest, depth: int) -> int:
+    """Slots of a tile that is exchanged with the backing store; one is enough for what is exchanged only once."""
+    return nest.group.buffering if math.prod(nest.trips[:depth]) > 1 else 1
+
+
+def _check_capacity(nest: Nest) -> None:
+    level_name, level = nest.arch.buffer
+    word = nest.arch.word_bytes
+    needs = buffer_needs(nest)
+    need = sum(item.words * item.slots for item in needs) * word
+    if level.size is not None and need > level.size:
+        largest = sorted(needs, key=lambda item: -item.words * item.slots)
+        parts = ", ".join(
+            f"`{item.tensor}` {item.words * item.slots * word:,}" + (f" ({item.slots} slots)" if item.slots > 1 else "")
+            for item in largest[:6]
+        )
+        raise refuse(
+            "E520",
+            f"group {nest.number} needs {need:,} bytes of `{level_name}`, which has {level.size:,}: {parts}",
+            "use smaller tiles",
+        )
+    for name, array in nest.arch.arrays.items():
+        lanes = {r.tensor: nest.lane_words(r) for r in nest.residents.values() if r.place == name}
+        total = sum(lanes.values())
+        if total > array.registers.words:
+            parts = ", ".join(f"`{tensor}` {words}" for tensor, words in sorted(lanes.items(), key=lambda item: -item[1]))
+            raise refuse(
+                "E521", f"group {nest.number} needs {total} words of registers in each lane of `{name}`, which has {array.registers.words}: {parts}",
+                "let a tensor stay in the buffer, use smaller tiles, or keep fewer tiles in flight",
+            )  # fmt: skip

@@ -1,0 +1,190 @@
+"""The timing of one fusion group: how long its arrays, its memory and its dependences each keep it at work.
+
+In: a `Nest`. Out: `Timing`: cycles by cause, and which of them bounds the group. Three schedules:
+
+* in turn: one Einsum at a time: the sum of all, ripples of reductions included;
+* pipelined: arrays side by side within a tile, tiles one after another: the makespan of each tile, summed over tiles;
+* interleaved: the initiation interval is bounded by the busiest resource, by running states (recurrences), and by the latency of
+  a tile divided by the number of tiles in flight.
+
+Transfers overlap with work where tensors have two buffer slots; with one they add to it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..einsum.cascade import Coord
+from .nest import Nest, Step
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Cycles of one group."""
+
+    busy: dict[str, float]
+    """Of each array."""
+    transfers: dict[str, float]
+    """Of each storage level with limited bandwidth."""
+    dependences: float
+    """Least cycles that the order of the work within and across tiles allows, given the schedule."""
+    cycles: float
+    bound_by: str
+    """An array, a storage level, or `dependences`."""
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        return {**self.busy, **self.transfers, "dependences": self.dependences}
+
+
+def timing(nest: Nest, transfers: dict[str, float]) -> Timing:
+    """The timing of a group; `transfers`: cycles that each storage level needs for its traffic."""
+    busy = {name: 0.0 for name in nest.arch.arrays}
+    for step in nest.steps:
+        busy[step.binding.array] += nest.busy(step)
+    match nest.group.schedule:
+        case "in-turn":
+            work = sum(nest.busy(step) + nest.ripple(step) * nest.executions(step) for step in nest.steps)
+        case "pipelined":
+            work = _tile_by_tile(nest)
+        case _:
+            work = _chains(nest)
+    compute = max(work, *busy.values())
+    moved = max(transfers.values(), default=0.0)
+    cycles = max(compute, moved) if nest.group.buffering > 1 else compute + moved
+    bounds = {**busy, **transfers, "dependences": work}
+    order = {name: i for i, name in enumerate(bounds)}
+    bound_by = max(bounds, key=lambda name: (bounds[name], -order[name]))
+    return Timing(busy, transfers, work, cycles, bound_by)
+
+
+# --- within a tile ----------------------------------------------------------------------------------------------------
+
+
+def predecessors(nest: Nest) -> dict[str, tuple[str, ...]]:
+    """For each step, the steps whose results it needs from the same tile (or the same iteration of the loops around)."""
+    made = {step.output: step for step in nest.steps if not step.initial}
+    result: dict[str, tuple[str, ...]] = {}
+    for step in nest.steps:
+        found: dict[str, None] = {}
+        for access in step.reads:
+            producer = made.get(access.tensor)
+            if producer is None or carried(nest, step, access.tensor):
+                continue
+            found.setdefault(producer.name)
+        result[step.name] = tuple(found)
+    return result
+
+
+def carried(nest: Nest, step: Step, tensor: str) -> bool:
+    """Whether all reads of a running state by a step are of its current position: the one made by the iteration before."""
+    declared = nest.cascade.tensor(tensor)
+    if declared.iterates is None:
+        return False
+    at = declared.ranks.index(declared.iterates)
+    return all(access.indices[at] == Coord(declared.iterates) for access in step.reads if access.tensor == tensor)
+
+
+def makespan(nest: Nest, steps: tuple[Step, ...], durations: dict[str, float]) -> float:
+    """Cycles of one tile when each array takes the work that can start first."""
+    before = predecessors(nest)
+    names = {step.name for step in steps}
+    free = {name: 0.0 for name in nest.arch.arrays}
+    ready: dict[str, float] = {}
+    waiting = list(steps)
+    while waiting:
+        able = [step for step in waiting if all(p in ready or p not in names for p in before[step.name])]
+        starts = [max([free[step.binding.array], *(ready[p] for p in before[step.name] if p in ready)]) for step in able]
+        start, position = min((start, i) for i, start in enumerate(starts))
+        step = able[position]
+        waiting.remove(step)
+        end = start + durations[step.name]
+        free[step.binding.array] = end
+        ready[step.name] = end + nest.ripple(step)
+    return max(ready.values(), default=0.0)
+
+
+def longest(nest: Nest, durations: dict[str, float], sources: frozenset[str] | None = None) -> dict[str, float]:
+    """Latest end of each step when resources are free: length of the longest chain of dependences that ends with it.
+
+    With `sources`, only chains that begin at one of them (others are absent).
+    """
+    before = predecessors(nest)
+    ends: dict[str, float] = {}
+    for step in nest.steps:
+        if step.name not in durations:
+            continue
+        earlier = [ends[p] for p in before[step.name] if p in ends]
+        if sources is not None and step.name not in sources and not earlier:
+            continue
+        ends[step.name] = max(earlier, default=0.0) + durations[step.name] + nest.ripple(step)
+    return ends
+
+
+def nominal(nest: Nest) -> dict[str, float]:
+    """Cycles of each step in its largest tile."""
+    return {step.name: nest.longest(step) for step in nest.steps}
+
+
+# --- across tiles -----------------------------------------------------------------------------------------------------
+
+
+def _tile_by_tile(nest: Nest) -> float:
+    """Sum of makespans over all tiles: tiles are alike when the same steps run in them and masks spare the same ones."""
+    axes = len(nest.trips)
+    shape = (1,) * axes
+    code = np.zeros(shape, dtype=np.int64)
+    bit = 0
+    meaning: list[tuple[int, tuple[Step, ...]]] = []
+    groups: dict[tuple[object, ...], list[Step]] = {}
+    for step in nest.steps:
+        skipped_by = tuple(i for i, (_, skips) in enumerate(nest.masks) if step.position in skips)
+        groups.setdefault((step.slots, skipped_by), []).append(step)
+    for (slots, skipped_by), steps in groups.items():
+        runs = np.ones(shape, dtype=bool)
+        for axis, slot in enumerate(slots):  # type: ignore[arg-type, var-annotated]
+            if slot != "each" and nest.trips[axis] > 1:
+                line = np.zeros(nest.trips[axis], dtype=bool)
+                line[0 if slot == "first" else -1] = True
+                runs = runs & line.reshape([-1 if a == axis else 1 for a in range(axes)])
+        for i in skipped_by:  # type: ignore[attr-defined]
+            runs = runs & nest.masks[i][0]
+        code = code + (runs.astype(np.int64) << bit)
+        meaning.append((bit, tuple(steps)))
+        bit += 1
+    kinds, counts = np.unique(code, return_counts=True)
+    repeat = math.prod(trips for axis, trips in enumerate(nest.trips) if code.shape[axis] == 1)
+    durations = nominal(nest)
+    order = {step.name: i for i, step in enumerate(nest.steps)}
+    total = 0.0
+    for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
+        steps = [step for place, steps in meaning if kind >> place & 1 for step in steps]
+        total += makespan(nest, tuple(sorted(steps, key=lambda s: order[s.name])), durations) * count * repeat
+    return total
+
+
+def _chains(nest: Nest) -> float:
+    """Least cycles that dependences leave when neighbouring tiles overlap."""
+    every = tuple(step for step in nest.steps if all(s == "each" or t == 1 for s, t in zip(step.slots, nest.trips, strict=True)))
+    if not every:
+        return max(longest(nest, nominal(nest)).values(), default=0.0)
+    durations = {name: cycles for name, cycles in nominal(nest).items() if any(step.name == name for step in every)}
+    tiles = max(nest.executions(step) for step in every)
+    latency = max(longest(nest, durations).values())
+    bounds = [latency * math.ceil(tiles / nest.group.in_flight)]
+    for step in every:
+        declared = nest.cascade.tensor(step.output)
+        axis = next((i for i, loop in enumerate(nest.group.loops) if loop.rank == declared.iterates), None)
+        if declared.iterates is None or axis is None:
+            continue
+        readers = frozenset(
+            s.name for s in every if any(a.tensor == step.output for a in s.reads) and carried(nest, s, step.output)
+        )
+        ends = longest(nest, durations, readers)
+        apart = math.prod(nest.trips[axis + 1 :])
+        if step.name in ends:
+            bounds.append(ends[step.name] * tiles / apart)
+    return max(bounds)
