@@ -13,7 +13,7 @@ import numpy as np
 
 from einsmith.einsum import sizes as size
 from einsmith.einsum import spec
-from einsmith.einsum.cascade import Cascade
+from einsmith.einsum.cascade import Cascade, Scalar, walk
 
 ROOT = Path(__file__).parents[2]
 FILES = {path.stem: path for folder in ("attention", "cascades") for path in sorted((ROOT / "examples" / folder).glob("*.yaml"))}
@@ -224,3 +224,12 @@ def admits(name: str, sizes: dict[str, int], parameters: dict[str, Any]) -> bool
     if name == "na1d":
         return sizes["M"] >= sizes["W"] * parameters["D"]
     return True
+
+
+def told_by_shapes(name: str) -> set[str]:
+    """Extent symbols that follow from the shapes of the inputs, so that `einsmith run` needs no `--size` for them."""
+    cascade = load(name)
+    extents = [cascade.rank(rank).extent for tensor in cascade.inputs for rank in tensor.ranks]
+    found = {node.name for extent in extents for node in walk(extent) if isinstance(node, Scalar)}
+    factors = {"diffqkv": {"GK", "GV"}, "concentric": {"NY"}, "maxvit-block": {"W"}, "maxvit-grid": {"W"}}
+    return found - factors.get(name, set())  # a product or quotient alone does not tell its factors

@@ -159,7 +159,8 @@ def run_command(name: str, folder: Path) -> tuple[list[str], Path, np.ndarray]:
     params = catalogue.params(name, pattern)[0]
     arrays = catalogue.inputs(name, sizes, params)
     np.savez(folder / "in.npz", **arrays)  # type: ignore[arg-type]
-    words = ["--size", ",".join(f"{key}={n}" for key, n in sizes.items())]
+    told = {key: n for key, n in sizes.items() if key not in catalogue.told_by_shapes(name)}
+    words = ["--size", ",".join(f"{key}={n}" for key, n in told.items())] if told else []
     if params:
         words += ["--param", ",".join(f"{key}={n}" for key, n in params.items())]
     out = folder / "out.npz"
