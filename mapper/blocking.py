@@ -1,0 +1,343 @@
+"""Blocking: a cascade in which everything that reduces over the sequential rank does so step by step.
+
+In: a flat cascade. Out: the same function, in which at most one rank is walked in order (the loop of a GPU program), and each
+reduction over it is a running state. Before and after, for a rank that the cascade does not iterate itself:
+
+    AV[p,f] = sum[m](A[p,m] * V[m,f])      AV_tile[p,m1,f]  = sum[m0](A[p,m1,m0] * V[m1*M0+m0,f])
+                                           AV_run[m1+1,p,f] = AV_run[m1,p,f] + AV_tile[p,m1,f]
+                                           AV[p,f]          = AV_run[M1,p,f]
+
+Which rank is walked is read off the data flow: one that the cascade iterates; else one that is reduced and that an intermediate
+tensor or an output carries (its tile would otherwise be whole); else, where nothing is carried at all, a reduced rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ..einsum.cascade import (
+    Access,
+    Cascade,
+    Coord,
+    Einsum,
+    Expr,
+    Map,
+    Number,
+    Rank,
+    Reduce,
+    Scalar,
+    Scan,
+    Select,
+    Split,
+    Tensor,
+    accesses,
+    ceil_div,
+    children,
+    rebuild,
+    substitute,
+    transform,
+    walk,
+)  # fmt: skip
+from ..einsum.diagnostics import Diagnostic, EinsmithError
+from ..einsum.flatten import IDENTITY, flatten
+
+ACCUMULATE = {"sum": "+", "mean": "+", "prod": "*", "max": "max", "min": "min", "any": "or", "all": "and"}
+"""The binary operation that carries on each reduction."""
+
+SMALL = 4096
+"""A rank up to this extent, elements, that is needed at several levels may be held whole rather than read once per level."""
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A cascade ready to be scheduled as a GPU program."""
+
+    cascade: Cascade
+    loop: str | None
+    """The rank walked in order; None if there is none."""
+    inner: str | None
+    """The inner part of a split whose outer part is `loop`: the tile of one step."""
+    free_tile: bool
+    """The extent of `inner` was chosen here: it may be changed without changing the function."""
+    stores: Mapping[str, tuple[Expr, ...]]
+    """Where each output is written: its index expressions in terms of the ranks of the blocked cascade."""
+
+
+def refuse(code: str, message: str, einsum: Einsum | None = None, help: str = "") -> EinsmithError:
+    """A diagnostic at an Einsum."""
+    return EinsmithError(Diagnostic(code, message, einsum.span if einsum else None, help=help))
+
+
+def block(cascade: Cascade, extents: Mapping[str, int]) -> Blocked:
+    """Choose the sequential rank and make all reductions over it running states. `extents` guide the choice only."""
+    flat = inline(flatten(cascade))
+    check_supported(flat)
+    stores = {name: tuple(Coord(rank) for rank in flat.tensor(name).ranks) for name in flat.outputs}
+    iterated = {tensor.iterates for tensor in flat.tensors if tensor.iterates is not None}
+    if len(iterated) > 1:
+        names = " and ".join(f"`{rank}`" for rank in sorted(iterated))
+        raise refuse("E602", f"the cascade iterates {names}: one kernel walks one rank")
+    free_tile = False
+    if iterated:
+        (loop,) = iterated
+        parent = flat.rank(loop).part_of
+    else:
+        chosen = sequential_rank(flat, extents)
+        if chosen is None:
+            return Blocked(flat, None, None, False, stores)
+        rank = flat.rank(chosen)
+        if rank.part_of is not None:
+            loop, parent = chosen, rank.part_of
+        else:
+            flat = split(flat, chosen)
+            parent, free_tile = chosen, True
+            loop = flat.rank(chosen).split.outer  # type: ignore[union-attr]
+    inner = None
+    if parent is not None:
+        flat, stores = cut(flat, parent, stores)
+        inner = flat.rank(parent).split.inner  # type: ignore[union-attr]
+    return Blocked(accumulate(flat, loop), loop, inner, free_tile, stores)
+
+
+def check_supported(cascade: Cascade) -> None:
+    """Refuse what no kernel is generated for, naming the Einsum."""
+    for einsum in cascade.einsums:
+        what = None
+        if isinstance(einsum.body, Scan):
+            what = f"the scan `{einsum.body.op}`"
+        elif isinstance(einsum.body, Select):
+            what = f"the selection `{einsum.body.op}`"
+        elif isinstance(einsum.body, Reduce) and einsum.body.op in ("argmax", "argmin"):
+            what = f"the reduction `{einsum.body.op}`"
+        elif cascade.tensor(einsum.output).kind == "scatter":
+            what = "a scatter"
+        if what is not None:
+            raise refuse("E603", f"no kernel is generated for {what} in the Einsum of `{einsum.output}`", einsum)
+
+
+def identity(tensor: Tensor) -> tuple[Expr, ...]:
+    return tuple(Coord(rank) for rank in tensor.ranks)
+
+
+def inline(cascade: Cascade) -> Cascade:
+    """Put the definition in place of an element-wise intermediate that is read elsewhere than at its own coordinates."""
+    bodies: dict[str, tuple[tuple[str, ...], Expr]] = {}
+    einsums: list[Einsum] = []
+    for einsum in cascade.einsums:
+
+        def shifted(node: Expr, owner: Einsum = einsum) -> Expr:
+            if not isinstance(node, Access):
+                return node
+            tensor = cascade.tensor(node.tensor)
+            if tensor.kind != "einsum" or node.indices == identity(tensor):
+                return node
+            if node.tensor not in bodies:
+                raise refuse(
+                    "E604",
+                    f"`{node.tensor}` is read at other coordinates than its own in the Einsum of `{owner.output}`",
+                    replace(owner, span=node.span or owner.span),
+                    "a kernel holds a tile of each intermediate; only an element-wise one can be computed again elsewhere",
+                )
+            ranks, body = bodies[node.tensor]
+            return substitute(body, dict(zip(ranks, node.indices, strict=True)))
+
+        body = transform(einsum.body, shifted)
+        einsums.append(replace(einsum, body=body))
+        if not isinstance(body, Reduce | Scan | Select) and cascade.tensor(einsum.output).kind == "einsum":
+            bodies[einsum.output] = (cascade.tensor(einsum.output).ranks, body)
+    return live(replace(cascade, einsums=tuple(einsums)))
+
+
+def live(cascade: Cascade) -> Cascade:
+    """Without the tensors that no output depends on."""
+    needed = set(cascade.outputs)
+    changed = True
+    while changed:
+        before = len(needed)
+        for einsum in cascade.einsums:
+            if einsum.output in needed:
+                needed.update(a.tensor for a in accesses(einsum.body))
+                for index in einsum.indices:
+                    needed.update(a.tensor for a in accesses(index))
+        changed = len(needed) != before
+    return replace(
+        cascade,
+        tensors=tuple(t for t in cascade.tensors if t.kind == "input" or t.name in needed),
+        einsums=tuple(e for e in cascade.einsums if e.output in needed),
+    )
+
+
+def bound_ranks(einsum: Einsum) -> tuple[str, ...]:
+    return einsum.body.ranks if isinstance(einsum.body, Reduce) else ()
+
+
+def sequential_rank(cascade: Cascade, extents: Mapping[str, int]) -> str | None:
+    """The reduced rank to walk in order, by data flow; None if everything that is reduced may be held whole."""
+    reduced = {rank for einsum in cascade.einsums for rank in bound_ranks(einsum)}
+    outers = {r for r in reduced if (p := cascade.rank(r).part_of) and cascade.rank(p).split.outer == r}  # type: ignore[union-attr]
+    reduced -= {r for r in reduced if cascade.rank(r).part_of and r not in outers}
+    carried = {rank for t in cascade.tensors if t.kind != "input" for rank in t.ranks}
+    candidates = sorted(reduced & carried, key=lambda r: (-extents.get(r, 0), r))
+    if not candidates:
+        product = [e for e in cascade.einsums if isinstance(e.body, Reduce) and len({a.tensor for a in accesses(e.body)}) > 1]
+        plain = sorted(reduced, key=lambda r: (-extents.get(r, 0), r))
+        return plain[0] if plain and (product or extents.get(plain[0], 0) > SMALL) else None
+    if len(candidates) > 1:
+        # ranks between channels (small, both ends of a product) may be held whole; a second long one may not
+        long = [r for r in candidates if extents.get(r, 0) > 256]
+        if len(long) > 1:
+            raise refuse(
+                "E602",
+                "the cascade reduces over "
+                + " and ".join(f"`{r}`" for r in long)
+                + " tensors that carry both: it needs more than one kernel",
+                next(e for e in cascade.einsums if set(bound_ranks(e)) & set(long[1:])),
+            )
+    first = candidates[0]
+    contracted = any(
+        isinstance(e.body, Reduce) and len([a for a in accesses(e.body) if cascade.tensor(a.tensor).ranks]) > 1
+        for e in cascade.einsums
+    )
+    return None if extents.get(first, SMALL + 1) <= SMALL and not contracted and cascade.rank(first).part_of is None else first
+
+
+def fresh(cascade: Cascade, wanted: str) -> str:
+    """A name that nothing has yet."""
+    taken = {t.name for t in cascade.tensors} | {r.name for r in cascade.ranks} | {n for n, _ in cascade.params}
+    taken |= set(cascade.symbols) | set(cascade.counts)
+    name = wanted
+    while name in taken:
+        name += "_"
+    return name
+
+
+def split(cascade: Cascade, rank: str) -> Cascade:
+    """Declare parts `m1`, `m0` of a rank `m`, with a new tile extent."""
+    old = cascade.rank(rank)
+    outer, inner = fresh(cascade, f"{rank}1"), fresh(cascade, f"{rank}0")
+    tile, count = fresh(cascade, f"{rank.upper()}0"), fresh(cascade, f"{rank.upper()}1")
+    parts = (
+        replace(old, split=Split(outer, inner, Scalar(tile), count)),
+        Rank(outer, ceil_div(old.extent, Scalar(tile)), part_of=rank),
+        Rank(inner, Scalar(tile), part_of=rank),
+    )
+    ranks = tuple(part for r in cascade.ranks for part in (parts if r.name == rank else (r,)))
+    return replace(cascade, ranks=ranks, sizes=(*cascade.sizes, (tile, 64)))
+
+
+def whole_coordinate(cascade: Cascade, rank: str) -> Expr:
+    """`m1*M0+m0` of a split rank."""
+    parts = cascade.rank(rank).split
+    assert parts is not None
+    return Map("+", (Map("*", (Coord(parts.outer), parts.tile)), Coord(parts.inner)))
+
+
+def cut(cascade: Cascade, rank: str, stores: Mapping[str, tuple[Expr, ...]]) -> tuple[Cascade, dict[str, tuple[Expr, ...]]]:
+    """Put `m1*M0+m0` in place of the split rank `m` wherever the cascade still uses it whole."""
+    parts = cascade.rank(rank).split
+    assert parts is not None
+    where = whole_coordinate(cascade, rank)
+
+    def ranks_of(ranks: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(part for r in ranks for part in ((parts.outer, parts.inner) if r == rank else (r,)))
+
+    def indices_of(indices: tuple[Expr, ...], ranks: tuple[str, ...]) -> tuple[Expr, ...]:
+        return tuple(
+            part
+            for index, r in zip(indices, ranks, strict=True)
+            for part in ((Coord(parts.outer), Coord(parts.inner)) if r == rank else (index,))
+        )
+
+    def visit(expr: Expr) -> Expr:
+        match expr:
+            case Coord(rank=r) if r == rank:
+                return where
+            case Access(tensor=name, indices=indices) if (
+                cascade.tensor(name).kind != "input" and rank in cascade.tensor(name).ranks
+            ):
+                done = tuple(visit(index) for index in indices)
+                return replace(expr, indices=indices_of(done, cascade.tensor(name).ranks))
+            case Reduce(ranks=bound, body=body) if rank in bound:
+                return replace(expr, ranks=ranks_of(bound), body=visit(body))
+            case _:
+                return rebuild(expr, tuple(visit(part) for part in children(expr)))
+
+    tensors = tuple(t if t.kind == "input" else replace(t, ranks=ranks_of(t.ranks)) for t in cascade.tensors)
+    einsums = tuple(
+        replace(
+            e,
+            indices=indices_of(
+                tuple(visit(i) if not isinstance(i, Coord) else i for i in e.indices), cascade.tensor(e.output).ranks
+            ),
+            body=visit(e.body),
+        )
+        for e in cascade.einsums
+    )
+    written = {name: tuple(visit(index) for index in indices) for name, indices in stores.items()}
+    return replace(cascade, tensors=tensors, einsums=einsums), written
+
+
+def accumulate(cascade: Cascade, loop: str) -> Cascade:
+    """Make every reduction over the loop rank a running state."""
+    tensors: list[Tensor] = []
+    einsums: list[Einsum] = []
+    names = cascade
+    last: Expr = cascade.rank(loop).extent
+    for einsum in cascade.einsums:
+        body = einsum.body
+        if einsum.output not in {t.name for t in tensors}:
+            known = cascade.tensor(einsum.output)
+        if not (isinstance(body, Reduce) and loop in body.ranks):
+            if known.name not in {t.name for t in tensors}:
+                tensors.append(known)
+            einsums.append(einsum)
+            continue
+        others = tuple(rank for rank in body.ranks if rank != loop)
+        run, tile = fresh(names, f"{einsum.output}_run"), fresh(names, f"{einsum.output}_tile")
+        out = einsum.indices
+        at = (Coord(loop), *out)
+        part_ranks = (loop, *known.ranks)
+        op = "sum" if body.op == "mean" else body.op
+        part = Reduce(op, others, body.body) if others else body.body
+        tensors += [
+            Tensor(tile, part_ranks, known.dtype),
+            Tensor(run, part_ranks, known.dtype, "state", loop),
+            known,
+        ]
+        new_at = (Map("+", (Coord(loop), Number(1))), *out)
+        total: Expr = Access(run, (last, *out))
+        if body.op == "mean":
+            total = Map("/", (total, _points(cascade, body.ranks)))
+        einsums += [
+            Einsum(tile, at, part, einsum.span),
+            Einsum(run, (Number(0), *out), IDENTITY[body.op], einsum.span),
+            Einsum(run, new_at, Map(ACCUMULATE[body.op], (Access(run, at), Access(tile, at))), einsum.span),
+            replace(einsum, body=total),
+        ]
+        names = replace(names, tensors=(*names.tensors, *tensors[-3:-1]))
+    order = [*(t for t in cascade.inputs), *tensors]
+    return replace(cascade, tensors=tuple(order), einsums=tuple(einsums))
+
+
+def _points(cascade: Cascade, ranks: tuple[str, ...]) -> Expr:
+    """Number of points that a reduction over these ranks sees."""
+    count: Expr = Number(1)
+    done: set[str] = set()
+    for parent in cascade.domain_splits(frozenset(ranks)):
+        count = Map("*", (count, parent.extent))
+        done |= {parent.split.outer, parent.split.inner}  # type: ignore[union-attr]
+    for rank in ranks:
+        if rank not in done:
+            count = Map("*", (count, cascade.rank(rank).extent))
+    return count
+
+
+def reads(einsum: Einsum) -> tuple[Access, ...]:
+    """Accesses of the right-hand side and of the index expressions on the left."""
+    return (*accesses(einsum.body), *(a for index in einsum.indices for a in accesses(index)))
+
+
+def mentions(expr: Expr, rank: str) -> bool:
+    """Does a rank variable occur anywhere in an expression, bound or free?"""
+    return any(isinstance(node, Coord) and node.rank == rank for node in walk(expr))

@@ -1,0 +1,136 @@
+"""GPUs: what a plan must know about one, as a file says it.
+
+In: a YAML file (see `examples/gpus/`) or the bare name of one. Out: a `Gpu`: multiprocessors, shared memory, registers, rates of the
+matrix units, the vector lanes and the special-function units, memory and cache bandwidths. Every block of numbers carries its
+`source`; wrong keys and values are reported with their positions. Nothing here knows any GPU by name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ..einsum.library import locate
+from .architecture import Bytes, Positive, Rate
+from .document import Block, read, reads, validate
+
+DTypeName = Literal["float16", "bfloat16", "float32"]
+Count = Annotated[int, Field(ge=1, le=2**24)]
+BYTES: dict[str, int] = {"float16": 2, "bfloat16": 2, "float32": 4}
+"""Bytes of one value of each input type."""
+
+
+class Multiprocessors(Block):
+    """The units that run blocks of threads."""
+
+    count: Count
+    clock_hz: Positive
+    """Boost clock: what short kernels run at; a long one may be held lower by power."""
+    warp: Count = 32
+    """Threads of a warp."""
+    threads: Count
+    """Resident threads at most, each."""
+    blocks: Count
+    """Resident blocks at most, each."""
+    source: str
+
+
+class SharedMemory(Block):
+    """On-chip memory that the threads of a block share."""
+
+    per_block: Bytes
+    """Most that one block may ask for."""
+    per_multiprocessor: Bytes
+    reserved_per_block: Annotated[int, Field(ge=0)] = 0
+    """Taken by the system for each resident block, bytes."""
+    source: str
+
+
+class RegisterFile(Block):
+    per_multiprocessor: Count
+    """32-bit registers."""
+    per_thread: Count
+    """Most that one thread may have."""
+    source: str
+
+
+class Matrix(Block):
+    """Rate of matrix products with float32 accumulation, dense, operations a second (a multiply-add is two)."""
+
+    float16: Positive | None = None
+    bfloat16: Positive | None = None
+    tf32: Positive | None = None
+    source: str
+
+
+class Lanes(Block):
+    """Rates of what is not the matrix units, results a cycle and multiprocessor."""
+
+    float32: Positive
+    """Additions, multiplications or fused multiply-adds."""
+    special: Positive
+    """exp2, reciprocal and the like."""
+    source: str
+
+
+class Memory(Block):
+    size: Bytes | None = None
+    bandwidth: Rate
+    """Bytes a second."""
+    latency_s: Positive
+    """From asking to having, seconds."""
+    source: str
+
+
+class Launch(Block):
+    """What a kernel costs before it does anything, seconds."""
+
+    latency_s: Positive
+    source: str
+
+
+class Gpu(Block):
+    """A GPU as a plan sees it."""
+
+    name: str
+    doc: str = ""
+    target: str
+    """What the compiler calls it: `sm_90`, `gfx942`."""
+    multiprocessors: Multiprocessors
+    shared_memory: SharedMemory
+    registers: RegisterFile
+    matrix: Matrix
+    lanes: Lanes
+    memory: Memory
+    cache: Memory
+    """The last cache before the memory (L2)."""
+    launch: Launch
+
+    def matrix_rate(self, dtype: str, allow_tf32: bool = False) -> float | None:
+        """Operations a second of matrix products on operands of a type; None: no matrix unit takes it (exactly)."""
+        if dtype == "float32":
+            return self.matrix.tf32 if allow_tf32 else None
+        rate: float | None = getattr(self.matrix, dtype)
+        return rate
+
+    @property
+    def vector_rate(self) -> float:
+        """Element operations a second of all vector lanes together."""
+        return self.lanes.float32 * self.multiprocessors.count * self.multiprocessors.clock_hz
+
+    @property
+    def special_rate(self) -> float:
+        """Results a second of all special-function units together."""
+        return self.lanes.special * self.multiprocessors.count * self.multiprocessors.clock_hz
+
+
+def load(path: str | Path) -> Gpu:
+    """The GPU of a file, or of a bare name such as `h200`. Raises EinsmithError (E001, E501, E502)."""
+    return validate(Gpu, read(locate("gpus", path)))
+
+
+def loads(text: str, name: str = "<string>") -> Gpu:
+    """The same from a text."""
+    return validate(Gpu, reads(text, name))

@@ -1,0 +1,476 @@
+"""Masks along the loop of a GPU program: which steps a mask leaves whole, which it cuts, and which it empties.
+
+In: a program. Out: for each condition of a `where` in a loop, its bounds on the loop coordinate `m` as half-lines `m >= L(p)`,
+`m <= U(p)` by interval analysis over a tile, and a proof, by constant propagation, that a step in which the condition holds nowhere
+leaves all states as they were (so that it may be skipped).
+
+    where(m <= p, ...)              full: m <= first p of the tile;  empty: m > last p
+    where(abs(p - m) <= W, ...)     full: last p - W <= m <= first p + W;  empty outside first p - W .. last p + W
+    where(m < LEN[b], ...)          full and empty from LEN[b], loaded once
+
+Bounds are expressions of the IR over the program's scalars (`p_first` and `p_last` for a tiled rank `p`), so that a plan can evaluate
+them and a kernel can print them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, free_ranks, transform, walk
+from .program import Loop, Program, position
+
+INF = Number(float("inf"))
+NEG_INF = Map("neg", (INF,))
+WHOLE_COORDINATE = "(loop)"
+"""Name of the rank variable that stands for the loop coordinate m1*M0+m0 in a normalised condition."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Least and greatest value over a tile, as scalar expressions."""
+
+    low: Expr
+    high: Expr
+
+
+@dataclass(frozen=True)
+class HalfLine:
+    """`m >= bound` (lower) or `m <= bound` (upper), for a bound that varies within the tile between two scalars."""
+
+    upper: bool
+    bound: Bounds
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The condition of a `where` in a loop."""
+
+    expr: Expr
+    lines: tuple[HalfLine, ...] | None
+    """The conjunction that it equals; None if it is not one, so that it is tested at every step."""
+    skippable: bool
+    """A step in which it is nowhere true changes no state."""
+
+
+def conditions(program: Program, loop: Loop) -> tuple[Condition, ...]:
+    """Conditions that depend on the loop coordinate, each once."""
+    found: dict[Expr, None] = {}
+    for einsum in loop.body:
+        for node in walk(einsum.body):
+            if isinstance(node, Map) and node.op == "where":
+                condition = node.args[0]
+                if free_ranks(condition) & {program.loop, program.inner}:
+                    found.setdefault(condition)
+    stored = any(e.output in program.stores for e in loop.body)
+    result = []
+    for condition in found:
+        lines = half_lines(program, condition)
+        result.append(Condition(condition, lines, lines is not None and not stored and skippable(program, loop, condition)))
+    return tuple(result)
+
+
+# --- half-lines -------------------------------------------------------------------------------------------------------
+
+
+def half_lines(program: Program, condition: Expr) -> tuple[HalfLine, ...] | None:
+    """The condition as a conjunction of half-lines in the loop coordinate; None if it is not one."""
+    return _conjunction(program, normalise(program, condition), True)
+
+
+def normalise(program: Program, expr: Expr) -> Expr:
+    """`Coord("(loop)")` in place of m1*M0+m0 (or of the loop rank itself, if it is not a part)."""
+    if program.loop is None:
+        return expr
+    parent = program.cascade.rank(program.loop).part_of
+    if parent is None:
+        return transform(expr, lambda e: Coord(WHOLE_COORDINATE) if isinstance(e, Coord) and e.rank == program.loop else e)
+    parts = program.cascade.rank(parent).split
+    assert parts is not None
+    outer, inner, tile = Coord(parts.outer), Coord(parts.inner), parts.tile
+    forms = {
+        Map("+", pair)
+        for product in (Map("*", (outer, tile)), Map("*", (tile, outer)))
+        for pair in ((product, inner), (inner, product))
+    }
+    return transform(expr, lambda e: Coord(WHOLE_COORDINATE) if e in forms else e)
+
+
+_NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
+
+
+def _conjunction(program: Program, expr: Expr, wanted: bool) -> tuple[HalfLine, ...] | None:
+    """Half-lines of `expr` (or of its negation, if it is not `wanted`)."""
+    match expr:
+        case Map(op="and", args=(a, b)) if wanted:
+            return _both(_conjunction(program, a, True), _conjunction(program, b, True))
+        case Map(op="or", args=(a, b)) if not wanted:
+            return _both(_conjunction(program, a, False), _conjunction(program, b, False))
+        case Map(op="not", args=(a,)):
+            return _conjunction(program, a, not wanted)
+        case Map(op=op, args=(a, b)) if op in _NEGATED and is_whole(program, a) and is_whole(program, b):
+            match op if wanted else _NEGATED[op]:
+                case "<=":
+                    return _at_most(program, a, b, 0)
+                case "<":
+                    return _at_most(program, a, b, -1)
+                case ">=":
+                    return _at_most(program, b, a, 0)
+                case ">":
+                    return _at_most(program, b, a, -1)
+                case "==":
+                    return _both(_at_most(program, a, b, 0), _at_most(program, b, a, 0))
+    return None
+
+
+def _both(a: tuple[HalfLine, ...] | None, b: tuple[HalfLine, ...] | None) -> tuple[HalfLine, ...] | None:
+    return None if a is None or b is None else (*a, *b)
+
+
+def _at_most(program: Program, left: Expr, right: Expr, slack: int) -> tuple[HalfLine, ...] | None:
+    """`left <= right + slack`, solved for the loop coordinate."""
+    if isinstance(left, Map) and left.op == "abs":
+        inside = left.args[0]
+        return _both(_at_most(program, inside, right, slack), _at_most(program, Map("neg", (inside,)), right, slack))
+    line = linear(Map("-", (left, right)))
+    if line is None or line[0] not in (1, -1):
+        return None
+    factor, rest = line  # factor * m + rest <= slack
+    bound = bounds(program, rest)
+    if bound is None:
+        return None
+    if factor == 1:  # m <= slack - rest
+        return (HalfLine(True, Bounds(_minus(_number(slack), bound.high), _minus(_number(slack), bound.low))),)
+    shift = _number(slack)  # m >= rest - slack
+    return (HalfLine(False, Bounds(_minus(bound.low, shift), _minus(bound.high, shift))),)
+
+
+def linear(expr: Expr) -> tuple[int, Expr] | None:
+    """`factor * m + rest` for the loop coordinate m; None if the expression is not of this form."""
+    if not any(isinstance(node, Coord) and node.rank == WHOLE_COORDINATE for node in walk(expr)):
+        return 0, expr
+    match expr:
+        case Coord():
+            return 1, Number(0)
+        case Map(op="+", args=(a, b)):
+            left, right = linear(a), linear(b)
+            return None if left is None or right is None else (left[0] + right[0], _plus(left[1], right[1]))
+        case Map(op="-", args=(a, b)):
+            left, right = linear(a), linear(b)
+            return None if left is None or right is None else (left[0] - right[0], _minus(left[1], right[1]))
+        case Map(op="neg", args=(a,)):
+            inside = linear(a)
+            return None if inside is None else (-inside[0], _minus(Number(0), inside[1]))
+        case _:
+            return None
+
+
+def _plus(a: Expr, b: Expr) -> Expr:
+    if a == Number(0):
+        return b
+    if b == Number(0):
+        return a
+    left, right = _constant(a), _constant(b)
+    if left is not None and right is not None:
+        return _number(left + right)
+    return _minus(a, b.args[0]) if isinstance(b, Map) and b.op == "neg" else Map("+", (a, b))
+
+
+def _minus(a: Expr, b: Expr) -> Expr:
+    if b == Number(0):
+        return a
+    match b:
+        case Map(op="neg", args=(c,)):
+            return _plus(a, c)
+        case Map(op="-", args=(c, d)) if a == Number(0):
+            return _minus(d, c)
+    left, right = _constant(a), _constant(b)
+    if left is not None and right is not None:
+        return _number(left - right)
+    return Map("neg", (b,)) if a == Number(0) else Map("-", (a, b))
+
+
+def _constant(expr: Expr) -> int | float | None:
+    match expr:
+        case Number(value=value):
+            return value
+        case Map(op="neg", args=(Number(value=value),)):
+            return -value
+        case _:
+            return None
+
+
+def _number(value: int | float) -> Expr:
+    return Number(value) if value >= 0 else Map("neg", (Number(-value),))
+
+
+WHOLE_OPS = frozenset({"+", "-", "*", "//", "%", "neg", "min", "max", "clamp", "abs"})
+"""Operations that give whole numbers of whole numbers."""
+
+
+def is_whole(program: Program, expr: Expr) -> bool:
+    """Is every value of the expression a whole number, by its operations alone?"""
+    match expr:
+        case Number(value=value):
+            return isinstance(value, int)
+        case Coord():
+            return True
+        case Scalar(name=name):
+            return name in whole_scalars(program.cascade)
+        case Access(tensor=tensor):
+            return program.cascade.tensor(tensor).dtype == "int"
+        case Map(op="where", args=(_, a, b)):
+            return is_whole(program, a) and is_whole(program, b)
+        case Map(op=op, args=args):
+            return op in WHOLE_OPS and all(is_whole(program, arg) for arg in args)
+        case _:
+            return False
+
+
+def whole_scalars(cascade: Cascade) -> frozenset[str]:
+    """Scalars that are whole numbers: extents, counts, and parameters defined by whole operations on such."""
+    names = {*cascade.symbols, *cascade.counts}
+
+    def whole(expr: Expr) -> bool:
+        match expr:
+            case Number(value=value):
+                return isinstance(value, int)
+            case Scalar(name=name):
+                return name in names
+            case Map(op=op, args=args):
+                return op in WHOLE_OPS and all(whole(arg) for arg in args)
+            case _:
+                return False
+
+    for name, value in cascade.params:
+        if whole(value):
+            names.add(name)
+    return frozenset(names)
+
+
+# --- interval analysis ------------------------------------------------------------------------------------------------
+
+
+def first(rank: str) -> Scalar:
+    """First coordinate of a tiled rank that the program instance holds."""
+    return Scalar(f"{rank}_first")
+
+
+def last(rank: str) -> Scalar:
+    """Its last one, within the extent."""
+    return Scalar(f"{rank}_last")
+
+
+def bounds(program: Program, expr: Expr) -> Bounds | None:
+    """Least and greatest value of an expression over the tile; None if no bound is known."""
+    match expr:
+        case Number() | Scalar():
+            return Bounds(expr, expr)
+        case Coord(rank=rank) if rank in program.tiled:
+            return Bounds(first(rank), last(rank))
+        case Coord(rank=rank) if rank in program.grid:
+            return Bounds(expr, expr)
+        case Coord(rank=rank) if rank in program.whole:
+            return Bounds(Number(0), Map("-", (program.cascade.rank(rank).extent, Number(1))))
+        case Access(tensor=tensor, indices=indices):
+            single = frozenset(program.grid) - frozenset(program.tiled)
+            scalar = all(free_ranks(index) <= single for index in indices)
+            return Bounds(expr, expr) if scalar and program.cascade.tensor(tensor).kind == "input" else None
+        case Map(op=op, args=args):
+            parts = [bounds(program, arg) for arg in (args[1:] if op == "where" else args)]
+            known = [part for part in parts if part is not None]
+            return _image(op, known, args) if len(known) == len(parts) else None
+        case _:
+            return None
+
+
+def _image(op: str, parts: list[Bounds], args: tuple[Expr, ...]) -> Bounds | None:
+    """Bounds of an operation from bounds of its arguments."""
+    if all(part.low == part.high for part in parts) and op != "where":
+        same = Map(op, tuple(part.low for part in parts))
+        return Bounds(same, same)
+    match op:
+        case "+":
+            return Bounds(_plus(parts[0].low, parts[1].low), _plus(parts[0].high, parts[1].high))
+        case "-":
+            return Bounds(_minus(parts[0].low, parts[1].high), _minus(parts[0].high, parts[1].low))
+        case "neg":
+            return Bounds(_minus(Number(0), parts[0].high), _minus(Number(0), parts[0].low))
+        case "min" | "max" | "clamp":
+            return Bounds(Map(op, tuple(p.low for p in parts)), Map(op, tuple(p.high for p in parts)))
+        case "where":
+            return Bounds(Map("min", (parts[0].low, parts[1].low)), Map("max", (parts[0].high, parts[1].high)))
+        case "abs":
+            (x,) = parts
+            low = Map("max", (Map("max", (x.low, _minus(Number(0), x.high))), Number(0)))
+            return Bounds(low, Map("max", (_minus(Number(0), x.low), x.high)))
+        case "*" if parts[0].low == parts[0].high:
+            return _scaled(op, parts[1], parts[0].low, swap=True)
+        case "*" | "//" if parts[1].low == parts[1].high:
+            return _scaled(op, parts[0], parts[1].low, swap=False)
+        case "%" if isinstance(args[1], Number) and args[1].value > 0:
+            return Bounds(Number(0), _number(args[1].value - 1))
+        case _:
+            return None
+
+
+def _scaled(op: str, part: Bounds, by: Expr, swap: bool) -> Bounds:
+    """Bounds of x * c or x // c for a scalar c: monotone in x, so the ends are the bounds, in an order that c's sign decides."""
+    ends = [Map(op, (by, end) if swap else (end, by)) for end in (part.low, part.high)]
+    if isinstance(by, Number):
+        return Bounds(ends[0], ends[1])
+    return Bounds(Map("min", (ends[0], ends[1])), Map("max", (ends[0], ends[1])))
+
+
+# --- may an empty step be skipped? ------------------------------------------------------------------------------------
+
+Value = Expr | None
+"""A known constant, `Access(state)` for its value before the step, or None: anything finite."""
+ZERO, ONE = Number(0), Number(1)
+
+
+def skippable(program: Program, loop: Loop, condition: Expr) -> bool:
+    """Is every state the same after a step in which the condition is false everywhere? Proved for finite inputs, or False.
+
+    The proof distinguishes, for each running maximum that starts at -inf, whether it is still -inf. If it is, the states that are
+    tied to it still have their initial values (proved by induction over the steps).
+    """
+    maxima = [s for s in loop.states if _initial(loop, s) == NEG_INF]
+    if len(maxima) > 3:
+        return False
+    tied = {s: _tied(program, loop, s) for s in maxima}
+    for empty in itertools.product((False, True), repeat=len(maxima)):
+        known: dict[str, Value] = {s: Access(s, ()) for s in loop.states}
+        for state, is_empty in zip(maxima, empty, strict=True):
+            if is_empty:
+                known |= tied[state]
+        for state, is_empty in zip(maxima, empty, strict=True):
+            known[state] = NEG_INF if is_empty else Access(state, ())
+        step = _Step(program, loop, known, condition)
+        if any(step.after(state) != known[state] for state in loop.states):
+            return False
+    return True
+
+
+def _initial(loop: Loop, state: str) -> Expr | None:
+    body = next(e.body for e in loop.initial if e.output == state)
+    return body if isinstance(body, Number) or body == NEG_INF else None
+
+
+def _tied(program: Program, loop: Loop, maximum: str) -> dict[str, Value]:
+    """States that keep their initial value as long as a running maximum is -inf, with that value."""
+    tied: dict[str, Value] = {s: v for s in loop.states if s != maximum and (v := _initial(loop, s)) is not None}
+    while True:
+        known: dict[str, Value] = {s: Access(s, ()) for s in loop.states} | tied | {maximum: NEG_INF}
+        step = _Step(program, loop, known, None)
+        step.assume(maximum)
+        broken = [s for s in tied if step.after(s) != tied[s]]
+        if not broken:
+            return tied
+        for state in broken:
+            del tied[state]
+
+
+class _Step:
+    """Constant propagation through one step of a loop."""
+
+    def __init__(self, program: Program, loop: Loop, before: Mapping[str, Value], false: Expr | None) -> None:
+        self.program, self.before, self.false = program, before, false
+        self.definitions: dict[str, Einsum] = {e.output: e for e in loop.body}
+        self.values: dict[str, Value] = {}
+
+    def assume(self, state: str) -> None:
+        """Take it that a state is -inf after the step, and what that implies for what it is the maximum of."""
+        self.values[state] = NEG_INF
+        self._assume(self.definitions[state].body)
+
+    def _assume(self, expr: Expr) -> None:
+        match expr:
+            case Map(op="max", args=args):
+                for arg in args:
+                    self._assume(arg)
+            case Reduce(op="max", body=body):
+                self._assume(body)
+            case Access(tensor=name) if name in self.definitions and self.program.cascade.tensor(name).kind == "einsum":
+                self.values[name] = NEG_INF
+                self._assume(self.definitions[name].body)
+
+    def after(self, tensor: str) -> Value:
+        """Value of a tensor of this step; of a state: after the step."""
+        if tensor not in self.values:
+            self.values[tensor] = self.value(self.definitions[tensor].body)
+        return self.values[tensor]
+
+    def value(self, expr: Expr) -> Value:
+        match expr:
+            case Number():
+                return expr
+            case Access(tensor=name, indices=indices):
+                tensor = self.program.cascade.tensor(name)
+                if tensor.kind == "state":
+                    assert tensor.iterates is not None
+                    where = position(self.program.cascade, name, indices[tensor.ranks.index(tensor.iterates)])
+                    if where == "now":
+                        return self.before.get(name)
+                    return self.after(name) if where == "next" and name in self.definitions else None
+                return self.after(name) if name in self.definitions else None
+            case Reduce(op=op, body=body):
+                neutral = {"sum": ZERO, "max": NEG_INF, "min": INF, "any": ZERO, "all": ONE, "prod": ONE}
+                inside = self.value(body)
+                return inside if op in neutral and inside == neutral[op] else None
+            case Map(op="where", args=(condition, yes, no)):
+                if condition == self.false:
+                    return self.value(no)
+                a, b = self.value(yes), self.value(no)
+                return a if a == b else None
+            case Map(op=op, args=args):
+                return _apply(op, [self.value(arg) for arg in args])
+            case _:
+                return None
+
+
+def _apply(op: str, args: list[Value]) -> Value:
+    """Value of an operation on known and unknown (finite) arguments."""
+    match op, args:
+        case "neg", [a]:
+            return NEG_INF if a == INF else INF if a == NEG_INF else ZERO if a == ZERO else None
+        case "+", [a, b]:
+            if ZERO in (a, b):
+                return b if a == ZERO else a
+            return NEG_INF if NEG_INF in (a, b) and INF not in (a, b) else None
+        case "-", [a, b]:
+            if a == NEG_INF:
+                return NEG_INF
+            if b == ZERO:
+                return a
+            return ZERO if a is not None and a == b and a != INF else None
+        case "*", [a, b]:
+            if ONE in (a, b):
+                return b if a == ONE else a
+            infinite = a in (INF, NEG_INF) or b in (INF, NEG_INF)
+            return ZERO if ZERO in (a, b) and not infinite else None
+        case "/", [a, b]:
+            if b == ONE:
+                return a
+            return ZERO if a == ZERO else None
+        case "max", [a, b]:
+            if a == b:
+                return a
+            return b if a == NEG_INF else a if b == NEG_INF else None
+        case "min", [a, b]:
+            if a == b:
+                return a
+            return b if a == INF else a if b == INF else None
+        case "or", [a, b]:
+            return b if a == ZERO else a if b == ZERO else None
+        case "and", [a, b]:
+            return b if a == ONE else a if b == ONE else None
+        case ("exp" | "exp2"), [a]:
+            return ZERO if a == NEG_INF else ONE if a == ZERO else None
+        case ("sigmoid" | "softplus" | "relu"), [a] if a == NEG_INF:
+            return ZERO
+        case ("relu" | "silu" | "gelu" | "tanh" | "abs" | "sqrt" | "sin" | "erf"), [a] if a == ZERO:
+            return ZERO
+        case _:
+            return None

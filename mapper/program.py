@@ -1,0 +1,297 @@
+"""GPU programs: which Einsums run where, decided by data flow alone.
+
+In: a cascade and its extents. Out: a `Program`: the blocked cascade cut into phases (straight code and loops over the sequential
+rank, one loop per level that the cascade needs), and a role for every rank:
+
+* grid: on every output and never reduced; one coordinate per program instance;
+* tiled: the grid rank (or two) along which an input used in the loop is shared, so that a block of coordinates reuses it;
+* loop: walked in order, with running states in registers;
+* whole: everything else; a tile holds all its coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, accesses, free_ranks
+from .blocking import Blocked, block, bound_ranks, reads, refuse
+
+
+@dataclass(frozen=True)
+class Straight:
+    """Einsums that run once per program instance."""
+
+    einsums: tuple[Einsum, ...]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One walk over the sequential rank. `initial` sets the states, `body` runs at every step."""
+
+    initial: tuple[Einsum, ...]
+    body: tuple[Einsum, ...]
+    states: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A cascade arranged for one GPU kernel."""
+
+    source: Cascade
+    """As it was given."""
+    cascade: Cascade
+    """Blocked: every Einsum of the phases belongs to it."""
+    grid: tuple[str, ...]
+    tiled: tuple[str, ...]
+    loop: str | None
+    inner: str | None
+    whole: tuple[str, ...]
+    phases: tuple[Straight | Loop, ...]
+    stores: Mapping[str, tuple[Expr, ...]]
+    free_tile: bool
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        return tuple(phase for phase in self.phases if isinstance(phase, Loop))
+
+    @cached_property
+    def axes(self) -> tuple[str, ...]:
+        """Ranks along which a tile has more than one coordinate, in the order in which tiles hold them."""
+        inner = (self.inner,) if self.inner is not None else ()
+        return (*self.tiled, *inner, *(rank for rank in self.whole if rank not in inner))
+
+    def axes_of(self, expr: Expr) -> frozenset[str]:
+        """Axes along which an expression varies within a tile."""
+        found = set(free_ranks(expr))
+        for access in accesses(expr):
+            found |= {r for index in access.indices for r in free_ranks(index)}
+        bound = {r for node in (expr,) if isinstance(node, Reduce) for r in node.ranks}
+        return frozenset(found - bound) & frozenset(self.axes)
+
+    def in_loop(self, tensor: str) -> bool:
+        """Is there one value of the tensor per step of the loop?"""
+        return self.loop is not None and self.loop in self.cascade.tensor(tensor).ranks
+
+
+def program(cascade: Cascade, extents: Mapping[str, int]) -> Program:
+    """Arrange a cascade as one kernel. Raises EinsmithError (E602 to E604) where that cannot be done."""
+    blocked = block(cascade, extents)
+    flat = blocked.cascade
+    _check_reads(blocked)
+    grid = _parallel(blocked, extents)
+    phases = _phases(blocked)
+    tiled = _tiled(blocked, grid, phases, extents)
+    used = {r for e in flat.einsums for r in (*free_ranks(e.body), *bound_ranks(e), *_left(e))}
+    inner = blocked.inner
+    whole = tuple(
+        r.name for r in flat.ranks if r.name in used and r.name not in grid and r.name != blocked.loop and r.name != inner
+    )
+    return Program(
+        cascade, flat, grid, tiled, blocked.loop, inner, whole, phases, blocked.stores, blocked.free_tile
+    )  # fmt: skip
+
+
+def _left(einsum: Einsum) -> frozenset[str]:
+    return frozenset().union(*(free_ranks(index) for index in einsum.indices))
+
+
+def _check_reads(blocked: Blocked) -> None:
+    """Intermediates must be read at the coordinates of the tile at hand; states at this position, the next or the last."""
+    flat = blocked.cascade
+    for einsum in flat.einsums:
+        for access in reads(einsum):
+            tensor = flat.tensor(access.tensor)
+            if tensor.kind == "input":
+                continue
+            for rank, index in zip(tensor.ranks, access.indices, strict=True):
+                plain = index == Coord(rank)
+                if tensor.iterates == rank and position(flat, tensor.name, index) is not None:
+                    continue
+                if not plain:
+                    raise refuse(
+                        "E604",
+                        f"`{tensor.name}` is read at other coordinates than its own in the Einsum of `{einsum.output}`",
+                        einsum,
+                    )
+
+
+def position(cascade: Cascade, state: str, index: Expr) -> str | None:
+    """Which position of a state an index means: "now", "next", "first" or "last"."""
+    rank = cascade.tensor(state).iterates
+    assert rank is not None
+    if index == Coord(rank):
+        return "now"
+    if index == Map("+", (Coord(rank), Number(1))) or index == Map("+", (Number(1), Coord(rank))):
+        return "next"
+    if index == Number(0):
+        return "first"
+    extent = cascade.rank(rank).extent
+    names = {name: expr for name, expr in cascade.counts.items()}
+    if index == extent or (getattr(index, "name", None) in names and names[index.name] == extent):  # type: ignore[union-attr]
+        return "last"
+    parent = cascade.rank(rank).part_of
+    count = cascade.rank(parent).split.count if parent and cascade.rank(parent).split else None  # type: ignore[union-attr]
+    return "last" if count is not None and getattr(index, "name", None) == count else None
+
+
+WHOLE = 1024
+"""Longest rank that is held whole, elements, to save computing a reduction again for each of its blocks."""
+
+
+def _parallel(blocked: Blocked, extents: Mapping[str, int]) -> tuple[str, ...]:
+    """Ranks that are on every output, never reduced, and along which little would be computed again.
+
+    A rank that a reduction lacks (the features of the values, which the scores do not have) is held whole unless it is long.
+    """
+    flat = blocked.cascade
+    on_all = [set().union(*(free_ranks(index) for index in indices)) for indices in blocked.stores.values()]
+    common = set.intersection(*on_all) if on_all else set()
+    common -= {rank for einsum in flat.einsums for rank in bound_ranks(einsum)}
+    common -= {blocked.loop, blocked.inner}
+    for einsum in flat.einsums:
+        carried = set(flat.tensor(einsum.output).ranks)
+        if isinstance(einsum.body, Reduce) and carried & common:
+            common = {rank for rank in common if rank in carried or extents.get(rank, 0) > WHOLE}
+    # an output index must be the bare rank: one program instance writes it
+    for indices in blocked.stores.values():
+        common &= {index.rank for index in indices if isinstance(index, Coord)}
+    return tuple(rank.name for rank in flat.ranks if rank.name in common)
+
+
+def _phases(blocked: Blocked) -> tuple[Straight | Loop, ...]:
+    """Cut the cascade into straight code and loops, by the level of each Einsum along the loop rank."""
+    flat, loop = blocked.cascade, blocked.loop
+    if loop is None:
+        return (Straight(flat.einsums),)
+    steps = [e for e in flat.einsums if loop in _left(e)]
+    inside = {e.output for e in steps}
+    level: dict[str, int] = {t.name: 0 for t in flat.tensors}  # of a tensor in the loop: its loop; of others: after which loop
+    changed, rounds = True, 0
+    while changed:
+        changed, rounds = False, rounds + 1
+        if rounds > len(flat.einsums) + 2:
+            raise refuse("E602", f"the order of the Einsums along `{loop}` has no schedule")
+        for einsum in flat.einsums:
+            stepping = loop in _left(einsum)
+            found = 1 if stepping else 0
+            for access in reads(einsum):
+                tensor = flat.tensor(access.tensor)
+                complete = False
+                if tensor.kind == "state":
+                    where = position(flat, tensor.name, access.indices[tensor.ranks.index(loop)])
+                    complete = where in ("last",)
+                    if where == "first":
+                        raise refuse(
+                            "E604", f"`{tensor.name}` is read at its first position in the Einsum of `{einsum.output}`", einsum
+                        )
+                if access.tensor in inside and not complete:
+                    if not stepping:
+                        raise refuse(
+                            "E604", f"`{access.tensor}` is read outside its loop in the Einsum of `{einsum.output}`", einsum
+                        )
+                    found = max(found, level[access.tensor])
+                else:
+                    found = max(found, level[access.tensor] + (1 if stepping else 0))
+            if tensor_is_state(flat, einsum.output) and not stepping:
+                continue  # an initial value: placed with its loop
+            if found > level[einsum.output]:
+                level[einsum.output] = found
+                changed = True
+    loops = max((level[e.output] for e in steps), default=0)
+    phases: list[Straight | Loop] = []
+    outside = [e for e in flat.einsums if e.output not in inside]
+    for number in range(loops + 1):
+        if number:
+            phases.append(_loop(blocked, steps, level, number))
+        straight = tuple(e for e in outside if level[e.output] == number)
+        if straight:
+            phases.append(Straight(straight))
+    return tuple(phases)
+
+
+def tensor_is_state(cascade: Cascade, name: str) -> bool:
+    return cascade.tensor(name).kind == "state"
+
+
+def _loop(blocked: Blocked, steps: list[Einsum], level: Mapping[str, int], number: int) -> Loop:
+    """The loop of one level: its own Einsums, and those of earlier levels that it needs again."""
+    flat, loop = blocked.cascade, blocked.loop
+    assert loop is not None
+    wanted = {e.output for e in steps if level[e.output] == number}
+    todo = list(wanted)
+    while todo:
+        name = todo.pop()
+        for einsum in steps:
+            if einsum.output != name:
+                continue
+            for access in reads(einsum):
+                tensor = flat.tensor(access.tensor)
+                if loop not in tensor.ranks or tensor.kind == "input" or tensor.name in wanted:
+                    continue
+                if tensor.kind == "state" and position(flat, tensor.name, access.indices[tensor.ranks.index(loop)]) == "last":
+                    continue
+                wanted.add(tensor.name)
+                todo.append(tensor.name)
+    states = tuple(t.name for t in flat.tensors if t.kind == "state" and t.name in wanted)
+    initial = tuple(e for e in flat.einsums if e.output in states and loop not in _left(e))
+    body = tuple(e for e in steps if e.output in wanted)
+    return Loop(initial, _ordered(flat, loop, body), states)
+
+
+def _ordered(cascade: Cascade, loop: str, body: tuple[Einsum, ...]) -> tuple[Einsum, ...]:
+    """The Einsums of one step so that everything is computed before it is read within the step."""
+    done: set[str] = set()
+    produced = {e.output for e in body}
+    rest, order = list(body), []
+    while rest:
+        for einsum in rest:
+            needs = set()
+            for access in reads(einsum):
+                tensor = cascade.tensor(access.tensor)
+                if tensor.name not in produced:
+                    continue
+                if tensor.kind == "state":
+                    where = position(cascade, tensor.name, access.indices[tensor.ranks.index(loop)])
+                    if where != "next":
+                        continue
+                needs.add(tensor.name)
+            if needs <= done:
+                order.append(einsum)
+                done.add(einsum.output)
+                rest.remove(einsum)
+                break
+        else:
+            raise refuse("E602", f"the Einsum of `{rest[0].output}` needs itself within one step of `{loop}`", rest[0])
+    return tuple(order)
+
+
+def _tiled(
+    blocked: Blocked, grid: tuple[str, ...], phases: tuple[Straight | Loop, ...], extents: Mapping[str, int]
+) -> tuple[str, ...]:
+    """The grid rank along which most inputs are shared; a second one if no tile gets more than two axes by it."""
+    flat = blocked.cascade
+    bodies = [e for phase in phases for e in (phase.body if isinstance(phase, Loop) else phase.einsums)]
+
+    def shared(rank: str) -> int:
+        return sum(
+            1
+            for e in bodies
+            for a in accesses(e.body)
+            if flat.tensor(a.tensor).kind == "input" and a.indices and rank not in free_ranks(a)
+        )  # fmt: skip
+
+    def widest(ranks: tuple[str, ...]) -> int:
+        kept = set(grid) - set(ranks)
+        if blocked.loop is not None:
+            kept.add(blocked.loop)
+        return max((len(set(flat.tensor(e.output).ranks) - kept) for e in bodies), default=0)
+
+    order = sorted(grid, key=lambda r: (-shared(r), -min(extents.get(r, 1), 4096), grid.index(r)))
+    chosen: tuple[str, ...] = ()
+    for rank in order[:2]:
+        if chosen and (not shared(rank) or widest((*chosen, rank)) > 2):
+            break
+        chosen = (*chosen, rank)
+    return tuple(rank for rank in grid if rank in chosen)
