@@ -16,7 +16,7 @@ from ..flatten import flatten
 from .algebra import ONE, ZERO, add, canonical, divide, is_number, multiply, negate, power, product, subtract
 from .fiber import Fiber
 from .signs import sign
-from .step import Refused, Rewritten, Step, coords, fresh, in_order, replaced, shown, taken_names
+from .step import Refused, Rewritten, Step, coords, fresh, in_order, reordered, replaced, shown, taken_names
 
 MAX_TERMS = 8
 """A decomposition with more terms than this is given up: every term is a reduction of its own."""
@@ -40,9 +40,15 @@ class Term:
         return divide(top, product(self.denominator)) if self.denominator else top
 
 
+def common_term(expr: Expr, fiber: Fiber) -> Term:
+    """The expression as one term: what is common to a sum may leave, but no sum is opened."""
+    (term,) = _open(expr, fiber, sums=False)
+    return term
+
+
 def terms(expr: Expr, fiber: Fiber) -> tuple[Term, ...]:
     """The decomposition; a single term without factors if nothing can leave."""
-    found = _open(expr, fiber)
+    found = _open(expr, fiber, sums=True)
     if len(found) > MAX_TERMS:
         return (Term(expr),)
     merged: dict[object, Term] = {}
@@ -55,7 +61,7 @@ def terms(expr: Expr, fiber: Fiber) -> tuple[Term, ...]:
     return tuple(term for term in merged.values() if not is_number(term.stays, 0))
 
 
-def _open(expr: Expr, fiber: Fiber) -> list[Term]:
+def _open(expr: Expr, fiber: Fiber, sums: bool) -> list[Term]:
     if not fiber.complete(expr):
         return [Term(expr)]
     if not fiber.moves(expr):
@@ -65,25 +71,30 @@ def _open(expr: Expr, fiber: Fiber) -> list[Term]:
             inner = fiber.definition(expr)
             if inner is None:
                 return [Term(expr)]
-            opened = _open(inner, fiber)
+            opened = _open(inner, fiber, sums)
             return opened if any(term.leaves for term in opened) else [Term(expr)]
+        case Map(op="+" | "-", args=(a, b)) if not sums:
+            (left,), (right,) = _open(a, fiber, sums), _open(b, fiber, sums)
+            if not left.leaves or canonical(left.factor) != canonical(right.factor):
+                return [Term(expr)]
+            return [replace(left, stays=(add if expr.op == "+" else subtract)(left.stays, right.stays))]
         case Map(op="+", args=(a, b)):
-            return _open(a, fiber) + _open(b, fiber)
+            return _open(a, fiber, sums) + _open(b, fiber, sums)
         case Map(op="-", args=(a, b)):
-            return _open(a, fiber) + [_negative(term) for term in _open(b, fiber)]
+            return _open(a, fiber, sums) + [_negative(term) for term in _open(b, fiber, sums)]
         case Map(op="neg", args=(a,)):
-            return [_negative(term) for term in _open(a, fiber)]
+            return [_negative(term) for term in _open(a, fiber, sums)]
         case Map(op="*", args=(a, b)):
-            return [_times(x, y) for x in _open(a, fiber) for y in _open(b, fiber)]
+            return [_times(x, y) for x in _open(a, fiber, sums) for y in _open(b, fiber, sums)]
         case Map(op="/", args=(a, b)):
-            below = _open(b, fiber)
+            below = _open(b, fiber, sums)
             if len(below) != 1:
                 return [Term(expr)]
             under = below[0]
             inverse = Term(divide(ONE, under.stays), under.denominator, under.numerator)
-            return [_times(x, inverse) for x in _open(a, fiber)]
+            return [_times(x, inverse) for x in _open(a, fiber, sums)]
         case Map(op="**", args=(a, Number(value=int() as k))) if 2 <= k <= 4:
-            opened = _open(a, fiber)
+            opened = _open(a, fiber, sums)
             if len(opened) == 1:
                 term = opened[0]
                 raised = tuple(power(part, Number(k)) for part in term.numerator)
@@ -96,17 +107,17 @@ def _open(expr: Expr, fiber: Fiber) -> list[Term]:
                     return [Term(expr)]
             return result
         case Map(op="where", args=(condition, yes, no)) if not fiber.complete(condition):
-            chosen = [replace(term, stays=_where(condition, term.stays, ZERO)) for term in _open(yes, fiber)]
-            other = [replace(term, stays=_where(condition, ZERO, term.stays)) for term in _open(no, fiber)]
-            opened = [term for term in chosen + other if not is_number(term.stays, 0)]
+            chosen = [replace(term, stays=_where(condition, term.stays, ZERO)) for term in _open(yes, fiber, sums)]
+            other = [replace(term, stays=_where(condition, ZERO, term.stays)) for term in _open(no, fiber, sums)]
+            opened = [term for term in chosen + other if not is_number(term.stays, 0)] or [Term(ZERO)]
             if not any(term.leaves for term in opened):
                 return [Term(expr)]
             if len(opened) == 2 and len(chosen) == len(other) == 1 and canonical(opened[0].factor) == canonical(opened[1].factor):
-                yes_part, no_part = _open(yes, fiber)[0].stays, _open(no, fiber)[0].stays
+                yes_part, no_part = _open(yes, fiber, sums)[0].stays, _open(no, fiber, sums)[0].stays
                 return [replace(opened[0], stays=Map("where", (condition, yes_part, no_part)))]
-            return opened
-        case Map(op="log", args=(a,)):
-            opened = _open(_through(a, fiber), fiber)
+            return opened if sums or len(opened) == 1 else [Term(expr)]
+        case Map(op="log", args=(a,)) if sums:
+            opened = _open(_through(a, fiber), fiber, sums)
             if len(opened) != 1:
                 return [Term(expr)]
             term = opened[0]
@@ -114,12 +125,12 @@ def _open(expr: Expr, fiber: Fiber) -> list[Term]:
             unopened = not (isinstance(inside, Map) and inside.op == "exp")
             if not term.leaves and unopened:
                 return [Term(expr)]
-            moving = [Term(Map("log", (term.stays,)))] if unopened else _open(inside.args[0], fiber)  # type: ignore[union-attr]
+            moving = [Term(Map("log", (term.stays,)))] if unopened else _open(inside.args[0], fiber, sums)  # type: ignore[union-attr]
             above = [Term(ONE, (Map("log", (part,)),)) for part in term.numerator]
             below = [Term(negate(ONE), (Map("log", (part,)),)) for part in term.denominator]
             return moving + above + below
         case Reduce(op="sum", ranks=ranks, body=body):
-            opened = _open(body, fiber)
+            opened = _open(body, fiber, sums)
             if not any(t.leaves for t in opened) or any(free_ranks(t.factor) & frozenset(ranks) for t in opened):
                 return [Term(expr)]
             return [replace(term, stays=Reduce("sum", ranks, term.stays)) for term in opened]
@@ -195,7 +206,7 @@ def distribute(
         value = _put_together(Access(existing, coords(ranks)), term)
         total = subtract(total, value) if negative else add(total, value)
     new.append(replace(einsum, body=total))
-    return flatten(replaced(cascade, einsum.output, new, tensors)), tuple(new)
+    return reordered(flatten(replaced(cascade, einsum.output, new, tensors))), tuple(new)
 
 
 def _put_together(value: Expr, term: Term) -> Expr:
@@ -249,10 +260,10 @@ def leaving_factor(rewrite: str, cascade: Cascade, target: str, rank: str) -> Le
     fiber = Fiber(cascade, rank)
     if reduce.op not in ("sum", "mean", "max", "min") or not fiber.completes(einsum) or not fiber.complete(reduce.body):
         return None
-    found = terms(reduce.body, fiber)
-    if len(found) != 1 or not found[0].leaves:
+    term = common_term(reduce.body, fiber)
+    if not term.leaves:
         return None
-    term, factors = found[0], (*found[0].numerator, *found[0].denominator)
+    factors = (*term.numerator, *term.denominator)
     for factor in factors:
         if free_ranks(factor) & frozenset(reduce.ranks):
             return Refused(rewrite, target, factor, "the factor depends on a rank that is reduced")

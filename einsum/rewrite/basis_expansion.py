@@ -5,7 +5,8 @@ after     Y_1[p] = sum[m](X[p,m] * W[p,m])
           Y_2[p] = sum[m](W[p,m])
           Y[p]   = Y_1[p] - Y_2[p] * G[p]
 
-Each term's sum is then free of G. Raw moments of a large offset cancel; the numerical check of `derive` decides on real numbers.
+Each term's sum is then free of G. Products of complete values are refused: raw moments cancel where the offset is large (see
+`running_moments`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def basis_expansion(cascade: Cascade, target: str, rank: str) -> Rewritten | Ref
     found = terms(reduce.body, fiber)
     if len(found) < 2 or not any(term.leaves for term in found):
         return None
+    if product := next((term for term in found if len(term.numerator) > 1), None):
+        return Refused(NAME, target, product.factor, "sums of powers cancel: moments about the running value are kept instead")
     before = fiber.roots(reduce.body)
     if not any(fiber.roots(term.stays) < before for term in found) or any(not fiber.roots(t.stays) <= before for t in found):
         return None

@@ -34,9 +34,10 @@ from .inline import inline
 from .mean_as_sum import mean_as_sum
 from .partition import partition
 from .phases import Phases, phases
+from .running_moments import running_moments
 from .running_rescale import running_rescale
 from .running_shift import running_shift
-from .step import Refused, Rewritten, Step, text
+from .step import Refused, Rewritten, Step, reordered, text
 
 SIMPLIFYING: tuple[Callable[[Cascade, str, str], Rewritten | Refused | None], ...] = (
     deferred_division,  # sum(a / s) = sum(a) / s
@@ -155,7 +156,7 @@ class _Search:
     """The current cascade and the steps that led to it."""
 
     def __init__(self, cascade: Cascade, rank: str, tile: int | None) -> None:
-        self.cascade, self.rank, self.tile = flatten(cascade), rank, tile
+        self.cascade, self.rank, self.tile = reordered(flatten(cascade)), rank, tile
         self.steps: list[Step] = []
         self.found = Phases()
 
@@ -213,10 +214,11 @@ class _Search:
         members = [root for root in self._reductions() if found.of.get(root) in in_loops]
         if not members:
             return
-        for root in list(members):
-            result = self.take(mean_as_sum(self.cascade, root, self.rank))
-            if result is not None:
-                members[members.index(root)] = f"{root}_sum"
+        for root in members:
+            counted = any(root in beside for beside in found.beside.values())
+            self.take(mean_as_sum(self.cascade, root, self.rank, counted))
+        while self.take(common_subexpressions(self.cascade)):
+            pass
         found = phases(self.cascade, self.rank)
         members = [root for root in self._reductions() if found.of.get(root) in in_loops]
         if self.take(partition(self.cascade, self.rank, frozenset(members), self.tile)) is None:
@@ -231,7 +233,11 @@ class _Search:
             else:
                 running = frozenset(states.get(other, other) for other in beside)
                 rescaled = running_rescale(self.cascade, root, self.rank, running, divisors_proven=True)
-                result = self.take(rescaled) or self.take(running_shift(self.cascade, root, self.rank, running))
+                result = (
+                    self.take(rescaled)
+                    or self.take(running_shift(self.cascade, root, self.rank, running))
+                    or self.take(running_moments(self.cascade, root, self.rank, running))
+                )
             if result is not None and result.state is not None:
                 states[root] = result.state
 

@@ -26,7 +26,6 @@ from ..cascade import (
     Reduce,
     Scan,
     Select,
-    Tensor,
     free_ranks,
     substitute,
     walk,
@@ -123,7 +122,7 @@ class Fiber:
         if not bound & self.ranks:
             return False
         scattered = self.cascade.tensor(einsum.output).kind == "scatter"
-        return self.moves(body.body) and (scattered or not any(self.moves(index) for index in einsum.indices))
+        return scattered or not any(self.moves(index) for index in einsum.indices)
 
     # --- looking through definitions ----------------------------------------------------------------------------------------
 
@@ -155,10 +154,6 @@ class Fiber:
                 return expr
 
 
-def is_step(index: Expr, rank: str) -> bool:
-    """Is this left-hand index the next position of `rank`, as in `S[m1+1]`?"""
-    return isinstance(index, Map) and index.op == "+" and index.args == (Coord(rank), Number(1))
-
-
-def coords(tensor: Tensor) -> tuple[Expr, ...]:
-    return tuple(Coord(rank) for rank in tensor.ranks)
+def is_step_of(einsum: Einsum, rank: str) -> bool:
+    """Does this Einsum define a state's next position along `rank`, as in `S[p,m1+1]`?"""
+    return any(isinstance(i, Map) and i.op == "+" and i.args == (Coord(rank), Number(1)) for i in einsum.indices)

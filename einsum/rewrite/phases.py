@@ -3,7 +3,7 @@
 In: a flat cascade and a rank. Out: for every complete value (root) its phase, from 1, and how it gets there:
 
 * it depends on no other root: phase 1, it accumulates;
-* it separates (as a product, or for max and min as a sum) from all roots of the greatest phase it depends on: that phase too;
+* it separates (as a product, for max and min as a sum, or into moments) from all roots of the greatest phase it depends on: that phase too;
 * otherwise: one phase more, and an `Obstacle` that says which sub-expression stands in the way.
 
 An earlier phase never hurts a later reduction, so deciding in the order of definition gives the fewest phases for the cascade as
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from ..cascade import Cascade, Einsum, Map, Reduce
 from .accumulate import COMBINE
 from .fiber import Fiber
+from .moments import moments
 from .running_rescale import rescalable
 from .running_shift import shiftable
 from .separate import Obstacle
@@ -78,10 +79,12 @@ def _beside(einsum: Einsum, fiber: Fiber, state: bool) -> Obstacle | None:
     op = "sum" if body.op == "mean" else body.op
     bound = frozenset(body.ranks)
     found = rescalable(body.body, op, bound, fiber)
-    if isinstance(found, Obstacle) and op in ("max", "min"):
+    if not isinstance(found, Obstacle):
+        return None
+    if op in ("max", "min"):
         shifted = shiftable(body.body, op, bound, fiber)
         return None if not isinstance(shifted, Obstacle) else (shifted if _additive(body.body) else found)
-    return found if isinstance(found, Obstacle) else None
+    return found if isinstance(moments(body.body, op, bound, fiber), Obstacle) else None
 
 
 def _additive(expr: object) -> bool:

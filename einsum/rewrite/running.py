@@ -31,10 +31,10 @@ class RunningVersions:
     _made: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._taken = taken_names(self.cascade)
+        self.taken = taken_names(self.cascade)
 
     def reserve(self, *names: str) -> None:
-        self._taken.update(names)
+        self.taken.update(names)
 
     # --- in the loop: through Einsums of their own --------------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ class RunningVersions:
 
     def _new(self, base: str, ranks: tuple[str, ...], body: Expr, like: Tensor) -> str:
         moves = bool(frozenset(like.ranks) & self.fiber.ranks)
-        name = fresh(f"{base}_tile" if moves else f"{base}_now", self._taken)
+        name = fresh(f"{base}_tile" if moves else f"{base}_now", self.taken)
         self.tensors.append(Tensor(name, ranks, like.dtype))
         self.einsums.append(Einsum(name, coords(ranks), body))
         return name
@@ -80,7 +80,7 @@ class RunningVersions:
         """An Einsum for `body`, or the one there is."""
         existing = self._existing(ranks, body)
         if existing is None:
-            existing = fresh(base, self._taken)
+            existing = fresh(base, self.taken)
             self.tensors.append(Tensor(existing, ranks))
             self.einsums.append(Einsum(existing, coords(ranks), body))
         return Access(existing, coords(ranks))
@@ -141,6 +141,8 @@ class RunningVersions:
                 return _added(self.start(a), self.start(b))
             case Map(op="-", args=(a, b)):
                 return _added(self.start(a), _NEGATED[self.start(b)])
+            case Map(op="/", args=(a, b)) if self._starts_at_zero(a) and self._starts_at_zero(b):
+                return "finite"
             case Map(op="*" | "/", args=(a, b)) if not self.fiber.complete(b) and sign(b, self.cascade) is Sign.POSITIVE:
                 return self.start(a)
             case Map(op="*", args=(a, b)) if not self.fiber.complete(a) and sign(a, self.cascade) is Sign.POSITIVE:

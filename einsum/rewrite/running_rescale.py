@@ -112,13 +112,13 @@ def running_rescale(
     versions = RunningVersions(cascade, state.split, fiber)
     versions.reserve(state.tile_name, state.run_name)
     body = versions.next(state.reduce.body)
-    factor, guard = _correction(found, versions)
+    factor, guard = correction(found, versions)
     states = versions.states(found.complete)
     base = states[0].removesuffix("_run") if len(states) == 1 else target
     ranks = in_order(free_ranks(factor), cascade)
-    correction = versions.named(f"{base}_rescale", factor, ranks)
+    rescale = versions.named(f"{base}_rescale", factor, ranks)
     now = state.at(Coord(state.split.outer))
-    carried = multiply(now, correction)
+    carried = multiply(now, rescale)
     if state.reduce.op != "sum":
         identity = IDENTITY[state.reduce.op]
         carried = Map("where", (Map("==", (now, identity)), identity, carried))
@@ -135,8 +135,8 @@ def running_rescale(
     return Rewritten(after, step, state.run_name)
 
 
-def _correction(found: Product, versions: RunningVersions) -> tuple[Expr, str]:
-    """H = b(next) / b(now), and how the first tile is guarded."""
+def correction(found: Product, versions: RunningVersions) -> tuple[Expr, str]:
+    """H = b(g') / b(g) of the states after and before the current tile, and how the first tile is guarded."""
     guards: list[str] = []
     exponent: Expr | None = None
     if not is_number(found.exponent, 0):

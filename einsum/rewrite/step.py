@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..cascade import Cascade, Coord, Einsum, Expr, Map, Rank, Tensor
+from ..cascade import Cascade, Coord, Einsum, Expr, Map, Tensor
+from ..dtypes import with_dtypes
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,7 @@ def replaced(cascade: Cascade, output: str, new: Sequence[Einsum], tensors: Sequ
 
 
 def reordered(cascade: Cascade) -> Cascade:
-    """Tensors in the IR's order: inputs first, then in order of definition; those without a definition are dropped."""
+    """Tensors in the IR's order (inputs first, then in order of definition), those without a definition dropped, dtypes inferred."""
     known = {tensor.name: tensor for tensor in cascade.tensors}
     names = dict.fromkeys((*(t.name for t in cascade.inputs), *(einsum.output for einsum in cascade.einsums)))
-    return replace(cascade, tensors=tuple(known[name] for name in names))
-
-
-def with_ranks(cascade: Cascade, ranks: tuple[Rank, ...]) -> Cascade:
-    return replace(cascade, ranks=ranks)
+    return with_dtypes(replace(cascade, tensors=tuple(known[name] for name in names)))
