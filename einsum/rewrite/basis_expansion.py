@@ -33,9 +33,6 @@ def basis_expansion(cascade: Cascade, target: str, rank: str) -> Rewritten | Ref
         return None
     if product := next((term for term in found if len(term.numerator) > 1), None):
         return Refused(NAME, target, product.factor, "sums of powers cancel: moments about the running value are kept instead")
-    before = fiber.roots(reduce.body)
-    if not any(fiber.roots(term.stays) < before for term in found) or any(not fiber.roots(t.stays) <= before for t in found):
-        return None
     if inside := next((term.factor for term in found if free_ranks(term.factor) & frozenset(reduce.ranks)), None):
         return Refused(NAME, target, inside, "the factor depends on a rank that is summed")
     after, new = distribute(cascade, einsum, found, tuple(f"{target}_{i + 1}" for i in range(len(found))))

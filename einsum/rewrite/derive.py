@@ -188,7 +188,7 @@ class _Search:
         return [einsum.output for einsum in self.cascade.einsums if fiber.completes(einsum)]
 
     def _simplify_one(self, target: str) -> bool:
-        needed = Fiber(self.cascade, self.rank).roots_behind(target)
+        needed = _leaves(Fiber(self.cascade, self.rank), target)
         for rewrite in SIMPLIFYING:
             result = rewrite(self.cascade, target, self.rank)
             if isinstance(result, Rewritten) and self._fewer(result.cascade, target, needed):
@@ -203,7 +203,7 @@ class _Search:
         new = [e.output for e in after.einsums if fiber.completes(e) and (e.output not in known or e.output == target)]
         if not new:
             return True
-        behind = [fiber.roots_behind(name) for name in new]
+        behind = [_leaves(fiber, name) for name in new]
         return all(each <= needed for each in behind) and any(each < needed for each in behind)
 
     # --- 3: loops ----------------------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ class _Search:
                 result = (
                     self.take(rescaled)
                     or self.take(running_shift(self.cascade, root, self.rank, running))
-                    or self.take(running_moments(self.cascade, root, self.rank, running))
+                    or self.take(running_moments(self.cascade, root, self.rank, running, divisors_proven=True))
                 )
             if result is not None and result.state is not None:
                 states[root] = result.state
@@ -273,6 +273,11 @@ class _Search:
                 reason = f"it is an output with an element for each `{self.rank}`, and each depends on complete values"
                 found.append(Blocked(einsum.output, text(einsum.body), reason, roots))
         return tuple(found)
+
+
+def _leaves(fiber: Fiber, target: str) -> frozenset[str]:
+    """Complete values that the definition of a root reads."""
+    return frozenset().union(*(fiber.leaves(einsum.body) for einsum in fiber.cascade.definitions(target))) - {target}
 
 
 def _unknown_rank(cascade: Cascade, rank: str) -> EinsmithError:

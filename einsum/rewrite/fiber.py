@@ -81,6 +81,11 @@ class Fiber:
                 found |= {node.tensor} if self._is_end(node) else self._tensor_roots(node.tensor)
         return frozenset(found)
 
+    def leaves(self, expr: Expr) -> frozenset[str]:
+        """Tensors read in the expression, or in the mixed map Einsums behind it, that are complete and do not move."""
+        nodes = (node for node in walk(self.look_through(expr)) if isinstance(node, Access))
+        return frozenset(node.tensor for node in nodes if self.complete(node) and not self.moves(node))
+
     def roots_behind(self, root: str) -> frozenset[str]:
         """The roots that the definition of a root depends on (its own name excepted)."""
         found: set[str] = set()

@@ -38,7 +38,7 @@ class Moments:
     powers: tuple[Power, ...]
 
 
-def moments(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber) -> Moments | Obstacle:
+def moments(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber, divisors_proven: bool = False) -> Moments | Obstacle:
     """The decomposition of the body of a reduction `op` over `bound`."""
     if op != "sum":
         return Obstacle(expr, f"moments are of sums, not of a {op}")
@@ -57,7 +57,7 @@ def moments(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber) -> Moments
         key = canonical(factor)
         exponent += found[key].exponent if key in found else 0
         found[key] = Power(factor, total, exponent)
-    factors = rescalable(weight, "sum", bound, fiber)
+    factors = rescalable(weight, "sum", bound, fiber, divisors_proven)
     if isinstance(factors, Obstacle):
         return factors
     states = 1

@@ -33,7 +33,7 @@ NAME = "running-moments"
 
 
 def running_moments(
-    cascade: Cascade, target: str, rank: str, running: frozenset[str]
+    cascade: Cascade, target: str, rank: str, running: frozenset[str], divisors_proven: bool = False
 ) -> Rewritten | Refused | None:
     """Run the sum of powers that defines `target` beside the states `running` that it depends on."""
     definitions = cascade.definitions(target)
@@ -44,7 +44,7 @@ def running_moments(
     fiber = Fiber(cascade, rank, running)
     if state is None or not fiber.complete(state.reduce.body):
         return None
-    decomposed = moments(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber)
+    decomposed = moments(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber, divisors_proven)
     if isinstance(decomposed, Obstacle):
         return Refused(NAME, target, decomposed.expr, decomposed.reason, tuple(sorted(running)))
     return _Builder(cascade, einsum, state, fiber, decomposed).run()

@@ -30,8 +30,12 @@ from .step import Refused, Rewritten, Step, in_order, replaced, shown, text
 NAME = "running-rescale"
 
 
-def rescalable(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber) -> Product | Obstacle:
-    """Is a reduction `op` of `expr` over the fiber (and the other `bound` ranks) rescalable? The factors, or what stands in the way."""
+def rescalable(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber, divisors_proven: bool = False) -> Product | Obstacle:
+    """Is a reduction `op` of `expr` over the fiber (and the other `bound` ranks) rescalable? The factors, or what stands in the way.
+
+    `divisors_proven`: it has been shown, on the cascade before it had states, that a running divisor is 0 only where all that it
+    divides is.
+    """
     found = separate_product(expr, fiber)
     if isinstance(found, Obstacle):
         return found
@@ -47,7 +51,7 @@ def rescalable(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber) -> Prod
     for factor in found.numerator:
         return Obstacle(factor, "a running factor may pass through 0, after which what was summed is lost")
     for divisor in found.denominator:
-        if not _vanish_together(divisor, found.moving, fiber):
+        if not divisors_proven and not _vanish_together(divisor, found.moving, fiber):
             return Obstacle(divisor, "a running divisor may pass through 0 where what it divides does not")
     return found
 
@@ -88,11 +92,7 @@ def _vanish_together(divisor: Expr, moving: Expr, fiber: Fiber) -> bool:
 def running_rescale(
     cascade: Cascade, target: str, rank: str, running: frozenset[str], divisors_proven: bool = False
 ) -> Rewritten | Refused | None:
-    """Run the reduction that defines `target` beside the states `running` that it depends on.
-
-    `divisors_proven`: the caller has shown, with `rescalable` on the cascade before it had states, that a running divisor is 0
-    only where all it divides is. Without that, a running divisor is refused.
-    """
+    """Run the reduction that defines `target` beside the states `running` that it depends on (`divisors_proven`: see `rescalable`)."""
     definitions = cascade.definitions(target)
     if len(definitions) != 1:
         return None
@@ -101,14 +101,9 @@ def running_rescale(
     fiber = Fiber(cascade, rank, running)
     if state is None or not fiber.complete(state.reduce.body):
         return None
-    found = separate_product(state.reduce.body, fiber)
+    found = rescalable(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber, divisors_proven)
     if isinstance(found, Obstacle):
         return Refused(NAME, target, found.expr, found.reason, tuple(sorted(running)))
-    if free_ranks(found.complete) & frozenset(state.reduce.ranks):
-        return Refused(NAME, target, state.reduce.body, "the complete factor depends on another rank that is reduced")
-    if found.numerator or (found.denominator and not divisors_proven):
-        part = (*found.numerator, *found.denominator)[0]
-        return Refused(NAME, target, part, "a running factor may pass through 0, after which what was summed is lost")
     versions = RunningVersions(cascade, state.split, fiber)
     versions.reserve(state.tile_name, state.run_name)
     body = versions.next(state.reduce.body)
