@@ -22,7 +22,8 @@ PATTERNS = ("noncausal self", "causal self", "noncausal cross", "causal cross")
 SOFTMAX = frozenset(
     "softmax softmax-causal softmax-cross deferred-division tile-local-2pass tile-local-merge flash2 fusemax gqa mqa "
     "sliding-window na1d na1d-causal reversed channel varlen topk-attention alibi sink differential aaren "
-    "online-normaliser diffqkv moh concentric modality-mutual global-query streaming duo moa na2d na3d halonet maxvit-block maxvit-grid".split()
+    "online-normaliser diffqkv moh concentric modality-mutual global-query streaming duo moa na2d na3d halonet maxvit-block maxvit-grid "
+    "agent hilo s2-attn-shift".split()
 )
 """Files in which a row whose scores are all -inf must give 0."""
 
@@ -130,6 +131,26 @@ def _extra(name: str, number: int, base: dict[str, int]) -> dict[str, int] | Non
             return [{"NY": 1, "NX": 1, "C": 1, "W": 0, "Z": 0}, {"NY": 5, "NX": 7, "C": 3, "W": 2, "Z": 1}, {"NY": 8, "NX": 4, "C": 2, "W": 1, "Z": 3}, {"NY": 3, "NX": 3, "C": 5, "W": 2, "Z": 3}, {"NY": 9, "NX": 2, "C": 1, "W": 0, "Z": 2}][number]
         case "volo-outlook":
             return [{"NY": 1, "NX": 1, "W": 0}, {"NY": 5, "NX": 3, "W": 1}, {"NY": 4, "NX": 4, "W": 2}, {"NY": 2, "NX": 6, "W": 1}, {"NY": 3, "NX": 3, "W": 3}][number] | {"B": 1, "H": min(base["H"], 2)}
+        case "lightning" | "delta" | "gated-delta" | "titans" | "gla":
+            return {}
+        case "hedgehog" | "rwkv":
+            return {"C": base["E"] + 1}
+        case "ssm-selective":
+            return {"C": base["E"], "S": base["F"]}
+        case "agent":
+            return {"G": [1, 3, 4, 20, 1][number] if base["P"] == base["M"] else [1, 4, 2, 5][number]}
+        case "autocorrelation":
+            return {"J": [1, 3, 4, 13, 2][number]}
+        case "biformer":
+            return [{"R": 1, "S": 1, "J": 1}, {"R": 3, "S": 2, "J": 2}, {"R": 4, "S": 3, "J": 4}, {"R": 2, "S": 5, "J": 1}, {"R": 7, "S": 1, "J": 3}][number]
+        case "landmark":
+            return [{"R": 1, "S": 1}, {"R": 3, "S": 2}, {"R": 2, "S": 5}, {"R": 1, "S": 7}, {"R": 5, "S": 1}][number]
+        case "hilo":
+            return [{"HH": 1, "HL": 1, "JY": 1, "JX": 1, "W": 1}, {"HH": 2, "HL": 1, "JY": 2, "JX": 3, "W": 2}, {"HH": 1, "HL": 3, "JY": 1, "JX": 2, "W": 3}, {"HH": 1, "HL": 1, "JY": 3, "JX": 1, "W": 2}, {"HH": 1, "HL": 2, "JY": 4, "JX": 4, "W": 1}][number]
+        case "s2-attn-shift":
+            return [{"J": 1, "R": 1, "S": 1}, {"J": 2, "R": 3, "S": 4}, {"J": 1, "R": 4, "S": 3}, {"J": 3, "R": 2, "S": 2}, {"J": 1, "R": 1, "S": 7}][number]
+        case "aggregated":
+            return [{"NY": 1, "NX": 1, "W": 0, "M": 1}, {"NY": 5, "NX": 3, "W": 1, "M": 4}, {"NY": 4, "NX": 4, "W": 2, "M": 1}, {"NY": 2, "NX": 7, "W": 3, "M": 5}, {"NY": 3, "NX": 3, "W": 1, "M": 2}][number]
         case "channel":
             return {"C": base["E"]}
         case "hidden-markov":
@@ -167,7 +188,8 @@ def params(name: str, pattern: str) -> list[dict[str, Any]]:
 
 def fills(name: str) -> tuple[str, ...]:
     """The fills that mean something for a file: `large` needs scores, `masked` a softmax."""
-    has_scores = any(re.fullmatch(r"[QA][12]?", tensor.name) for tensor in load(name).inputs)
+    exponential = {"inline", "ssm-selective"}  # of the inputs themselves: they overflow, as the papers' forms do
+    has_scores = any(re.fullmatch(r"[QA][12]?", tensor.name) for tensor in load(name).inputs) and name not in exponential
     return ("normal", *(["large"] if has_scores else []), *(["masked"] if name in SOFTMAX else []))
 
 
@@ -184,6 +206,15 @@ def inputs(
         arrays[tensor.name] = _integers(name, tensor.name, shape, bound.extents, rng) if tensor.dtype == "int" else rng.normal(size=shape)
     if name == "moa":
         arrays["AL"], arrays["BE"] = np.abs(arrays["AL"]) * 3, np.abs(arrays["BE"]) * 0.3
+    between_0_and_1 = {"delta": ["BE"], "gated-delta": ["AL", "BE"], "titans": ["ET", "AL"], "lightning": ["L"]}
+    for key in between_0_and_1.get(name, []):
+        arrays[key] = rng.random(arrays[key].shape)
+    if name == "titans":
+        arrays["TH"] = rng.random(arrays["TH"].shape) / bound.extents["e"]
+    if name == "rwkv":
+        arrays["W"] = np.abs(arrays["W"])
+    if name == "ssm-selective":
+        arrays["A"] = -np.abs(arrays["A"])
     if name == "hidden-markov":
         arrays = {key: np.abs(value) for key, value in arrays.items()}
     queries = [key for key in arrays if re.fullmatch(r"Q[12]?", key)]
@@ -231,5 +262,6 @@ def told_by_shapes(name: str) -> set[str]:
     cascade = load(name)
     extents = [cascade.rank(rank).extent for tensor in cascade.inputs for rank in tensor.ranks]
     found = {node.name for extent in extents for node in walk(extent) if isinstance(node, Scalar)}
-    factors = {"diffqkv": {"GK", "GV"}, "concentric": {"NY"}, "maxvit-block": {"W"}, "maxvit-grid": {"W"}}
+    factors = {"diffqkv": {"GK", "GV"}, "concentric": {"NY"}, "maxvit-block": {"W"}, "maxvit-grid": {"W"},
+               "biformer": {"R", "S"}, "hilo": {"HH", "W"}, "s2-attn-shift": {"R", "S"}, "landmark": set()}
     return found - factors.get(name, set())  # a product or quotient alone does not tell its factors

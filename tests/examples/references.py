@@ -453,3 +453,176 @@ def volo_outlook(A: Tensor, V: Tensor, W: int) -> Tensor:
     said = torch.einsum("bhyxku,bhfuyx->bhfkyx", weights, windows)
     folded = torch.nn.functional.fold(said.flatten(2, 3).flatten(0, 1).flatten(2, 3), (rows, columns), size, padding=W)
     return folded.reshape(batch, heads, V.shape[-1], rows, columns).permute(0, 1, 3, 4, 2)
+
+
+# --- running states, against their parallel or matrix forms -----------------------------------------------------------
+
+
+def gla(Q: Tensor, K: Tensor, V: Tensor, G: Tensor, tau: float = 16) -> Tensor:
+    fading = torch.nn.functional.logsigmoid(G).cumsum(2) / tau
+    between = fading[:, :, :, None] - fading[:, :, None, :]
+    scores = (Q[:, :, :, None] * K[:, :, None, :] * torch.exp(between)).sum(-1)
+    return torch.tril(scores) @ V / math.sqrt(Q.shape[-1])
+
+
+def delta(Q: Tensor, K: Tensor, V: Tensor, BE: Tensor) -> Tensor:
+    """The WY form: all writes at once from a triangular system."""
+    K = torch.nn.functional.normalize(K, dim=-1)
+    length = K.shape[2]
+    system = torch.eye(length, dtype=torch.float64) + torch.tril(BE[..., None] * (K @ K.transpose(-1, -2)), -1)
+    writes = torch.linalg.solve_triangular(system, BE[..., None] * V, upper=False)
+    return torch.tril(Q @ K.transpose(-1, -2)) @ writes
+
+
+def gated_delta(Q: Tensor, K: Tensor, V: Tensor, AL: Tensor, BE: Tensor) -> Tensor:
+    """The state as a product of matrices, one a step."""
+    K = torch.nn.functional.normalize(K, dim=-1)
+    width = K.shape[-1]
+    state = torch.zeros(*K.shape[:2], V.shape[-1], width, dtype=torch.float64)
+    out = []
+    for t in range(K.shape[2]):
+        k, v, a, b = K[:, :, t], V[:, :, t], AL[:, :, t, None, None], BE[:, :, t, None, None]
+        erase = torch.eye(width, dtype=torch.float64) - b * k[..., :, None] * k[..., None, :]
+        state = state @ (a * erase) + b * v[..., :, None] * k[..., None, :]
+        out.append((state @ Q[:, :, t, :, None])[..., 0])
+    return torch.stack(out, 2)
+
+
+def titans(Q: Tensor, K: Tensor, V: Tensor, ET: Tensor, TH: Tensor, AL: Tensor) -> Tensor:
+    """The gradient by automatic differentiation, of half the squared error."""
+    memory = torch.zeros(*K.shape[:2], V.shape[-1], K.shape[-1], dtype=torch.float64)
+    momentum = torch.zeros_like(memory)
+    out = []
+    for t in range(K.shape[2]):
+        leaf = memory.detach().requires_grad_()
+        loss = (((leaf @ K[:, :, t, :, None])[..., 0] - V[:, :, t]) ** 2).sum() / 2
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        momentum = ET[:, :, t, None, None] * momentum - TH[:, :, t, None, None] * gradient
+        memory = (1 - AL[:, :, t, None, None]) * memory + momentum
+        out.append((memory @ Q[:, :, t, :, None])[..., 0])
+    return torch.stack(out, 2)
+
+
+def lightning(Q: Tensor, K: Tensor, V: Tensor, L: Tensor) -> Tensor:
+    p, m = positions(K.shape[2], K.shape[2])
+    return torch.tril(Q @ K.transpose(-1, -2) * L[:, None, None] ** (p - m).clamp(min=0)) @ V
+
+
+def rwkv(R: Tensor, K: Tensor, V: Tensor, W: Tensor, U: Tensor) -> Tensor:
+    out = []
+    for t in range(K.shape[1]):
+        age = torch.arange(t - 1, -1, -1, dtype=torch.float64)[:, None]
+        exponents = torch.cat([K[:, :t] - age * W, (U + K[:, t])[:, None]], 1)
+        out.append((torch.softmax(exponents, 1) * V[:, : t + 1]).sum(1))
+    return torch.sigmoid(R) * torch.stack(out, 1)
+
+
+def ssm_selective(X: Tensor, T: Tensor, A: Tensor, BI: Tensor, CO: Tensor, D: Tensor) -> Tensor:
+    """The sum over all earlier tokens, each faded by what lies between."""
+    step = torch.log1p(torch.exp(T))
+    total = step.cumsum(1)
+    length = X.shape[1]
+    between = total[:, :, None] - total[:, None, :]  # batch, p, m, channel
+    seen = torch.tril(torch.ones(length, length, dtype=torch.float64))[:, :, None, None]
+    fading = torch.exp(torch.where(seen > 0, between[..., None] * A, 0)) * seen
+    return torch.einsum("bps,bpmcs,bmc,bms->bpc", CO, fading, step * X, BI) + D * X
+
+
+# --- other similarities -----------------------------------------------------------------------------------------------
+
+
+def based(Q: Tensor, K: Tensor, V: Tensor, causal: int = 1) -> Tensor:
+    scores = scores_of(Q, K)
+    p, m = positions(*scores.shape[-2:])
+    similarity = (1 + scores + scores**2 / 2).masked_fill((m > p) & bool(causal), 0)
+    return shares(similarity) @ V
+
+
+def hedgehog(Q: Tensor, K: Tensor, V: Tensor, WQ: Tensor, WK: Tensor) -> Tensor:
+    def features(x: Tensor) -> Tensor:
+        return torch.cat([torch.softmax(x, -1), torch.softmax(-x, -1)], -1)
+
+    return shares(features(Q @ WQ) @ features(K @ WK).transpose(-1, -2)) @ V
+
+
+def inline(Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
+    features = torch.exp(Q / math.sqrt(Q.shape[-1]))
+    similarity = features @ torch.exp(K).transpose(-1, -2)
+    return (similarity - similarity.mean(-1, keepdim=True) + 1 / K.shape[2]) @ V
+
+
+def agent(Q: Tensor, K: Tensor, V: Tensor, G: int) -> Tensor:
+    agents = torch.stack([group.mean(2) for group in Q.split(G, 2)], 2)
+    return softmax(Q, agents, softmax(agents, K, V))
+
+
+# --- chosen by content, and more than one kind of keys ----------------------------------------------------------------
+
+
+def autocorrelation(Q: Tensor, K: Tensor, V: Tensor, J: int) -> Tensor:
+    length = K.shape[2]
+    correlation = torch.fft.irfft(torch.fft.rfft(Q, dim=2) * torch.fft.rfft(K, dim=2).conj(), n=length, dim=2).mean((1, 3))
+    best = correlation.topk(J, -1)
+    weights = torch.softmax(best.values, -1)
+    out = torch.zeros_like(V)
+    for b in range(V.shape[0]):
+        for j in range(J):
+            out[b] += weights[b, j] * torch.roll(V[b], -int(best.indices[b, j]), 1)
+    return out
+
+
+def biformer(Q: Tensor, K: Tensor, V: Tensor, R: int, S: int, J: int) -> Tensor:
+    out = torch.empty(*Q.shape[:3], V.shape[-1], dtype=torch.float64)
+    for b in range(Q.shape[0]):
+        means = [x[b].unflatten(1, (R, S)).mean(2).permute(1, 0, 2).flatten(1) for x in (Q, K)]
+        chosen = (means[0] @ means[1].T).topk(J, -1).indices
+        for r in range(R):
+            kept = torch.cat([torch.arange(S) + int(t) * S for t in chosen[r]])
+            rows = slice(r * S, (r + 1) * S)
+            out[b, :, rows] = softmax(Q[b, :, rows], K[b, :, kept], V[b, :, kept])
+    return out
+
+
+def hilo(Q: Tensor, K: Tensor, V: Tensor, HH: int, W: int) -> Tensor:
+    def pooled(x: Tensor) -> Tensor:
+        return x.unflatten(3, (-1, W)).unflatten(2, (-1, W)).mean((3, 5)).flatten(2, 3)
+
+    high = maxvit_block(Q[:, :HH], K[:, :HH], V[:, :HH], W)
+    low = softmax(Q[:, HH:].flatten(2, 3), pooled(K[:, HH:]), pooled(V[:, HH:]))
+    return torch.cat([high, low.unflatten(2, tuple(Q.shape[2:4]))], 1)
+
+
+def s2_attn_shift(Q: Tensor, K: Tensor, V: Tensor, S: int) -> Tensor:
+    half = Q.shape[1] // 2
+    shift = [0] * half + [S // 2] * half
+
+    def rolled(x: Tensor, sign: int) -> Tensor:
+        return torch.stack([torch.roll(x[:, h], sign * n, 1) for h, n in enumerate(shift)], 1)
+
+    groups = [rolled(x, -1).unflatten(2, (-1, S)) for x in (Q, K, V)]
+    return rolled(softmax_causal(*groups).flatten(2, 3), 1)
+
+
+def aggregated(Q: Tensor, K: Tensor, V: Tensor, KP: Tensor, VP: Tensor, W: int) -> Tensor:
+    def near(length: int) -> Tensor:
+        p, m = positions(length, length)
+        return (p - m).abs() <= W
+
+    q, k, v = pixels(Q, K, V)
+    window = scores_of(q, k).masked_fill(~both(near(Q.shape[2]), near(Q.shape[3])), -INF)
+    weights = softmax_rows(torch.cat([window, scores_of(q, KP)], -1))
+    return (weights @ torch.cat([v, VP], 2)).unflatten(2, tuple(Q.shape[2:4]))
+
+
+def landmark(Q: Tensor, K: Tensor, V: Tensor, KL: Tensor, S: int) -> Tensor:
+    out = []
+    for p in range(Q.shape[2]):
+        own = p // S
+        q = Q[:, :, p, None]
+        first = softmax_rows(torch.cat([scores_of(q, KL[:, :, :own]), scores_of(q, K[:, :, own * S : p + 1])], -1))
+        row = first[..., own:] @ V[:, :, own * S : p + 1]
+        for r in range(own):
+            block = slice(r * S, (r + 1) * S)
+            row = row + first[..., r : r + 1] * softmax(q, K[:, :, block], V[:, :, block])
+        out.append(row)
+    return torch.cat(out, 2)
