@@ -44,6 +44,8 @@ def command(code: str) -> Explained:
         known = codes.codes()
         same = [each for each in known if each[1:] == wanted or each[1:] == wanted[1:]]
         close = same or difflib.get_close_matches(wanted, known, 3, 0.7)
-        hint = f"did you mean {' or '.join(f'`{each}`' for each in close)}?" if close else f"codes run from {known[0]} to {known[-1]}"
-        raise EinsmithError(Diagnostic("E015", f"there is no error code `{code}`", help=hint))
+        hint = (
+            f"did you mean {' or '.join(f'`{each}`' for each in close)}?" if close else f"codes run from {known[0]} to {known[-1]}"
+        )
+        raise EinsmithError(Diagnostic("E902", f"there is no error code `{code}`", help=hint))
     return Explained(wanted, text)

@@ -77,7 +77,7 @@ def render(diagnostic: Diagnostic) -> str:
     if diagnostic.span is None:
         if diagnostic.file is not None:
             lines.append(f"  --> {diagnostic.file}")
-        margin = ""
+        margin = " "
     else:
         labels = [(diagnostic.span, diagnostic.label, "^"), *((o.span, o.text, "-") for o in diagnostic.others)]
         numbers = [span.source.position(span.start)[0] for span, _, _ in labels]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from .diagnostics import Diagnostic, Label, SpecError
-from .parse import character_name
+from .parse import TARGET, character_name
 from .source import Source, Span
 
 MAX_FILE = 256 * 1024
@@ -80,6 +80,8 @@ class Document:
     outputs: list[Text] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
     """Names whose declaration is there but wrong."""
+    incomplete: bool = False
+    """Whole declarations could not be read: what looks undefined may be in them."""
 
 
 # --- YAML nodes -------------------------------------------------------------------------------------------------------
@@ -232,7 +234,7 @@ class _Composer:
             raise self._refused(event, f"the tag `{event.tag}`", "remove it")
         start = event.start_mark.index
         if isinstance(event, yaml.ScalarEvent):
-            return _Scalar(event.value, event.style, Span(self.source, start, event.end_mark.index))
+            return _Scalar(event.value, event.style or None, Span(self.source, start, event.end_mark.index))
         if depth >= MAX_NESTING:
             raise self._refused(event, f"nesting more than {MAX_NESTING} deep", "")
         if isinstance(event, yaml.SequenceStartEvent):
@@ -261,6 +263,11 @@ class _Composer:
         mark = error.problem_mark or error.context_mark
         text = self.source.text
         at = min(mark.index, len(text)) if mark else 0
+        for each in (error.context_mark, error.problem_mark):
+            if each is not None and (einsum := TARGET.match(text, text.rfind("\n", 0, each.index) + 1)) is not None:
+                help_ = "Einsums stand below `cascade: |`, all indented alike; so do comments between them"
+                place = Span(self.source, einsum.start(1), max(einsum.end(1), einsum.end(2)))
+                return Diagnostic("E005", "not YAML: an Einsum that is not part of the cascade", place, help=help_)
         line_start = text.rfind("\n", 0, at) + 1
         lead = re.match(r"[ ]*\t", text[line_start : self._line_end(line_start)])
         if lead is not None:
@@ -274,15 +281,14 @@ class _Composer:
             others = (Label(Span(self.source, context.index, context.index + 1), error.context),)
         problem = error.problem or error.context or "not YAML"
         return Diagnostic(
-            "E005", f"not YAML: {problem}", Span(self.source, at, at + 1), others=others, help=self._yaml_help(problem, at)
+            "E005", f"not YAML: {problem}", Span(self.source, at, at + 1), others=others, help=self._yaml_help(problem)
         )
 
-    def _yaml_help(self, problem: str, at: int) -> str:
-        line = self.source.text[self.source.text.rfind("\n", 0, at) + 1 : self._line_end(at)]
+    def _yaml_help(self, problem: str) -> str:
         if "%" in problem or "directive" in problem or "token" in problem:
             return "put the value in double quotes"
-        if re.match(r"\s*[A-Za-z_]\w*\s*(\[[^\]]*\])?\s*=", line):
-            return "Einsums stand below `cascade: |`, all indented alike; so do comments between them"
+        if "expected ','" in problem:
+            return "close the bracket, or put a value that holds brackets or commas in double quotes"
         if "mapping values" in problem:
             return "a key goes on a line of its own, indented like the keys beside it"
         if "expected key" in problem or "block end" in problem:
@@ -315,10 +321,13 @@ class _Reader:
         if not isinstance(root, _Mapping):
             self.error("E006", f"a spec is a mapping of keys, not {_KINDS[type(root)]}", root.span, help_="start with `name: ...`")
             return
-        present = set()
-        for key, value in self.pairs(root, "the spec", self.top):
-            present.add(key.value)
-            self.top[key.value](value)
+        pairs = self.pairs(root, "the spec", self.top)
+        present = {key.value for key, _ in pairs}
+        for key_node, _ in root.items:
+            if isinstance(key_node, _Scalar) and key_node.value not in present:
+                present.update(difflib.get_close_matches(key_node.value, list(self.top), 1))
+        for key_text, value in pairs:
+            self.top[key_text.value](value)
         for key in ("cascade", "outputs"):
             if key not in present:
                 example = "cascade: |" if key == "cascade" else "outputs: [NAME]"
@@ -330,11 +339,16 @@ class _Reader:
         """Key and value of each entry; wrong, unknown and repeated keys are reported and left out."""
         if not isinstance(node, _Mapping):
             if not (isinstance(node, _Scalar) and node.style is None and node.value in ("", "~", "null")):
+                self.document.incomplete = True
                 self.error("E010", f"{where} must be a mapping, not {_KINDS[type(node)]}", node.span, help_="write `name: value`")
             return []
         found: list[tuple[Text, _Node]] = []
         seen: dict[str, Span] = {}
+        cut = False
         for key_node, value in node.items:
+            if cut and isinstance(key_node, _Scalar) and ")" in key_node.value and isinstance(value, _Scalar) and not value.value:
+                continue  # the rest of a value that YAML cut off at a comma
+            cut = isinstance(value, _Scalar) and self.is_cut(value)
             if not isinstance(key_node, _Scalar):
                 self.error("E010", f"a key of {where} must be a text, not {_KINDS[type(key_node)]}", key_node.span)
                 continue
@@ -349,6 +363,7 @@ class _Reader:
                 close = difflib.get_close_matches(key.value, names, 1)
                 listing = ", ".join(f"`{name}`" for name in names)
                 hint = f"did you mean `{close[0]}`?" if close else f"{where} has the keys {listing}"
+                self.document.incomplete = True
                 self.error("E007", f"unknown key `{key.value}` in {where}", key.span, help_=hint)
                 continue
             found.append((key, value))
@@ -378,7 +393,7 @@ class _Reader:
                 "E010",
                 f"{what} must be a number or an expression, not {_KINDS[type(node)]}",
                 node.span,
-                help_="quote it if it holds brackets",
+                help_="put it in double quotes if it holds brackets",
             )
             return None
         text = self.text_of(node)
@@ -390,12 +405,26 @@ class _Reader:
                 help_="write a number or an expression",
             )
             return None
+        if self.is_cut(node):
+            self.error(
+                "E012",
+                f"YAML ends {what} at this comma",
+                Span(self.source, node.span.end, node.span.end + 1),
+                help_="put the value in double quotes",
+            )
+            return None
         if not text.exact:
             self.error(
                 "E012", f"{what} must stand on one line, without escapes", node.span, help_="write it plainly, or in single quotes"
             )
             return None
         return text
+
+    def is_cut(self, node: _Scalar) -> bool:
+        """Did YAML end this value at a comma between parentheses?"""
+        return (
+            node.style is None and node.value.count("(") > node.value.count(")") and self.source.text.startswith(",", node.span.end)
+        )
 
     def names(self, node: _Node, what: str) -> tuple[Text, ...] | None:
         """A list of texts, or None and an error."""
@@ -448,9 +477,11 @@ class _Reader:
                     "E010", f"a split has two parts, not {len(parts)}", fields["split"].span, help_="write `split: [outer, inner]`"
                 )
                 self.document.lost.update(part.value for part in parts)
+                self.document.incomplete = True
                 parts = None
             ok = ok and parts is not None
             if "tile" not in fields:
+                self.document.incomplete = True
                 self.error(
                     "E009",
                     f"rank `{key.value}` is split but has no `tile`",

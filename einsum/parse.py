@@ -24,6 +24,8 @@ MAX_DEPTH = 200
 """Deepest nesting of operations: every later stage walks expressions recursively."""
 MAX_STATEMENT = 10_000
 """Longest statement, characters."""
+MAX_CASCADE = 64 * 1024
+"""Longest cascade, characters."""
 MAX_INT = 2**63 - 1
 
 _CLOSER = {"(": ")", "[": "]"}
@@ -44,11 +46,18 @@ class Parsed:
 
 def statements(source: Source, start: int, end: int) -> tuple[list[Parsed], list[Diagnostic]]:
     """All statements in `source.text[start:end]` and what is wrong with the others."""
+    if end - start > MAX_CASCADE:
+        place = Span(source, start, min(end, start + 1))
+        return [], [
+            Diagnostic(
+                "E105", f"a cascade of {end - start} characters; the most is {MAX_CASCADE}", place, help="split it into specs"
+            )
+        ]
     parsed: list[Parsed] = []
     problems: list[Diagnostic] = []
     for line_start, line_end, trouble in _logical_lines(source, start, end):
         if trouble is not None:
-            problems.append(trouble)
+            problems.append(_odd_in(source, line_start, line_end) or trouble)
             continue
         result = _checked(source, line_start, line_end, "statement")
         if isinstance(result, Diagnostic):
@@ -63,7 +72,7 @@ def expression(source: Source, start: int, end: int) -> Node | Diagnostic:
     """The expression that `source.text[start:end]` holds, or what is wrong with it."""
     for _, _, trouble in _logical_lines(source, start, end):
         if trouble is not None:
-            return trouble
+            return _odd_in(source, start, end) or trouble
     result = _checked(source, start, end, "expression")
     assert not isinstance(result, Statement)
     return result
@@ -132,6 +141,12 @@ def _unclosed(source: Source, opener: int) -> Diagnostic:
     )
 
 
+def _odd_in(source: Source, start: int, end: int) -> Diagnostic | None:
+    """A look-alike bracket makes the others look wrong: it goes first."""
+    odd = _odd_character(source.text[start : min(end, start + MAX_STATEMENT)])
+    return None if odd is None else odd.at(source, start)
+
+
 # --- one text to one tree ---------------------------------------------------------------------------------------------
 
 
@@ -146,17 +161,20 @@ class _Problem:
     label: str = ""
     help: str = ""
 
+    def at(self, source: Source, base: int) -> Diagnostic:
+        span = Span(source, base + self.start, base + self.end)
+        return Diagnostic(self.code, self.message, span, self.label, help=self.help)
+
 
 def _checked(source: Source, start: int, end: int, kind: str) -> Statement | Node | Diagnostic:
     if end - start > MAX_STATEMENT:
         return Diagnostic(
-            "E105", f"a {kind} of {end - start} characters; the most is {MAX_STATEMENT}", Span(source, start, end),
+            "E105", f"a {kind} of {end - start} characters; the most is {MAX_STATEMENT}", Span(source, start, start + 1),
             help="name its parts with Einsums of their own",
         )  # fmt: skip
     result = _parse(source.text[start:end].rstrip(), kind)
     if isinstance(result, _Problem):
-        span = Span(source, start + result.start, start + result.end)
-        return Diagnostic(result.code, result.message, span, result.label, help=result.help)
+        return result.at(source, start)
     return result
 
 
@@ -170,7 +188,7 @@ def _parse(text: str, kind: str) -> Statement | Node | _Problem:
     try:
         tree: Statement | Node = _parser(kind).parse(text)
     except UnexpectedCharacters as error:
-        return _bad_character(text, error.pos_in_stream)
+        return _bad_character(text, error.pos_in_stream or 0)
     except UnexpectedToken as error:
         return _unexpected(text, error, kind)
     except _Refused as error:
@@ -195,12 +213,12 @@ def _builder() -> Any:
     """A lark transformer from grammar rules to syntax nodes, called while parsing: no tree of lark's is ever built."""
     from lark import Token, Transformer, v_args
 
-    def name_of(token: Token) -> Name:
+    def name_of(token: Any) -> Name:
         return Name(str(token), token.start_pos, token.end_pos)
 
     @v_args(inline=True)
-    class Build(Transformer):  # type: ignore[misc]
-        def statement(self, target: Name | Index, _equals: Token, value: Node) -> Statement:
+    class Build(Transformer[Token, Any]):
+        def statement(self, target: Name | Index, _equals: Any, value: Node) -> Statement:
             if isinstance(target, Name):
                 return Statement(target, None, value, target.start, value.end, target.end)
             return Statement(target.name, target.indices, value, target.start, value.end, target.end)
@@ -208,30 +226,30 @@ def _builder() -> Any:
         def expressions(self, *parts: Any) -> tuple[Node, ...]:
             return tuple(part for part in parts if part is not None and not isinstance(part, Token))
 
-        def number(self, token: Token) -> Node:
+        def number(self, token: Any) -> Node:
             return _number(str(token), token.start_pos, token.end_pos)
 
-        def name(self, token: Token) -> Node:
+        def name(self, token: Any) -> Node:
             return name_of(token)
 
-        def index(self, token: Token, _open: Token, indices: tuple[Node, ...] | None, close: Token) -> Node:
+        def index(self, token: Any, _open: Any, indices: tuple[Node, ...] | None, close: Any) -> Node:
             return Index(name_of(token), indices or (), token.start_pos, close.end_pos)
 
-        def call(self, token: Token, _open: Token, args: tuple[Node, ...] | None, close: Token) -> Node:
+        def call(self, token: Any, _open: Any, args: tuple[Node, ...] | None, close: Any) -> Node:
             return Call(name_of(token), args or (), token.start_pos, close.end_pos)
 
         def bound(
-            self, token: Token, _a: Token, ranks: tuple[Node, ...] | None, _b: Token, _c: Token, args: tuple[Node, ...] | None, close: Token
+            self, token: Any, _a: Any, ranks: tuple[Node, ...] | None, _b: Any, _c: Any, args: tuple[Node, ...] | None, close: Any
         ) -> Node:  # fmt: skip
             return Bound(name_of(token), ranks or (), args or (), token.start_pos, close.end_pos)
 
-        def group(self, opening: Token, inner: Node, close: Token) -> Node:
+        def group(self, opening: Any, inner: Node, close: Any) -> Node:
             return replace(inner, start=opening.start_pos, end=close.end_pos)
 
-        def unary(self, op: Token, operand: Node) -> Node:
+        def unary(self, op: Any, operand: Node) -> Node:
             return Unary(str(op), operand, op.start_pos, operand.end)
 
-        def binary(self, left: Node, op: Token, right: Node) -> Node:
+        def binary(self, left: Node, op: Any, right: Node) -> Node:
             return Binary(str(op), left, right, left.start, right.end)
 
         def chain(self, *parts: Any) -> Node:
@@ -261,7 +279,8 @@ def _too_deep(tree: Statement | Node) -> _Problem | None:
         node, depth = stack.pop()
         if depth > MAX_DEPTH:
             message = f"operations are nested more than {MAX_DEPTH} deep"
-            return _Problem("E105", message, node.start, node.end, help="name its parts with Einsums of their own")
+            advice = "name its parts with Einsums of their own"
+            return _Problem("E105", message, node.start, node.start + 1, "too deep from here on", advice)
         stack += [(part, depth + 1) for part in children(node)]
     return None
 
@@ -315,11 +334,14 @@ _ASCII_HELP = {
     ";": "write one statement per line", "\\": "a line goes on while a bracket is open; no backslash is needed",
     "'": "names are written without quotes", '"': "names are written without quotes", "@": "write the product with indices, `*`",
     ":": "slices are not part of the language; write a rank variable", "?": "write `where(c, x, y)`",
+    ".": "a number has a digit before or after its point; infinity is `inf`",
 }  # fmt: skip
 
 
 def _bad_character(text: str, at: int) -> _Problem:
     char = text[at]
+    if text.startswith(":=", at):
+        return _Problem("E102", "unexpected `:=`", at, at + 2, help="write `=`")
     if char.isascii():
         return _Problem("E102", f"unexpected character `{char}`", at, at + 1, help=_ASCII_HELP.get(char, ""))
     instead = ascii_for(char)
@@ -367,6 +389,8 @@ def _hint(text: str, token: Any, kind: str, error: Any) -> str:
         return "compare with `==`" if kind == "statement" and "=" in text[: token.start_pos] or kind == "expression" else ""
     if token.type == "PLUS" and error.accepts and "NUMBER" in error.accepts:
         return "there is no unary plus; remove it"
+    if token.type == "NAME" and token.startswith("_") and text[: token.start_pos][-1:].isdigit():
+        return "digits are written without `_`"
     if token.type in ("NAME", "NUMBER", "LPAR") and error.accepts and "STAR" in error.accepts:
         before = text[: token.start_pos].rstrip()
         if before[-1:].isdigit() and token.type == "NAME" and before == text[: token.start_pos]:

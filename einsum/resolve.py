@@ -8,6 +8,7 @@ is `verify`'s table. A name whose declaration or definition is wrong stays known
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal as OneOf
@@ -47,6 +48,8 @@ FUNCTIONS = frozenset(name for name in MAP_OPS if name.isalnum() and name not in
 """Map operations that are written as calls."""
 BINDERS = frozenset((*REDUCTIONS, *SCANS, *SELECTIONS))
 RESERVED = FUNCTIONS | BINDERS | {"and", "or", "not", "inf"}
+NO_SYMBOLS = {"true", "false", "nan", "infinity", "none", "null"}
+"""Values of other languages, which do not become extents by standing in one."""
 ONE_RANK = frozenset(("argmax", "argmin", *SCANS, *SELECTIONS))
 
 Kind = OneOf["rank", "extent", "count", "parameter", "tensor"]
@@ -87,6 +90,8 @@ class _Resolver:
         self.tensors: list[Tensor] = []
         self.einsums: list[Einsum] = []
         self.targets: dict[str, Tensor] = {}
+        self.said: set[str] = set()
+        """Undefined names that were reported."""
         self.failed = False
         """Set when the text being converted has an error."""
         self.scalars_only = ""
@@ -126,6 +131,13 @@ class _Resolver:
     def error(self, code: str, message: str, span: Span, label: str = "", help_: str = "", others: tuple[Label, ...] = ()) -> None:
         self.failed = True
         self.problems.append(Diagnostic(code, message, span, label, others, help_))
+
+    def undefined(self, what: str, name: str, span: Span, help_: str) -> None:
+        """A name that nothing declares: said once, and not where declarations could not be read."""
+        self.failed = True
+        if not self.document.incomplete and name not in self.said:
+            self.said.add(name)
+            self.error("E103", f"undefined {what} `{name}`", span, help_=help_)
 
     def where_declared(self, name: str, words: str = "declared here") -> tuple[Label, ...]:
         span = self.names[name].span
@@ -192,12 +204,14 @@ class _Resolver:
             if isinstance(tree, Diagnostic):
                 self.problems.append(tree)
                 self.failed = True
-                return Number(0)
+                return _UNKNOWN
             if declares:
                 for node in _names_in(tree):
-                    if node.text not in self.names and node.text not in RESERVED:
+                    if node.text not in self.names and node.text not in RESERVED and node.text.lower() not in NO_SYMBOLS:
                         self.names[node.text] = _Known("extent", self.span(node, text.span.start))
-            return self.expression(tree, text.span.start)
+            before = len(self.problems)
+            expr = self.expression(tree, text.span.start)
+            return _UNKNOWN if len(self.problems) > before else expr
         finally:
             self.scalars_only = ""
 
@@ -295,7 +309,7 @@ class _Resolver:
                 hint = (
                     self.suggestion(text.value, ranks) or f"declare it under `ranks:`, such as `{text.value}: {text.value.upper()}`"
                 )
-                self.error("E103", f"undefined rank `{text.value}`", _at_least_one(text.span), help_=hint)
+                self.undefined("rank", text.value, _at_least_one(text.span), hint)
                 good = False
             elif known.kind != "rank":
                 self.error(
@@ -318,6 +332,7 @@ class _Resolver:
         if span is None:
             return
         parsed, problems = parse.statements(self.source, span.start, span.end)
+        self.document.incomplete |= span.end - span.start > parse.MAX_CASCADE
         self.problems += problems
         incomplete = bool(problems)
         for diagnostic in problems:
@@ -361,19 +376,21 @@ class _Resolver:
                 )
 
     def poison_left_side(self, diagnostic: Diagnostic) -> None:
-        """A statement that does not parse still defines what stands before its `=`."""
+        """A statement that does not parse still defines the name that it starts with, and what stands before another `=`."""
         assert diagnostic.span is not None
-        text = self.source.text
-        start = text.rfind("\n", 0, diagnostic.span.start) + 1
         assert self.document.cascade is not None
-        for begin in {start, text.rfind("\n", 0, max(0, start - 1)) + 1}:
-            begin = max(begin, self.document.cascade.start)
-            match = parse.TARGET.match(text, begin)
-            if match is not None and match[1] not in self.names:
-                self.names[match[1]] = _Known("tensor", None)
-                self.poisoned.add(match[1])
-            elif match is not None and self.names[match[1]].kind == "tensor":
-                self.poisoned.add(match[1])
+        text = self.source.text
+        start = max(text.rfind("\n", 0, diagnostic.span.start) + 1, self.document.cascade.start)
+        before = max(text.rfind("\n", 0, max(0, start - 1)) + 1, self.document.cascade.start)
+        end = text.find("\n", start)
+        line = text[start : end if end != -1 else len(text)][:MAX_LINE]
+        names = [match[1] or match[2] for match in _ASSIGNED.finditer(line)]
+        if (again := parse.TARGET.match(text, before)) is not None:
+            names.append(again[1])
+        for name in names:
+            known = self.names.setdefault(name, _Known("tensor", None))
+            if known.kind == "tensor":
+                self.poisoned.add(name)
 
     def resolve_statement(self, each: parse.Parsed) -> None:
         statement, base = each.statement, each.base
@@ -546,9 +563,8 @@ class _Resolver:
                 )
             elif known is None:
                 hint = self.suggestion(text.value, [name for name, other in self.names.items() if other.kind == "tensor"])
-                self.error(
-                    "E103", f"undefined tensor `{text.value}`", span, help_=hint or "an output is a tensor that the cascade defines"
-                )
+                if self.document.cascade is not None:
+                    self.undefined("tensor", text.value, span, hint or "an output is a tensor that the cascade defines")
             elif known.kind != "tensor" and text.value not in self.poisoned:
                 self.error(
                     "E110", f"`{text.value}` is {_ARTICLE[known.kind]}, not a tensor", span, others=self.where_declared(text.value)
@@ -573,7 +589,7 @@ class _Resolver:
                     ", ".join(f"`{name}`" for name in extents) or "extents of ranks"
                 )
                 if known is None:
-                    self.error("E103", f"undefined extent `{entry.name.value}`", _at_least_one(entry.name.span), help_=hint)
+                    self.undefined("extent", entry.name.value, _at_least_one(entry.name.span), hint)
                 elif entry.name.value not in self.poisoned:
                     self.error(
                         "E110",
@@ -664,18 +680,16 @@ class _Resolver:
             self.error("E110", f"`{name}` needs ranks and an expression", span, help_=f"write `{name}[ranks](expression)`")
         elif name in FUNCTIONS:
             self.error("E110", f"`{name}` needs arguments", span, help_=f"write `{name}(...)`")
-        elif name.lower() in ("true", "false", "nan", "infinity", "none"):
+        elif name.lower() in NO_SYMBOLS:
             instead = {"true": "`0 == 0`", "false": "`0 == 1`", "infinity": "`inf`"}.get(name.lower(), "")
-            self.error(
-                "E103", f"undefined name `{name}`", span, help_=f"write {instead}" if instead else "the language has no such value"
-            )
+            self.undefined("name", name, span, f"write {instead}" if instead else "the language has no such value")
         else:
             hint = self.suggestion(name, self.names)
             if not hint and not self.scalars_only:
                 hint = "declare it under `ranks:`, `inputs:` or `params:`, or define it above"
             elif not hint:
                 hint = "extents are the symbols that stand in `ranks:`"
-            self.error("E103", f"undefined name `{name}`", span, help_=hint)
+            self.undefined("name", name, span, hint)
 
     def tensor_name(self, node: syntax.Name, base: int) -> None:
         """The name before `[...]` must be a tensor's."""
@@ -683,9 +697,7 @@ class _Resolver:
         known = self.names.get(node.text)
         if known is None and node.text not in RESERVED:
             hint = self.suggestion(node.text, [name for name, other in self.names.items() if other.kind == "tensor"])
-            self.error(
-                "E103", f"undefined tensor `{node.text}`", span, help_=hint or "declare it under `inputs:`, or define it above"
-            )
+            self.undefined("tensor", node.text, span, hint or "declare it under `inputs:`, or define it above")
         elif known is None:
             self.unknown(node.text, span)
         elif node.text in self.poisoned:
@@ -741,9 +753,9 @@ class _Resolver:
                 "E110", f"`{name}` is {_ARTICLE[known.kind]}, not a function", where, help_=hint, others=self.where_declared(name)
             )
         elif known is None:
-            hint = self.suggestion(name, [*FUNCTIONS, *BINDERS])
-            listing = ", ".join(sorted(FUNCTIONS))
-            self.error("E109", f"unknown function `{name}`", where, help_=hint or f"the functions are {listing}")
+            close = difflib.get_close_matches(name, sorted(FUNCTIONS | BINDERS), 1, 0.7)
+            hint = f"did you mean `{close[0]}`?" if close else f"the functions are {', '.join(sorted(FUNCTIONS))}"
+            self.error("E109", f"unknown function `{name}`", where, help_=_INSTEAD.get(name.lower(), hint))
         self.failed = True
 
     def bound(self, node: syntax.Bound, base: int, span: Span) -> Expr:
@@ -765,18 +777,15 @@ class _Resolver:
         """Ranks and body of a reduction, scan or selection; no ranks where there is an error."""
         name = node.function.text
         where = self.span(node.function, base)
-        body: Expr = Number(0)
-        for arg in node.args:
-            body = self.expression(arg, base)
         if name not in BINDERS:
             if name in FUNCTIONS:
                 self.error("E110", f"`{name}` takes no ranks", where, help_=f"write `{_SIGNATURES.get(name, name + '(x)')}`")
             else:
                 self.not_a_function(name, where)
-            return (), body
+            return (), Number(0)
         if self.scalars_only:
             self.error("E215", f"`{name}` cannot stand in {self.scalars_only}", where, help_="use extents, counts and parameters")
-            return (), body
+            return (), Number(0)
         ranks: list[str] = []
         good = True
         for rank in node.ranks:
@@ -791,7 +800,7 @@ class _Resolver:
                 good = False
             elif rank.text not in self.names:
                 hint = self.suggestion(rank.text, [each for each, other in self.names.items() if other.kind == "rank"])
-                self.error("E103", f"undefined rank `{rank.text}`", span, help_=hint or "declare it under `ranks:`")
+                self.undefined("rank", rank.text, span, hint or "declare it under `ranks:`")
                 good = False
             elif rank.text in self.poisoned:
                 self.failed, good = True, False
@@ -806,6 +815,9 @@ class _Resolver:
                 good = False
             else:
                 ranks.append(rank.text)
+        body: Expr = Number(0)
+        for arg in node.args:
+            body = self.expression(arg, base)
         if len(node.args) != 1:
             self.error(
                 "E111",
@@ -825,7 +837,23 @@ class _Resolver:
         return (tuple(ranks) if good else ()), body
 
 
+_UNKNOWN = Scalar("?")
+"""Stands for an extent that is wrong: nothing is known of it."""
+MAX_LINE = 10_000
+"""As much of a line that does not parse as is searched for names, characters."""
+_ASSIGNED = re.compile(r"(?:^\s*|;\s*)([A-Za-z_]\w*)|([A-Za-z_]\w*)\s*(?:\[[^\]]*\])?\s*:?=(?!=)")
 _SIGNATURES = {"where": "where(condition, x, y)", "clamp": "clamp(x, low, high)"}
+
+
+_INSTEAD = {
+    "softmax": "write it out: a maximum, an `exp`, a sum and a quotient, one Einsum each",
+    "logsumexp": "write it out: `log(sum[r](exp(x)))`",
+    "pow": "write `x**y`", "power": "write `x**y`", "square": "write `x**2`", "sqr": "write `x**2`", "reciprocal": "write `1/x`",
+    "mod": "write `x % y`", "maximum": "write `max(x, y)`", "minimum": "write `min(x, y)`", "neg": "write `-x`",
+    "if": "write `where(condition, x, y)`", "select": "write `where(condition, x, y)`", "matmul": "write a product of two tensors",
+    "dot": "write a product of two tensors", "einsum": "write a product of tensors",
+}  # fmt: skip
+"""What to write for functions of other libraries."""
 
 
 def _is_name(text: str) -> bool:

@@ -421,7 +421,8 @@ def _scatter(number: int, einsum: Einsum, tensor: Tensor, view: View) -> Iterato
     others = (Label(tensor.span, "declared as a target here"),) if tensor.span is not None else ()
     span = body.span or einsum.span
     if not isinstance(body, Reduce) or loose:
-        ranks = ",".join(loose or sorted(left - own))
+        also = bound if isinstance(body, Reduce) and body.op in SCATTERING else frozenset()
+        ranks = ",".join(sorted({*(loose or left - own), *also}, key=lambda rank: view.cascade.rank_order.get(rank, -1)))
         message = f"contributions to `{tensor.name}` must be combined by a reduction over " + ", ".join(
             f"`{rank}`" for rank in loose
         )
@@ -547,7 +548,7 @@ def loops_are_possible(view: View) -> Iterator[Finding]:
         if tensor.span is not None and tensor.name != view.cascade.einsums[number].output:
             others = (Label(tensor.span, "which is defined here"),)
         states = [view.tensors[name] for name in path if view.tensors[name].kind == "state"]
-        help_ = "an Einsum of the loop may read a state at its current position only"
+        help_ = f"a tensor cannot stand in its own definition; a running state is written `{tensor.name}[r+1] = ... {tensor.name}[r] ...`"
         if states:
             help_ = f"inside the loop over `{states[0].iterates}`, read `{states[0].name}` at `{states[0].iterates}`, its current position"
         yield (
