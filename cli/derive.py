@@ -45,10 +45,11 @@ def command(spec: str, rank: str, output: Path | None, style: str, tile: int | N
 
     Example: einsmith derive softmax-causal --rank m -o one-pass.yaml
     """
+    from ..einsum.library import locate
     from ..einsum.rewrite.derive import derive
     from ..einsum.spec import load
 
-    derivation = derive(load(spec), rank, tile=tile)
+    derivation = derive(load(locate("attention", spec)), rank, tile=tile)
     if output is not None:
         write_text(output, derivation.spec)
     return Report(derivation, style == "latex", output)

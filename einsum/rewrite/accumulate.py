@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, Split, Tensor
+from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Tensor
 from .algebra import INFINITY, MINUS_INFINITY
 from .step import Rewritten, Step, coords, fresh, in_order, next_position, replaced, shown, taken_names
 
@@ -27,7 +27,10 @@ class RunningState:
     """Names and ranks of the state that a tiled reduction becomes."""
 
     reduce: Reduce
-    split: Split
+    outer: str
+    """The iterative rank."""
+    count: Expr
+    """Its extent: the last position of the state."""
     tile_name: str
     run_name: str
     tensors: tuple[Tensor, ...]
@@ -35,7 +38,7 @@ class RunningState:
     """Ranks of the state: those of the target and the iterative rank, in the order of declaration."""
 
     def at(self, position: Expr) -> Access:
-        indices = tuple(position if rank == self.split.outer else Coord(rank) for rank in self.ranks)
+        indices = tuple(position if rank == self.outer else Coord(rank) for rank in self.ranks)
         return Access(self.run_name, indices)
 
     @property
@@ -44,35 +47,40 @@ class RunningState:
 
     def einsums(self, body: Expr, carried: Expr, target: Einsum) -> tuple[Einsum, ...]:
         """Tile reduction of `body`, initial value, step from `carried`, and the target as the last position."""
-        remaining = tuple(rank for rank in self.reduce.ranks if rank != self.split.outer)
-        tile = Einsum(self.tile_name, coords(self.ranks), Reduce(self.reduce.op, remaining, body))
+        remaining = tuple(rank for rank in self.reduce.ranks if rank != self.outer)
+        tile = Einsum(self.tile_name, coords(self.ranks), Reduce(self.reduce.op, remaining, body) if remaining else body)
         start = self.at(Number(0))
-        then = self.at(next_position(self.split.outer))
-        assert self.split.count is not None
+        then = self.at(next_position(self.outer))
         return (
             tile,
             Einsum(self.run_name, start.indices, IDENTITY[self.reduce.op]),
             Einsum(self.run_name, then.indices, Map(COMBINE[self.reduce.op], (carried, self.tile))),
-            replace(target, body=self.at(Scalar(self.split.count))),
+            replace(target, body=self.at(self.count)),
         )
 
 
+def loop_rank(cascade: Cascade, rank: str) -> str | None:
+    """The rank that a loop along `rank` iterates: its outer part, or the rank itself where it is the outer part of another."""
+    declared = cascade.rank(rank)
+    if declared.split is not None:
+        return declared.split.outer
+    whole = cascade.rank(declared.part_of).split if declared.part_of else None
+    return rank if whole is not None and whole.outer == rank else None
+
+
 def running_state(cascade: Cascade, target: Einsum, rank: str) -> RunningState | None:
-    """The state for a reduction over both parts of a split rank; None if `target` is something else."""
-    split = cascade.rank(rank).split
-    body = target.body
-    if split is None or split.count is None or not isinstance(body, Reduce) or body.op not in COMBINE:
-        return None
-    if split.outer not in body.ranks or split.inner not in body.ranks:
+    """The state for a reduction over the iterative rank (and perhaps others); None if `target` is something else."""
+    outer, body = loop_rank(cascade, rank), target.body
+    if outer is None or not isinstance(body, Reduce) or body.op not in COMBINE or outer not in body.ranks:
         return None
     if not all(isinstance(index, Coord) for index in target.indices) or cascade.tensor(target.output).kind != "einsum":
         return None
     taken = taken_names(cascade)
     tile_name, run_name = fresh(f"{target.output}_tile", taken), fresh(f"{target.output}_run", taken)
-    ranks = in_order(frozenset(cascade.tensor(target.output).ranks) | {split.outer}, cascade)
+    ranks = in_order(frozenset(cascade.tensor(target.output).ranks) | {outer}, cascade)
     dtype = cascade.tensor(target.output).dtype
-    tensors = (Tensor(tile_name, ranks, dtype), Tensor(run_name, ranks, dtype, "state", split.outer))
-    return RunningState(body, split, tile_name, run_name, tensors, ranks)
+    tensors = (Tensor(tile_name, ranks, dtype), Tensor(run_name, ranks, dtype, "state", outer))
+    return RunningState(body, outer, cascade.rank(outer).extent, tile_name, run_name, tensors, ranks)
 
 
 def accumulate(cascade: Cascade, target: str, rank: str) -> Rewritten | None:
@@ -83,7 +91,7 @@ def accumulate(cascade: Cascade, target: str, rank: str) -> Rewritten | None:
     state = running_state(cascade, definitions[0], rank)
     if state is None:
         return None
-    new = state.einsums(state.reduce.body, state.at(Coord(state.split.outer)), definitions[0])
+    new = state.einsums(state.reduce.body, state.at(Coord(state.outer)), definitions[0])
     after = replaced(cascade, target, new, state.tensors)
     step = Step(
         NAME,

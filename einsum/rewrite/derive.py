@@ -3,7 +3,7 @@
 In: a cascade and a rank. Out: a `Derivation`: the derived cascade (an ordinary one), the steps, the passes before and after as the
 analysis counts them, and what blocks further ones. The search, in this order:
 
-1. simplify: shared and dead Einsums; then, while a reduction depends on fewer complete values for it, let divisors, factors
+1. simplify: shared and dead Einsums, gathers on their own; then, while a reduction depends on fewer complete values for it, let divisors, factors
    and terms leave it, or expand it into finitely many sums;
 2. decide in which phase each reduction can be finished (see `phases`);
 3. cut the rank and let all reductions of a phase in which one depends on another run side by side;
@@ -22,13 +22,14 @@ from ..analysis.passes import levels
 from ..cascade import Cascade
 from ..diagnostics import Diagnostic, EinsmithError
 from ..flatten import flatten
-from .accumulate import accumulate
+from .accumulate import accumulate, loop_rank
 from .basis_expansion import basis_expansion
 from .common_subexpressions import common_subexpressions
 from .dead_einsums import dead_einsums
 from .deferred_division import deferred_division
 from .fiber import Fiber
 from .hoist_factor import hoist_factor
+from .hoist_gather import hoist_gather
 from .hoist_term import hoist_term
 from .inline import inline
 from .mean_as_sum import mean_as_sum
@@ -162,6 +163,8 @@ class _Search:
 
     def run(self, iterate: bool) -> None:
         self._tidy()
+        for einsum in self.cascade.einsums:
+            self.take(hoist_gather(self.cascade, einsum.output, self.rank))
         self._simplify()
         self._drop_dead()
         self.found = phases(self.cascade, self.rank)
@@ -221,10 +224,10 @@ class _Search:
             pass
         found = phases(self.cascade, self.rank)
         members = [root for root in self._reductions() if found.of.get(root) in in_loops]
-        if self.take(partition(self.cascade, self.rank, frozenset(members), self.tile)) is None:
-            split = self.cascade.rank(self.rank).split
-            if split is None or split.count is None:
-                return
+        if self.cascade.rank(self.rank).part_of is None:
+            self.take(partition(self.cascade, self.rank, frozenset(members), self.tile))
+        if loop_rank(self.cascade, self.rank) is None:
+            return
         states: dict[str, str] = {}
         for root in members:
             beside = found.beside.get(root)
@@ -272,7 +275,16 @@ class _Search:
                 roots = tuple(sorted(fiber.roots(einsum.body)))
                 reason = f"it is an output with an element for each `{self.rank}`, and each depends on complete values"
                 found.append(Blocked(einsum.output, text(einsum.body), reason, roots))
-        return tuple(found)
+        return tuple(found) or tuple(self._forced())
+
+    def _forced(self) -> list[Blocked]:
+        """What the analysis says, where the passes come from something that is no reduction of the fiber."""
+        flat = {einsum.output: einsum for einsum in self.cascade.einsums}
+        return [
+            Blocked(each.einsum, text(flat[each.einsum].body), f"it goes along `{each.rank}` again: {each}", (each.needs,))
+            for each in levels(self.cascade, self.rank).forced_by
+            if each.rank == self.rank and each.einsum in flat
+        ]
 
 
 def _leaves(fiber: Fiber, target: str) -> frozenset[str]:

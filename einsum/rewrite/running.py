@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Split, Tensor, children, rebuild
+from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Tensor, children, rebuild
 from .accumulate import IDENTITY
 from .fiber import Fiber
 from .signs import Sign, sign
@@ -23,7 +23,8 @@ class RunningVersions:
     """Builds running versions of tensors of `cascade`; `running` names the states that count."""
 
     cascade: Cascade
-    split: Split
+    outer: str
+    """The iterative rank."""
     fiber: Fiber
     """With `running` set to the states."""
     einsums: list[Einsum] = field(default_factory=list)
@@ -45,7 +46,7 @@ class RunningVersions:
         if isinstance(expr, Access):
             state = self.state_access(expr)
             if state is not None:
-                return self.moved(state, next_position(self.split.outer))
+                return self.moved(state, next_position(self.outer))
             if self.fiber.roots(Access(expr.tensor, ())) & (self.fiber.running or frozenset()):
                 return self._version(expr)
         return rebuild(expr, tuple(self.next(part) for part in children(expr)))
@@ -53,8 +54,7 @@ class RunningVersions:
     def _version(self, access: Access) -> Access:
         tensor = self.cascade.tensor(access.tensor)
         (definition,) = self.cascade.definitions(access.tensor)
-        outer = self.split.outer
-        ranks = in_order(frozenset(tensor.ranks) | {outer}, self.cascade)
+        ranks = in_order(frozenset(tensor.ranks) | {self.outer}, self.cascade)
         if access.tensor not in self._made:
             body = self.next(definition.body)
             name = self._existing(ranks, body) or self._new(access.tensor, ranks, body, tensor)
@@ -94,7 +94,7 @@ class RunningVersions:
         if isinstance(expr, Access):
             state = self.state_access(expr)
             if state is not None:
-                return self.moved(state, Coord(self.split.outer) if when == "now" else next_position(self.split.outer))
+                return self.moved(state, Coord(self.outer) if when == "now" else next_position(self.outer))
             inner = self.fiber.definition(expr)
             if inner is not None:
                 return self.at(inner, when)

@@ -61,8 +61,8 @@ class _Builder:
     moments: Moments
 
     def run(self) -> Rewritten:
-        name, outer = self.target.output, self.state.split.outer
-        self.versions = RunningVersions(self.cascade, self.state.split, self.fiber)
+        name, outer = self.target.output, self.state.outer
+        self.versions = RunningVersions(self.cascade, self.state.outer, self.fiber)
         self.versions.reserve(self.state.tile_name, self.state.run_name)
         rescale, guard = self._rescale()
         steps = tuple(self._step(p.total.complete, name) for p in self.moments.powers)
@@ -163,7 +163,7 @@ class _Builder:
 
     def _running_sum(self, body: Expr, rescale: Expr) -> Expr | None:
         """The state, before the current tile, that sums `body` and is corrected by `rescale` alone."""
-        outer = self.state.split.outer
+        outer = self.state.outer
         inner = tuple(rank for rank in self.state.reduce.ranks if rank != outer)
         key = canonical(Reduce("sum", inner, body))
         tiles = {e.output for e in self.cascade.einsums if isinstance(e.body, Reduce) and canonical(e.body) == key}
@@ -178,7 +178,7 @@ class _Builder:
 
     def _lower(self, name: str, index: tuple[int, ...], body: Expr) -> RunningState:
         """A state for a lower moment that nothing holds."""
-        outer = self.state.split.outer
+        outer = self.state.outer
         inner = frozenset(self.state.reduce.ranks) - {outer}
         taken: set[str] = self.versions.taken
         ranks = in_order((free_ranks(body) - inner) | {outer}, self.cascade)

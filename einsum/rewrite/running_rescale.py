@@ -104,7 +104,7 @@ def running_rescale(
     found = rescalable(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber, divisors_proven)
     if isinstance(found, Obstacle):
         return Refused(NAME, target, found.expr, found.reason, tuple(sorted(running)))
-    versions = RunningVersions(cascade, state.split, fiber)
+    versions = RunningVersions(cascade, state.outer, fiber)
     versions.reserve(state.tile_name, state.run_name)
     body = versions.next(state.reduce.body)
     factor, guard = correction(found, versions)
@@ -112,7 +112,7 @@ def running_rescale(
     base = states[0].removesuffix("_run") if len(states) == 1 else target
     ranks = in_order(free_ranks(factor), cascade)
     rescale = versions.named(f"{base}_rescale", factor, ranks)
-    now = state.at(Coord(state.split.outer))
+    now = state.at(Coord(state.outer))
     carried = multiply(now, rescale)
     if state.reduce.op != "sum":
         identity = IDENTITY[state.reduce.op]

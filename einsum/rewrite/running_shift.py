@@ -46,7 +46,7 @@ def running_shift(cascade: Cascade, target: str, rank: str, running: frozenset[s
     found = shiftable(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber)
     if isinstance(found, Obstacle):
         return Refused(NAME, target, found.expr, found.reason, tuple(sorted(running)))
-    versions = RunningVersions(cascade, state.split, fiber)
+    versions = RunningVersions(cascade, state.outer, fiber)
     versions.reserve(state.tile_name, state.run_name)
     body = versions.next(state.reduce.body)
     height = negate(found.complete)
@@ -54,7 +54,7 @@ def running_shift(cascade: Cascade, target: str, rank: str, running: frozenset[s
     states = versions.states(found.complete)
     base = states[0].removesuffix("_run") if len(states) == 1 else target
     correction = versions.named(f"{base}_shift", shift, in_order(free_ranks(shift), cascade))
-    now, identity = state.at(Coord(state.split.outer)), IDENTITY[state.reduce.op]
+    now, identity = state.at(Coord(state.outer)), IDENTITY[state.reduce.op]
     carried = Map("where", (Map("==", (now, identity)), identity, add(now, correction)))
     new = (*versions.einsums, *state.einsums(body, carried, einsum))
     after = replaced(cascade, target, new, (*versions.tensors, *state.tensors))
