@@ -66,6 +66,16 @@ def _conjuncts(condition: Expr) -> tuple[Expr, ...]:
     return (condition,)
 
 
+def _bound(expr: Reduce | Scan | Select) -> frozenset[str]:
+    return frozenset(expr.ranks) if isinstance(expr, Reduce) else frozenset((expr.rank,))
+
+
+def _around(einsum: Einsum, body: Expr | None = None) -> frozenset[str]:
+    """Ranks at whose points the body of an Einsum, or of its outermost reduction, is evaluated."""
+    outer = frozenset().union(*(free_ranks(index) for index in einsum.indices))
+    return outer if not isinstance(body, Reduce | Scan | Select) else outer | _bound(body)
+
+
 class _Flattener:
     def __init__(self, cascade: Cascade) -> None:
         self.cascade = cascade
@@ -80,27 +90,34 @@ class _Flattener:
         for einsum in self.cascade.einsums:
             body = einsum.body
             if isinstance(body, Reduce | Scan | Select):
-                body = rebuild(body, (self._hoist(body.body, einsum.output, ()),))
+                body = rebuild(body, (self._hoist(body.body, einsum.output, (), _around(einsum, body)),))
             else:
-                body = self._hoist(body, einsum.output, ())
+                body = self._hoist(body, einsum.output, (), _around(einsum))
             if einsum.output not in defined:
                 defined.add(einsum.output)
                 self.tensors.append(self.cascade.tensor(einsum.output))
             self.einsums.append(replace(einsum, body=body))
         return with_dtypes(replace(self.cascade, tensors=tuple(self.tensors), einsums=tuple(self.einsums)))
 
-    def _hoist(self, expr: Expr, owner: str, guards: tuple[Expr, ...]) -> Expr:
-        """`expr` with its reductions replaced by accesses to new tensors; `guards` are the conditions it stands under."""
+    def _hoist(self, expr: Expr, owner: str, guards: tuple[Expr, ...], around: frozenset[str]) -> Expr:
+        """`expr` with its reductions replaced by accesses to new tensors; `guards` are the conditions it stands under, `around`
+        the ranks at whose points it is evaluated."""
         if isinstance(expr, Reduce | Scan | Select):
-            return self._name(rebuild(expr, (self._hoist(expr.body, owner, ()),)), owner, guards)
+            inner = self._hoist(expr.body, owner, (), around | _bound(expr))
+            return self._name(replace(expr, body=inner), owner, guards, around)
         if isinstance(expr, Map) and expr.op == "where":
-            condition = self._hoist(expr.args[0], owner, guards)
-            yes = self._hoist(expr.args[1], owner, (*guards, condition))
-            no = self._hoist(expr.args[2], owner, (*guards, Map("not", (condition,))))
+            condition = self._hoist(expr.args[0], owner, guards, around)
+            yes = self._hoist(expr.args[1], owner, (*guards, condition), around)
+            no = self._hoist(expr.args[2], owner, (*guards, Map("not", (condition,))), around)
             return replace(expr, args=(condition, yes, no))
-        return rebuild(expr, tuple(self._hoist(part, owner, guards) for part in children(expr)))
+        return rebuild(expr, tuple(self._hoist(part, owner, guards, around) for part in children(expr)))
 
-    def _name(self, expr: Reduce | Scan | Select, owner: str, guards: tuple[Expr, ...]) -> Access:
+    def _mates(self, bound: frozenset[str], around: frozenset[str]) -> frozenset[str]:
+        """Ranks around a reduction that decide which of its points exist: the other parts of what it binds."""
+        parts = [{rank.split.outer, rank.split.inner} for rank in self.cascade.ranks if rank.split is not None]
+        return frozenset().union(*(pair - bound for pair in parts if pair & bound)) & around
+
+    def _name(self, expr: Reduce | Scan | Select, owner: str, guards: tuple[Expr, ...], around: frozenset[str]) -> Access:
         if guards and not isinstance(expr, Select) and expr.op in IDENTITY:
             body = expr.body
             bound = set(expr.ranks) if isinstance(expr, Reduce) else {expr.rank}
@@ -109,7 +126,8 @@ class _Flattener:
                     continue  # about a coordinate outside of the reduction, or of the whole scan
                 body = Map("where", (guard, body, IDENTITY[expr.op]))
             expr = rebuild(expr, (body,))  # type: ignore[assignment]
-        ranks = tuple(sorted(free_ranks(expr), key=self.cascade.rank_order.__getitem__))
+        needed = free_ranks(expr) | self._mates(_bound(expr), around)
+        ranks = tuple(sorted(needed, key=self.cascade.rank_order.__getitem__))
         number = 1
         while f"{owner}_{number}" in self.taken:
             number += 1
