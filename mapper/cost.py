@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..einsum.cascade import Cascade, free_ranks
-from .architecture import Architecture
+from .architecture import Architecture, Level
 from .mapping import Mapping
-from .nest import FORWARD, Nest, Placed, Step, Stream, buffer_needs, place
+from .nest import Nest, Placed, Step, Stream, buffer_needs, place
 from .timing import Timing, timing
 
 
@@ -46,6 +46,12 @@ class GroupCost:
     buffer_need: int
     """Bytes of the buffer that are taken at once."""
     einsums: dict[str, EinsumCost]
+    energy_parts: dict[str, float]
+    """pJ by component."""
+
+    @property
+    def energy_pj(self) -> float:
+        return sum(self.energy_parts.values())
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,11 @@ class Cost:
 
     placed: Placed
     groups: tuple[GroupCost, ...]
-    energy_parts: dict[str, float]
-    """pJ by component: storage levels, then for each array its units and its registers."""
+
+    @property
+    def energy_parts(self) -> dict[str, float]:
+        """pJ by component: storage levels, then for each array its units and its registers."""
+        return {name: sum(group.energy_parts[name] for group in self.groups) for name in self.groups[0].energy_parts}
 
     @property
     def arch(self) -> Architecture:
@@ -143,11 +152,10 @@ def model(
 
 def cost(placed: Placed) -> Cost:
     """The cost of a placed mapping."""
-    groups = tuple(_group(nest) for nest in placed.nests)
-    return Cost(placed, groups, _energy(placed, groups))
+    return Cost(placed, tuple(group_cost(nest) for nest in placed.nests))
 
 
-def _group(nest: Nest) -> GroupCost:
+def group_cost(nest: Nest) -> GroupCost:
     backing, level = nest.arch.backing
     buffer, inner = nest.arch.buffer
     reads: dict[str, float] = {}
@@ -162,14 +170,9 @@ def _group(nest: Nest) -> GroupCost:
         transfers[backing] = (sum(reads.values()) + sum(writes.values())) * per_cycle / level.bandwidth
     if inner.bandwidth is not None:
         transfers[buffer] = sum(at_buffer.values()) * per_cycle / inner.bandwidth
-    needs = buffer_needs(nest)
-    return GroupCost(
-        timing(nest, transfers),
-        traffic,
-        at_buffer,
-        sum(need.words * need.slots for need in needs) * nest.arch.word_bytes,
-        {step.name: _einsum(nest, step) for step in nest.steps if step.work or not step.initial},
-    )
+    einsums = {step.name: _einsum(nest, step) for step in nest.steps if step.work or not step.initial}
+    need = sum(item.words * item.slots for item in buffer_needs(nest)) * nest.arch.word_bytes
+    return GroupCost(timing(nest, transfers), traffic, at_buffer, need, einsums, _energy(nest, traffic, at_buffer, einsums))
 
 
 def _einsum(nest: Nest, step: Step) -> EinsumCost:
@@ -236,26 +239,27 @@ def _result_words(nest: Nest, step: Step, tensor: str) -> float:
     return nest.total(factors if live is None else [*factors, live], nest.relevant(step))
 
 
-def _energy(placed: Placed, groups: tuple[GroupCost, ...]) -> dict[str, float]:
-    arch = placed.arch
-    word = arch.word_bytes
-    backing, level = arch.backing
-    buffer, inner = arch.buffer
-    read = sum(sum(group.traffic_words["read"].values()) for group in groups) * word / level.access_bytes
-    written = sum(sum(group.traffic_words["write"].values()) for group in groups) * word / level.access_bytes
-    parts = {backing: read * level.read_pj + written * level.write_pj}
-    inside = {way: sum(group.buffer_words[way] for group in groups) * word / inner.access_bytes for way in ("read", "written")}
-    parts[buffer] = inside["read"] * inner.read_pj + inside["written"] * inner.write_pj
+def _energy(
+    nest: Nest, traffic: dict[str, dict[str, float]], at_buffer: dict[str, float], einsums: dict[str, EinsumCost]
+) -> dict[str, float]:
+    arch = nest.arch
+    parts = {
+        arch.backing[0]: level_pj(arch, arch.backing[1], sum(traffic["read"].values()), sum(traffic["write"].values())),
+        arch.buffer[0]: level_pj(arch, arch.buffer[1], at_buffer["read"], at_buffer["written"]),
+    }
     for name in arch.arrays:
         parts[name] = parts[f"{name} registers"] = 0.0
-    for nest, group in zip(placed.nests, groups, strict=True):
-        for step in nest.steps:
-            if step.name not in group.einsums:
-                continue
-            for unit, count in group.einsums[step.name].operations.items():
+    for step in nest.steps:
+        if step.name in einsums:
+            for unit, count in einsums[step.name].operations.items():
                 parts[step.binding.array] += count * step.array.units[unit].energy_pj
                 parts[f"{step.binding.array} registers"] += count * register_pj(step, unit)
     return parts
+
+
+def level_pj(arch: Architecture, level: Level, read: float, written: float) -> float:
+    """Energy of words read and written at a storage level."""
+    return (read * level.read_pj + written * level.write_pj) * arch.word_bytes / level.access_bytes
 
 
 # --- report -----------------------------------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ class Nest:
                 product = product * part[1]
             parts.append((varies, product))
         seen = frozenset().union(*(varies for varies, _ in parts)) if parts else frozenset()
-        result = math.prod(self.trips[axis] for axis in repeat if axis not in seen)
+        result = float(math.prod(self.trips[axis] for axis in repeat if axis not in seen))
         for varies, product in parts:
             result *= float(product.sum(dtype=np.float64)) if varies else float(product.reshape(-1)[0])
         return result
@@ -405,8 +405,13 @@ class Nest:
         declared = self.cascade.tensor(tensor)
         return math.prod(self.sizes.extents[rank] for rank in declared.ranks if rank != declared.iterates)
 
+    def layout(self, step: Step, tensor: str) -> tuple[tuple[str, ...], ...]:
+        """The ranks of a tensor along each side of the array that a step runs on."""
+        ranks = self.cascade.tensor(tensor).ranks
+        return tuple(tuple(r for r in step.binding.along(side) if r in ranks) for side in range(len(step.array.side)))
+
     def lane_words(self, resident: Resident) -> int:
-        """Words that one lane of the array it stays at must hold."""
+        """Words that one lane of the array it stays at must hold for one tile."""
         array = self.arch.arrays[resident.place]
         step = next(s for s in (resident.producer, *resident.readers) if s.binding.array == resident.place)
         declared = self.cascade.tensor(resident.tensor)
@@ -415,8 +420,46 @@ class Nest:
         for side, lanes in enumerate(array.side):
             here = [rank for rank in step.binding.along(side) if rank in ranks]
             words *= math.ceil(math.prod(self.size(rank, resident.depth) for rank in here) / lanes) if here else 1
-        words *= math.prod(self.size(rank, resident.depth) for rank in ranks - step.binding.ranks)
-        return words * (self.group.in_flight if resident.depth == len(self.group.loops) else 1)
+        return words * math.prod(self.size(rank, resident.depth) for rank in ranks - step.binding.ranks)
+
+    def lane_needs(self, array: str) -> dict[str, int]:
+        """Words of each tensor in one lane of an array when most are taken: those that last, and the peak within a tile.
+
+        Within a tile the steps of an array run in the order of the cascade; a result may take the place of an operand of the
+        same shape that it is the last to read, point by point.
+        """
+        within = len(self.group.loops)
+        here = [resident for resident in self.residents.values() if resident.place == array]
+        lasting = {r.tensor: self.lane_words(r) for r in here if r.depth < within}
+        order = {step.name: i for i, step in enumerate(self.steps)}
+        passing = [r for r in here if r.depth == within]
+        worst: dict[str, int] = {}
+        for i, step in enumerate(self.steps):
+            alive: dict[str, int] = {}
+            for r in passing:
+                last = max((order[reader.name] for reader in r.readers), default=order[r.producer.name])
+                if order[r.producer.name] <= i <= last:
+                    alive[r.tensor] = self.lane_words(r) * self.group.in_flight
+            if step.output in alive and not step.reduced:
+                shape = frozenset(self.cascade.tensor(step.output).ranks)
+                for r in passing:
+                    ends_here = r.tensor in alive and max((order[x.name] for x in r.readers), default=-1) == i
+                    if ends_here and r.tensor != step.output and frozenset(self.cascade.tensor(r.tensor).ranks) == shape == step.ranks:
+                        del alive[r.tensor]
+                        break
+            if sum(alive.values()) > sum(worst.values()):
+                worst = alive
+        return lasting | worst
+
+    def between(self, producer: Step, reader: Step) -> Step | None:
+        """A step of the same tile that reads what comes from `producer` and that `reader` waits for; None if there is none."""
+        after = {producer.output}
+        for step in self.steps:
+            if step is reader:
+                return next((s for s in self.steps if s.output in after - {producer.output} and _reads(reader, s.output)), None)
+            if any(_reads(step, name) for name in after) and step is not producer:
+                after.add(step.output)
+        return None
 
     def crosses(self, producer: Step, reader: Step, tensor: str) -> int:
         """The outermost loop across whose iterations a tensor is alive; the number of loops if there is none."""
@@ -430,6 +473,10 @@ class Nest:
             elif producer.slots[axis] != reader.slots[axis]:
                 return axis
         return len(self.group.loops)
+
+
+def _reads(step: Step, tensor: str) -> bool:
+    return any(access.tensor == tensor for access in step.reads)
 
 
 # --- placing ----------------------------------------------------------------------------------------------------------
@@ -531,23 +578,47 @@ def _check_order(cascade: Cascade, homes: dict[str, int]) -> None:
 
 def place_group(cascade: Cascade, arch: Architecture, sizes: Sizes, group: Group, number: int, outgoing: frozenset[str]) -> Nest:
     """Place one group; `cascade` is flat."""
-    steps = tuple(
-        _step(cascade, arch, sizes, group, position, einsum)
-        for position, einsum in enumerate(cascade.einsums)
-        if einsum.output in group.einsums
-    )
-    nest = Nest(cascade, arch, sizes, group, number, steps, outgoing & frozenset(group.einsums))
-    _check_loops(nest)
-    nest.steps = _slots(nest)
-    _add_streams(nest)
-    _add_residents(nest)
-    _check_capacity(nest)
+    nest = outline(cascade, arch, sizes, group, number, outgoing)
+    settle(nest)
     return nest
 
 
-def _step(cascade: Cascade, arch: Architecture, sizes: Sizes, group: Group, position: int, einsum: Einsum) -> Step:
+def outline(
+    cascade: Cascade,
+    arch: Architecture,
+    sizes: Sizes,
+    group: Group,
+    number: int,
+    outgoing: frozenset[str],
+    steps: tuple[Step, ...] | None = None,
+    explain: bool = True,
+) -> Nest:
+    """The loops, steps and streams of a group, legal in time; where tensors stay and whether they fit is for `settle`.
+
+    `steps` may be given if they have been checked before; without `explain` refusals do not ask the pass analysis for the reason.
+    """
+    if steps is None:
+        steps = tuple(
+            check_step(cascade, arch, sizes, group.einsums[einsum.output], position, einsum)
+            for position, einsum in enumerate(cascade.einsums)
+            if einsum.output in group.einsums
+        )
+    nest = Nest(cascade, arch, sizes, group, number, steps, outgoing & frozenset(group.einsums))
+    _check_loops(nest)
+    nest.steps = _slots(nest, explain)
+    _add_streams(nest)
+    return nest
+
+
+def settle(nest: Nest) -> None:
+    """Where the tensors made in a group stay; refuses what does not fit."""
+    _add_residents(nest)
+    _check_capacity(nest)
+
+
+def check_step(cascade: Cascade, arch: Architecture, sizes: Sizes, binding: Binding, position: int, einsum: Einsum) -> Step:
+    """One Einsum bound to an array; refuses what the array cannot do."""
     name = step_name(cascade, einsum)
-    binding = group.einsums[einsum.output]
     if binding.array not in arch.arrays:
         listing = ", ".join(f"`{n}`" for n in arch.arrays)
         raise refuse("E512", f"`{name}` is bound to `{binding.array}`, which the architecture does not have", f"it has {listing}")
@@ -622,7 +693,7 @@ def _check_loops(nest: Nest) -> None:
             )
 
 
-def _slots(nest: Nest) -> tuple[Step, ...]:
+def _slots(nest: Nest, explain: bool) -> tuple[Step, ...]:
     """Each step with the slot in which it runs for each loop; refuses what reads a reduction before it is complete."""
     late: dict[str, frozenset[str]] = {}
     placed: list[Step] = []
@@ -635,7 +706,7 @@ def _slots(nest: Nest) -> tuple[Step, ...]:
                 continue
             waits = _waits(nest, access, producer, late)
             if broken := sorted(waits & step.ranks & nest.cut):
-                raise _illegal(nest, step, access, broken[0])
+                raise _illegal(nest, step, access, broken[0], explain)
             mine |= waits & nest.cut
             _check_aligned(nest, step, access, producer)
         late[step.name] = frozenset(mine)
@@ -684,9 +755,9 @@ def _check_aligned(nest: Nest, step: Step, access: Access, producer: Step) -> No
             raise refuse("E530", f"`{step.name}` gathers from `{access.tensor}`, which the mapper does not model", span=access.span)
 
 
-def _illegal(nest: Nest, step: Step, access: Access, rank: str) -> EinsmithError:
+def _illegal(nest: Nest, step: Step, access: Access, rank: str, explain: bool) -> EinsmithError:
     """The refusal of a fusion, with the pass analysis as its reason."""
-    reason = _levels(nest.cascade, step, access.tensor, rank)
+    reason = _levels(nest.cascade, step, access.tensor, rank) if explain else ""
     return refuse(
         "E511",
         f"group {nest.number} loops over `{rank}`, and `{step.name}` reads `{access.tensor}` before it is complete: "
@@ -778,6 +849,8 @@ def _check_place(nest: Nest, resident: Resident, level_name: str) -> None:
             if reader.ranks != shape:
                 extra = ", ".join(f"`{n}`" for n in sorted(reader.ranks ^ shape))
                 raise refuse("E522", f"`{name}` cannot be handed on: `{reader.name}` uses its elements more than once ({extra})")
+            if (through := nest.between(resident.producer, reader)) is not None:
+                raise refuse("E522", f"`{name}` cannot be handed on: `{reader.name}` also waits for `{through.name}`, which comes after it")
         return
     if spot not in nest.arch.arrays:
         listing = ", ".join(f"`{n}`" for n in (level_name, FORWARD, *nest.arch.arrays))
@@ -800,6 +873,38 @@ class Need:
     slots: int
 
 
+def most_in_flight(nest: Nest) -> int:
+    """Most tiles that registers and buffer can hold at once; 0 if not even one."""
+    most = 4096
+    asked = nest.group
+    for name, array in nest.arch.arrays.items():
+        needs = []
+        for flying in (1, 2):
+            nest.group = asked.model_copy(update={"in_flight": flying})
+            needs.append(sum(nest.lane_needs(name).values()))
+        most = min(most, _fits(array.registers.words, *needs))
+    size = nest.arch.buffer[1].size
+    if size is not None:
+        needs = []
+        for flying in (2, 3):  # with one tile, double buffering may ask for more slots than tiles in flight
+            nest.group = asked.model_copy(update={"in_flight": flying})
+            needs.append(sum(item.words * item.slots for item in buffer_needs(nest)) * nest.arch.word_bytes)
+        per_tile = needs[1] - needs[0]
+        if needs[0] > size:
+            nest.group = asked.model_copy(update={"in_flight": 1})
+            least = sum(item.words * item.slots for item in buffer_needs(nest)) * nest.arch.word_bytes
+            most = min(most, 1 if least <= size else 0)
+        else:
+            most = min(most, _fits(size, needs[0] - per_tile, needs[0]))
+    nest.group = asked
+    return most
+
+
+def _fits(have: int, one: int, two: int) -> int:
+    """How many fit if one needs `one` and two need `two`."""
+    return 0 if one > have else 4096 if two == one else 1 + (have - one) // (two - one)
+
+
 def buffer_needs(nest: Nest) -> list[Need]:
     """What each tensor needs of the buffer."""
     level_name, _ = nest.arch.buffer
@@ -819,10 +924,22 @@ def _slots_of(nest: Nest, depth: int) -> int:
     return nest.group.buffering if math.prod(nest.trips[:depth]) > 1 else 1
 
 
+def settle_lasting(nest: Nest) -> None:
+    """A first look at capacity, whatever the binding: inputs held, and what is alive across tiles."""
+    _add_residents(nest)
+    within = len(nest.group.loops)
+    passing = {name for name, resident in nest.residents.items() if resident.depth == within}
+    _check_buffer(nest, [need for need in buffer_needs(nest) if need.tensor not in passing])
+
+
 def _check_capacity(nest: Nest) -> None:
+    _check_buffer(nest, buffer_needs(nest))
+    _check_registers(nest)
+
+
+def _check_buffer(nest: Nest, needs: list[Need]) -> None:
     level_name, level = nest.arch.buffer
     word = nest.arch.word_bytes
-    needs = buffer_needs(nest)
     need = sum(item.words * item.slots for item in needs) * word
     if level.size is not None and need > level.size:
         largest = sorted(needs, key=lambda item: -item.words * item.slots)
@@ -835,8 +952,11 @@ def _check_capacity(nest: Nest) -> None:
             f"group {nest.number} needs {need:,} bytes of `{level_name}`, which has {level.size:,}: {parts}",
             "use smaller tiles",
         )
+
+
+def _check_registers(nest: Nest) -> None:
     for name, array in nest.arch.arrays.items():
-        lanes = {r.tensor: nest.lane_words(r) for r in nest.residents.values() if r.place == name}
+        lanes = nest.lane_needs(name)
         total = sum(lanes.values())
         if total > array.registers.words:
             parts = ", ".join(f"`{tensor}` {words}" for tensor, words in sorted(lanes.items(), key=lambda item: -item[1]))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..einsum.cascade import Coord
-from .nest import Nest, Step
+from .nest import Nest, Slot, Step
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,21 @@ def predecessors(nest: Nest) -> dict[str, tuple[str, ...]]:
     return result
 
 
+def in_order(nest: Nest) -> dict[str, str]:
+    """For each step, the one before it on its array in the same tile.
+
+    The steps of one tile run in the order of the cascade on each array: what registers must hold at once depends on it.
+    """
+    last: dict[str, str] = {}
+    result: dict[str, str] = {}
+    for step in nest.steps:
+        if not step.initial and step.work:
+            if step.binding.array in last:
+                result[step.name] = last[step.binding.array]
+            last[step.binding.array] = step.name
+    return result
+
+
 def carried(nest: Nest, step: Step, tensor: str) -> bool:
     """Whether all reads of a running state by a step are of its current position: the one made by the iteration before."""
     declared = nest.cascade.tensor(tensor)
@@ -89,39 +104,38 @@ def carried(nest: Nest, step: Step, tensor: str) -> bool:
 
 
 def makespan(nest: Nest, steps: tuple[Step, ...], durations: dict[str, float]) -> float:
-    """Cycles of one tile when each array takes the work that can start first."""
+    """Cycles of one tile: arrays side by side, each doing its steps in order."""
     before = predecessors(nest)
-    names = {step.name for step in steps}
-    free = {name: 0.0 for name in nest.arch.arrays}
+    free = dict.fromkeys(nest.arch.arrays, 0.0)
     ready: dict[str, float] = {}
-    waiting = list(steps)
-    while waiting:
-        able = [step for step in waiting if all(p in ready or p not in names for p in before[step.name])]
-        starts = [max([free[step.binding.array], *(ready[p] for p in before[step.name] if p in ready)]) for step in able]
-        start, position = min((start, i) for i, start in enumerate(starts))
-        step = able[position]
-        waiting.remove(step)
-        end = start + durations[step.name]
-        free[step.binding.array] = end
-        ready[step.name] = end + nest.ripple(step)
+    for step in steps:
+        start = max([0.0, *(ready[p] for p in before[step.name] if p in ready)])
+        if durations[step.name]:
+            start = max(start, free[step.binding.array])
+            free[step.binding.array] = start + durations[step.name]
+        ready[step.name] = start + durations[step.name] + nest.ripple(step)
     return max(ready.values(), default=0.0)
 
 
 def longest(nest: Nest, durations: dict[str, float], sources: frozenset[str] | None = None) -> dict[str, float]:
-    """Latest end of each step when resources are free: length of the longest chain of dependences that ends with it.
+    """When the result of each step of a tile is there, if other tiles are not in the way.
 
-    With `sources`, only chains that begin at one of them (others are absent).
+    With `sources`, only chains that begin at one of these steps count, and the order on an array does not (others are absent).
     """
-    before = predecessors(nest)
+    before, order = predecessors(nest), in_order(nest) if sources is None else {}
     ends: dict[str, float] = {}
+    out: dict[str, float] = {}
     for step in nest.steps:
         if step.name not in durations:
             continue
-        earlier = [ends[p] for p in before[step.name] if p in ends]
+        earlier = [out[p] for p in before[step.name] if p in out]
+        if step.name in order and order[step.name] in ends:
+            earlier.append(ends[order[step.name]])
         if sources is not None and step.name not in sources and not earlier:
             continue
-        ends[step.name] = max(earlier, default=0.0) + durations[step.name] + nest.ripple(step)
-    return ends
+        ends[step.name] = max(earlier, default=0.0) + durations[step.name]
+        out[step.name] = ends[step.name] + nest.ripple(step)
+    return out
 
 
 def nominal(nest: Nest) -> dict[str, float]:
@@ -137,24 +151,22 @@ def _tile_by_tile(nest: Nest) -> float:
     axes = len(nest.trips)
     shape = (1,) * axes
     code = np.zeros(shape, dtype=np.int64)
-    bit = 0
     meaning: list[tuple[int, tuple[Step, ...]]] = []
-    groups: dict[tuple[object, ...], list[Step]] = {}
+    groups: dict[tuple[tuple[Slot, ...], tuple[int, ...]], list[Step]] = {}
     for step in nest.steps:
         skipped_by = tuple(i for i, (_, skips) in enumerate(nest.masks) if step.position in skips)
         groups.setdefault((step.slots, skipped_by), []).append(step)
-    for (slots, skipped_by), steps in groups.items():
+    for bit, ((slots, skipped_by), steps) in enumerate(groups.items()):
         runs = np.ones(shape, dtype=bool)
-        for axis, slot in enumerate(slots):  # type: ignore[arg-type, var-annotated]
+        for axis, slot in enumerate(slots):
             if slot != "each" and nest.trips[axis] > 1:
                 line = np.zeros(nest.trips[axis], dtype=bool)
                 line[0 if slot == "first" else -1] = True
                 runs = runs & line.reshape([-1 if a == axis else 1 for a in range(axes)])
-        for i in skipped_by:  # type: ignore[attr-defined]
+        for i in skipped_by:
             runs = runs & nest.masks[i][0]
         code = code + (runs.astype(np.int64) << bit)
         meaning.append((bit, tuple(steps)))
-        bit += 1
     kinds, counts = np.unique(code, return_counts=True)
     repeat = math.prod(trips for axis, trips in enumerate(nest.trips) if code.shape[axis] == 1)
     durations = nominal(nest)

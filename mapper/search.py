@@ -1,0 +1,690 @@
+"""The best legal mapping of the stated space (see `space`), with proof.
+
+In: a cascade, an architecture, sizes, an objective. Out: a `Searched`: the best mapping and its cost, how much was looked at and why
+the rest was not. Illegal loops are refused by the same code that checks mapping files; every candidate that is not
+evaluated in full has a lower bound (array cycles of its best binding, compulsory and re-read traffic, operation energy) no better than what
+was found. Fusion is a shortest path over the Einsums in order: groups are evaluated only where their bound matters.
+
+Deterministic: equal objectives go to the other of latency and energy, then to the candidate that stands first in the space.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from collections.abc import Mapping as Map_
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from ..einsum.cascade import Cascade, Einsum, accesses, free_ranks
+from ..einsum.diagnostics import Diagnostic, EinsmithError
+from ..einsum.flatten import flatten
+from ..einsum.sizes import Sizes, bind
+from .architecture import Architecture
+from .cost import Cost, GroupCost, cost, group_cost, level_pj
+from .intervals import NotAffine, possible
+from .mapping import Binding, Group, Loop, Mapping
+from .masks import masks
+from .nest import FORWARD, Nest, Placed, Step, check_step, is_initial, most_in_flight, outline, settle, settle_lasting
+from .operations import is_constant, work
+from .space import einsum_order, loop_nests, open_extents, sides
+from .timing import longest, nominal
+
+Objective: TypeAlias = Literal["latency", "energy", "edp"]
+Vector: TypeAlias = tuple[float, ...]
+MAX_EVALUATIONS = 20_000
+"""Full evaluations after which a search ends without proof."""
+
+
+@dataclass
+class Tally:
+    """What a search looked at."""
+
+    evaluated: int = 0
+    """Mappings of a group costed in full."""
+    illegal: int = 0
+    """Loop nests that read a reduction before it is complete, or that the architecture cannot do."""
+    too_large: int = 0
+    """Loop nests or mappings that do not fit a storage level."""
+    bounded: int = 0
+    """Loop nests whose lower bound was no better than what was found."""
+    dominated: int = 0
+    """Layouts and bindings no better in any array."""
+    closest: list[tuple[float, Diagnostic]] = field(default_factory=list)
+    """Refusals of what did not fit, with bytes lacking: the smallest is shown if nothing fits."""
+    refused: list[Diagnostic] = field(default_factory=list)
+    cut_off: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """One group, mapped and costed."""
+
+    nest: Nest
+    cost: GroupCost
+
+    @property
+    def value(self) -> Vector:
+        return self.cost.timing.cycles, self.cost.energy_pj
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The best mapping of the stated space."""
+
+    mapping: Mapping
+    cost: Cost
+    objective: Objective
+    evaluated: int
+    pruned: dict[str, int]
+    optimal: bool
+    """Whether nothing in the stated space is better."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            **self.cost.as_json(), "mapping": self.mapping.as_plain(), "objective": self.objective, "evaluated": self.evaluated,
+            "pruned": self.pruned, "optimal": self.optimal,
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        pruned = ", ".join(f"{count:,} {why}" for why, count in self.pruned.items() if count)
+        proof = "optimal within the stated space" if self.optimal else "best found; the search was cut off before the proof was complete"
+        return (
+            f"{self.mapping}\n\n{self.cost}\n\nobjective {self.objective}: {proof}\n"
+            f"{self.evaluated:,} group mappings evaluated in full; not evaluated: {pruned or 'none'}"
+        )
+
+
+def search(
+    cascade: Cascade,
+    arch: Architecture,
+    sizes: Map_[str, int] | None = None,
+    params: Map_[str, int | float] | None = None,
+    objective: Objective = "latency",
+) -> Searched:
+    """The best mapping. Raises EinsmithError (E540) where nothing in the space is legal and fits."""
+    flat = flatten(cascade)
+    given = frozenset(sizes or {})
+    first = bind(flat, sizes, params)
+    tally = Tally()
+    best: tuple[Vector, Placed] | None = None
+    spaces = []
+    for position, choice in enumerate(open_extents(flat, given, arch, dict(first.extents))):
+        bound = bind(flat, {**(sizes or {}), **choice}, params)
+        space = _Partitions(flat, arch, bound, objective, tally)
+        spaces.append((space.floor(), position, choice, space))
+    for floor, _, choice, space in sorted(spaces, key=lambda item: item[:2]):
+        if best is not None and floor >= best[0]:
+            tally.bounded += 1
+            continue
+        groups = space.best(best[0] if best else None)
+        if groups is None:
+            continue
+        mapping = Mapping(name=f"{cascade.name}-on-{arch.name}", sizes=choice, groups=tuple(found.nest.group for found in groups))
+        for number, found in enumerate(groups, 1):
+            found.nest.number = number
+        value = _key(objective, _sum(found.value for found in groups))
+        if best is None or value < best[0]:
+            best = value, Placed(flat, space.sizes, arch, mapping, tuple(found.nest for found in groups))
+    if best is None:
+        raise _nothing(cascade, arch, tally)
+    placed = best[1]
+    pruned = {
+        "illegal": tally.illegal, "too large": tally.too_large, "no better by their bound": tally.bounded, "dominated": tally.dominated,
+    }  # fmt: skip
+    return Searched(placed.mapping, cost(placed), objective, tally.evaluated, pruned, not tally.cut_off)
+
+
+def _key(objective: Objective, value: Vector) -> Vector:
+    cycles, energy = value
+    match objective:
+        case "latency":
+            return cycles, energy
+        case "energy":
+            return energy, cycles
+        case _:
+            return cycles * energy, cycles
+
+
+def _sum(values: Iterator[Vector] | list[Vector]) -> Vector:
+    total = (0.0, 0.0)
+    for value in values:
+        total = total[0] + value[0], total[1] + value[1]
+    return total
+
+
+def _nothing(cascade: Cascade, arch: Architecture, tally: Tally) -> EinsmithError:
+    """Why nothing fits: the refusal that lacks least, in numbers."""
+    if tally.closest:
+        _, diagnostic = min(tally.closest, key=lambda item: item[0])
+        code = diagnostic.code
+        return EinsmithError(
+            Diagnostic(
+                "E540", f"no mapping of `{cascade.name}` fits `{arch.name}`; the one that lacks least: {diagnostic.message}",
+                diagnostic.span, help=diagnostic.help or f"see `einsmith explain {code}`",
+            )
+        )  # fmt: skip
+    if tally.refused:
+        reason = tally.refused[0]
+        return EinsmithError(
+            Diagnostic(
+                "E540", f"no mapping of `{cascade.name}` on `{arch.name}` is legal: {reason.message}", reason.span, reason.label, help=reason.help
+            )
+        )
+    return EinsmithError(Diagnostic("E540", f"no mapping of `{cascade.name}` on `{arch.name}` is legal"))
+
+
+# --- fusion -----------------------------------------------------------------------------------------------------------
+
+
+class _Partitions:
+    """The best partition of the Einsums into consecutive groups, for given extents."""
+
+    def __init__(self, cascade: Cascade, arch: Architecture, sizes: Sizes, objective: Objective, tally: Tally) -> None:
+        self.cascade, self.arch, self.sizes, self.objective, self.tally = cascade, arch, sizes, objective, tally
+        self.names = einsum_order(cascade)
+        self.ideal = self._ideal()
+        self.exact: dict[tuple[int, int], list[Found]] = {}
+        self.bounds = {
+            (i, j): self._bound(i, j) for i in range(len(self.names)) for j in range(i + 1, len(self.names) + 1) if self._whole(i, j)
+        }
+
+    def floor(self) -> Vector:
+        """What no partition can be better than."""
+        path = self._path()
+        if path is None:
+            return (math.inf, math.inf)
+        if self.objective == "edp":
+            return (0.0, 0.0)
+        return self._path_value(path)
+
+    def best(self, limit: Vector | None) -> list[Found] | None:
+        """Evaluate the groups on the most promising path until all of its groups are exact; None if none is below the limit."""
+        if self.objective == "edp":
+            return self._best_product()
+        while True:
+            path = self._path()
+            if path is None:
+                return None
+            if limit is not None and self._path_value(path) >= limit:
+                self.tally.bounded += 1
+                return None
+            open_groups = [edge for edge in path if edge not in self.exact]
+            if not open_groups:
+                return [self.exact[edge][0] for edge in path]
+            edge = open_groups[0]
+            self.exact[edge] = self._evaluate(*edge)
+            if not self.exact[edge]:
+                del self.bounds[edge]
+
+    def _weight(self, edge: tuple[int, int]) -> Vector:
+        return _key(self.objective, self.exact[edge][0].value if edge in self.exact else self.bounds[edge])
+
+    def _path_value(self, path: list[tuple[int, int]]) -> Vector:
+        return _sum([self._weight(edge) for edge in path])
+
+    def _path(self) -> list[tuple[int, int]] | None:
+        """The least path by exact values where known and bounds elsewhere; the one with fewest groups among equals."""
+        count = len(self.names)
+        best: dict[int, tuple[Vector, int, list[tuple[int, int]]]] = {0: ((0.0, 0.0), 0, [])}
+        for i in range(count):
+            if i not in best:
+                continue
+            value, groups, path = best[i]
+            for j in range(i + 1, count + 1):
+                if (i, j) in self.bounds:
+                    option = (_sum([value, self._weight((i, j))]), groups + 1, [*path, (i, j)])
+                    if j not in best or option[:2] < best[j][:2]:
+                        best[j] = option
+        return best[count][2] if count in best else None
+
+    def _best_product(self) -> list[Found] | None:
+        """Energy times delay is not a sum over groups: all groups, then the Pareto front of whole partitions."""
+        count = len(self.names)
+        fronts: dict[int, list[tuple[Vector, list[Found]]]] = {0: [((0.0, 0.0), [])]}
+        for edge in list(self.bounds):
+            self.exact[edge] = self._evaluate(*edge)
+        for j in range(1, count + 1):
+            options = [
+                (_sum([value, found.value]), [*groups, found])
+                for i in range(j)
+                for value, groups in fronts.get(i, [])
+                for found in self.exact.get((i, j), [])
+            ]
+            fronts[j] = _front(options)
+        if not fronts.get(count):
+            return None
+        value, groups = min(fronts[count], key=lambda option: _key("edp", option[0]))
+        return groups
+
+    def _whole(self, i: int, j: int) -> bool:
+        """Whether a running state and all that follow it as it runs are in the group together."""
+        inside = set(self.names[i:j])
+        for einsum in self.cascade.einsums:
+            for access in accesses(einsum.body):
+                tensor = self.cascade.tensor(access.tensor)
+                if tensor.iterates and (access.tensor in inside) != (einsum.output in inside):
+                    index = access.indices[tensor.ranks.index(tensor.iterates)]
+                    if free_ranks(index):
+                        return False
+        return True
+
+    def _leaving(self, names: frozenset[str]) -> frozenset[str]:
+        read = {a.tensor for e in self.cascade.einsums if e.output not in names for a in accesses(e.body)}
+        return frozenset(name for name in names if name in read or name in self.cascade.outputs)
+
+    def _bound(self, i: int, j: int) -> Vector:
+        """Least cycles and energy of a group, whatever its mapping: its operations on full arrays, what it writes."""
+        names = frozenset(self.names[i:j])
+        words = 0.0
+        for name in self._leaving(names):
+            tensor = self.cascade.tensor(name)
+            words += math.prod(self.sizes.extents[rank] for rank in tensor.ranks if rank != tensor.iterates)
+        level = self.arch.backing[1]
+        cycles = words * self.arch.word_bytes * self.arch.clock_hz / level.bandwidth if level.bandwidth else 0.0
+        front: list[tuple[Vector, None]] = [((0.0,) * len(self.arch.arrays), None)]
+        energy = level_pj(self.arch, level, 0.0, words)
+        for name in names:
+            options = self.ideal[name]
+            if not options:
+                continue
+            energy += min(option[1] for option in options.values())
+            grown: list[tuple[Vector, Any]] = []
+            for value, _ in front:
+                for place, array in enumerate(self.arch.arrays):
+                    if array in options:
+                        grown.append((tuple(v + (options[array][0] if p == place else 0.0) for p, v in enumerate(value)), None))
+            front = _front(grown)
+        return max(cycles, min(max(value) for value, _ in front)), energy
+
+    def _ideal(self) -> dict[str, dict[str, Vector]]:
+        """For each Einsum and each array that can do it: cycles with all lanes at work and energy of its operations."""
+        result: dict[str, dict[str, Vector]] = {name: {} for name in self.names}
+        shares = self._live_shares()
+        for position, einsum in enumerate(self.cascade.einsums):
+            items = () if is_initial(self.cascade, einsum) and is_constant(einsum.body) else work(einsum, self.sizes.scalars)
+            for name, array in self.arch.arrays.items():
+                if any(array.expand(item.operation) is None for item in items):
+                    result[einsum.output].pop(name, None)
+                    continue
+                cycles = energy = 0.0
+                for item in items:
+                    points = math.prod(self.sizes.extents[rank] for rank in item.ranks) * shares.get(position, 1.0)
+                    for rank in self.cascade.domain_splits(item.ranks):
+                        assert rank.split is not None
+                        whole = self.sizes.extents[rank.split.outer] * self.sizes.extents[rank.split.inner]
+                        points *= self.sizes.extents[rank.name] / whole if whole else 0.0
+                    for unit, count in (array.expand(item.operation) or {}).items():
+                        cycles += points * count * array.units[unit].cycles / array.lanes
+                        energy += points * count * array.units[unit].energy_pj
+                before = result[einsum.output].get(name, (0.0, 0.0))
+                result[einsum.output][name] = (before[0] + cycles, before[1] + energy)
+        return result
+
+    def _live_shares(self) -> dict[int, float]:
+        """Least share of the points of masked Einsums that any mapping of the space must do: that of the finest tiles."""
+        finest = tuple(
+            Loop(rank=rank.name, tile=1 if rank.part_of or self._iterated(rank.name) else min(sides(self.arch)))
+            for rank in self.cascade.ranks
+            if rank.split is None and self.sizes.extents[rank.name] > 1
+        )
+        binding = Binding(array=next(iter(self.arch.arrays)))
+        group = Group(loops=finest, einsums=dict.fromkeys(self.names, binding))
+        nest = Nest(self.cascade, self.arch, self.sizes, group, 0, (), frozenset())
+        shares: dict[int, float] = {}
+        for mask in masks(self.cascade, frozenset(loop.rank for loop in finest)):
+            try:
+                live = possible(mask.condition, nest.ranges(free_ranks(mask.condition)), self.sizes.scalars)[0]
+            except (NotAffine, EinsmithError):
+                continue
+            for position in mask.skips:
+                shares[position] = min(shares.get(position, 1.0), float(np.mean(live)))
+        return shares if len({*shares.values()}) <= 1 else dict.fromkeys(shares, 0.0)
+
+    def _iterated(self, rank: str) -> bool:
+        return any(tensor.iterates == rank for tensor in self.cascade.tensors)
+
+    def _evaluate(self, i: int, j: int) -> list[Found]:
+        names = frozenset(self.names[i:j])
+        return _Groups(self.cascade, self.arch, self.sizes, names, self._leaving(names), self.objective, self.tally).best()
+
+
+def _front(options: list[tuple[Vector, Any]]) -> list[tuple[Vector, Any]]:
+    """The options that no other is at least as good as in every respect; the first of equals."""
+    kept: list[tuple[Vector, Any]] = []
+    flat = all(len(value) == 2 for value, _ in options)
+    for value, item in sorted(options, key=lambda option: option[0]):
+        if flat:
+            if not kept or value[1] < kept[-1][0][1]:
+                kept.append((value, item))
+        elif not any(all(a <= b for a, b in zip(other, value, strict=True)) for other, _ in kept):
+            kept.append((value, item))
+    return kept
+
+
+# --- one group --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A binding of all steps under one layout of each array, by its cycles per array."""
+
+    cycles: Vector
+    binding: tuple[str, ...]
+    """Array of each step."""
+    layouts: dict[str, tuple[str | None, ...]]
+
+
+@dataclass
+class _Candidate:
+    """Loops that are legal, with the bindings worth trying and the least traffic that fits."""
+
+    nest: Nest
+    choices: list[_Choice]
+    transfer_cycles: float
+    floor: Vector
+    """Least cycles and energy."""
+
+
+class _Groups:
+    """The best mappings of one group."""
+
+    def __init__(
+        self, cascade: Cascade, arch: Architecture, sizes: Sizes, names: frozenset[str], leaving: frozenset[str], objective: Objective, tally: Tally
+    ) -> None:
+        self.cascade, self.arch, self.sizes, self.names, self.leaving = cascade, arch, sizes, names, leaving
+        self.objective, self.tally = objective, tally
+        self.known_choices: dict[frozenset[tuple[str, int]], list[_Choice]] = {}
+        self.known_steps: dict[tuple[int, Binding], Step] = {}
+        self.plain = self._some_binding()
+
+    def best(self) -> list[Found]:
+        """The best mapping, or (for products) the Pareto front; empty if nothing is legal and fits."""
+        found: list[Found] = []
+        candidates = [candidate for loops in self._loops() if (candidate := self._candidate(loops)) is not None]
+        candidates.sort(key=lambda candidate: _key(self.objective, candidate.floor))
+        for candidate in candidates:
+            if found and self.objective != "edp" and _key(self.objective, candidate.floor) >= _key(self.objective, found[0].value):
+                self.tally.bounded += 1
+                continue
+            for position, choice in enumerate(candidate.choices):
+                floor = max(*choice.cycles, candidate.transfer_cycles), candidate.floor[1]
+                if found and self.objective != "edp" and _key(self.objective, floor) >= _key(self.objective, found[0].value):
+                    self.tally.dominated += len(candidate.choices) - position
+                    break
+                if self.tally.evaluated >= MAX_EVALUATIONS:
+                    self.tally.cut_off = True
+                    return found
+                self._add(found, self._complete(candidate, choice))
+        return found
+
+    def _add(self, found: list[Found], new: Found | None) -> None:
+        if new is None:
+            return
+        if self.objective == "edp":
+            found[:] = [item for _, item in _front([(item.value, item) for item in [*found, new]])]
+        elif not found or _key(self.objective, new.value) < _key(self.objective, found[0].value):
+            found[:] = [new]
+
+    def _loops(self) -> Iterator[tuple[Loop, ...]]:
+        return loop_nests(self.cascade, self.arch, self.sizes, self.names, self.leaving)
+
+    def _outline(self, loops: tuple[Loop, ...], bindings: dict[str, Binding], **options: Any) -> Nest:
+        group = Group(loops=loops, einsums=bindings, schedule="interleaved", **options)
+        steps = tuple(
+            self._step(position, einsum, bindings[einsum.output])
+            for position, einsum in enumerate(self.cascade.einsums)
+            if einsum.output in self.names
+        )
+        return outline(self.cascade, self.arch, self.sizes, group, 1, self.leaving, steps, explain=False)
+
+    def _step(self, position: int, einsum: Einsum, binding: Binding) -> Step:
+        key = position, binding
+        if key not in self.known_steps:
+            self.known_steps[key] = check_step(self.cascade, self.arch, self.sizes, binding, position, einsum)
+        return self.known_steps[key]
+
+    def _candidate(self, loops: tuple[Loop, ...]) -> _Candidate | None:
+        """Legality, traffic and array cycles of a loop nest; None if it is illegal or does not fit."""
+        try:
+            nest = self._outline(loops, self.plain)
+            held = self._hold(nest)
+        except EinsmithError as error:
+            self._refused(error)
+            return None
+        words, nest = held
+        choices = self._choices(nest)
+        level = self.arch.backing[1]
+        moved = (words + sum(nest.tensor_words(tensor) for tensor in self.leaving)) * self.arch.word_bytes
+        transfer = moved * self.arch.clock_hz / level.bandwidth if level.bandwidth else 0.0
+        energy = level_pj(self.arch, level, words, sum(nest.tensor_words(tensor) for tensor in self.leaving))
+        energy += sum(self._least_energy(nest, step) for step in nest.steps)
+        return _Candidate(nest, choices, transfer, (max(min(max(c.cycles) for c in choices), transfer), energy))
+
+    def _refused(self, error: EinsmithError) -> None:
+        diagnostic = error.diagnostics[0]
+        if diagnostic.code in ("E520", "E521"):
+            self.tally.too_large += 1
+            self.tally.closest.append((_lacking(diagnostic), diagnostic))
+        else:
+            self.tally.illegal += 1
+            self.tally.refused.append(diagnostic)
+
+    def _some_binding(self) -> dict[str, Binding]:
+        """Each Einsum on the first array that can do it (for what does not depend on the array)."""
+        result: dict[str, Binding] = {}
+        for einsum in self.cascade.einsums:
+            if einsum.output not in self.names or einsum.output in result:
+                continue
+            problem: EinsmithError | None = None
+            for name in self.arch.arrays:
+                try:
+                    self._check_units(einsum.output, name)
+                except EinsmithError as error:
+                    problem = problem or error
+                else:
+                    result[einsum.output] = Binding(array=name)
+                    break
+            else:
+                assert problem is not None
+                raise problem
+        return result
+
+    def _check_units(self, name: str, array: str) -> None:
+        for position, einsum in enumerate(self.cascade.einsums):
+            if einsum.output == name:
+                check_step(self.cascade, self.arch, self.sizes, Binding(array=array), position, einsum)
+
+    # --- what is held ---
+
+    def _hold(self, nest: Nest) -> tuple[float, Nest]:
+        """The nest with each input held where that makes least traffic and still fits."""
+        options = []
+        for stream in nest.streams:
+            ranks = frozenset().union(*(free_ranks(index) for index in stream.indices))
+            depths = [depth for depth, loop in enumerate(nest.group.loops, 1) if loop.rank in ranks] or [0]
+            found = []
+            for depth in depths:
+                at = replace(stream, depth=depth)
+                found.append(((nest.stream_words(at), float(nest.stream_tile(at))), at))
+            options.append(_front(found))
+        combinations = sorted(
+            itertools.product(*options), key=lambda items: (sum(value[0] for value, _ in items), sum(value[1] for value, _ in items))
+        )
+        problem: EinsmithError | None = None
+        for items in combinations:
+            loops = list(nest.group.loops)
+            for _, stream in items:
+                if stream.depth:
+                    loop = loops[stream.depth - 1]
+                    loops[stream.depth - 1] = loop.model_copy(update={"hold": tuple(dict.fromkeys((*loop.hold, stream.tensor)))})
+            try:
+                held = self._outline(tuple(loops), self.plain)
+                settle_lasting(held)
+            except EinsmithError as error:
+                problem = error
+                continue
+            return sum(value[0] for value, _ in items), held
+        assert problem is not None
+        raise problem
+
+    # --- layouts and bindings ---
+
+    def _choices(self, nest: Nest) -> list[_Choice]:
+        """Layouts and bindings that are not dominated in cycles per array, best first.
+
+        They depend on the tiles, not on the order of the loops nor on how many tiles are held.
+        """
+        tiles = {loop.rank: loop.tile for loop in nest.group.loops}
+        key = frozenset(tiles.items())
+        if key not in self.known_choices:
+            self.known_choices[key] = self._find_choices(nest)
+        return self.known_choices[key]
+
+    def _find_choices(self, nest: Nest) -> list[_Choice]:
+        vectors = {name: self._layouts(nest, name) for name in self.arch.arrays}
+        options: list[tuple[Vector, tuple[tuple[str, ...], dict[str, tuple[str | None, ...]]]]] = []
+        for combination in itertools.product(*vectors.values()):
+            layouts = {name: layout for name, (_, layout) in zip(vectors, combination, strict=True)}
+            front: list[tuple[Vector, tuple[str, ...]]] = [((0.0,) * len(layouts), ())]
+            for number in range(len(nest.steps)):
+                grown = []
+                for cycles, binding in front:
+                    for place, name in enumerate(layouts):
+                        mine = combination[place][0][number]
+                        if mine is not None:
+                            more = tuple(c + (mine if p == place else 0.0) for p, c in enumerate(cycles))
+                            grown.append((more, (*binding, name)))
+                front = _front(grown)
+                self.tally.dominated += len(grown) - len(front)
+            options += [(cycles, (binding, layouts)) for cycles, binding in front]
+        kept = _front(options)
+        choices = [_Choice(cycles, binding, layouts) for cycles, (binding, layouts) in kept]
+        return sorted(choices, key=lambda choice: (max(choice.cycles), sum(choice.cycles)))
+
+    def _layouts(self, nest: Nest, array_name: str) -> list[tuple[tuple[float | None, ...], tuple[str | None, ...]]]:
+        """(cycles of each step, ranks along each side) of an array; dominated layouts are dropped."""
+        array = self.arch.arrays[array_name]
+        able = self._able(nest, array_name)
+        ranks = sorted({rank for step in nest.steps for rank in step.ranks if nest.size(rank) > 1}, key=self.cascade.rank_order.__getitem__)
+        sequential = {self.cascade.tensor(step.output).iterates for step in nest.steps}
+        sequential |= {getattr(step.einsum.body, "rank", None) for step in nest.steps}
+        ranks = [rank for rank in ranks if rank not in sequential]
+        square = len(set(array.side)) == 1
+        pick = itertools.combinations if square else itertools.permutations
+        count = min(len(array.side), len(ranks))
+        found: list[tuple[Vector, tuple[tuple[float | None, ...], tuple[str | None, ...]]]] = []
+        for chosen in pick(ranks, count):
+            layout = (*chosen, *(None for _ in range(len(array.side) - count)))
+            cycles = tuple(
+                nest.busy(replace(step, binding=_bind(array_name, layout, step), array=array)) if ok else None
+                for step, ok in zip(nest.steps, able, strict=True)
+            )
+            found.append((tuple(0.0 if c is None else c for c in cycles), (cycles, layout)))
+        kept = _front(found)
+        self.tally.dominated += len(found) - len(kept)
+        return [item for _, item in kept]
+
+    def _able(self, nest: Nest, array_name: str) -> list[bool]:
+        array = self.arch.arrays[array_name]
+        able = {step.output: True for step in nest.steps}
+        for step in nest.steps:
+            if any(array.expand(item.operation) is None for item in step.work):
+                able[step.output] = False
+        return [able[step.output] for step in nest.steps]
+
+    def _least_energy(self, nest: Nest, step: Step) -> float:
+        least = None
+        for array in self.arch.arrays.values():
+            total = 0.0
+            for item in step.work:
+                expanded = array.expand(item.operation)
+                if expanded is None:
+                    break
+                total += nest.points(step, item) * sum(array.units[unit].energy_pj * count for unit, count in expanded.items())
+            else:
+                least = total if least is None else min(least, total)
+        return least or 0.0
+
+    # --- complete mappings ---
+
+    def _complete(self, candidate: _Candidate, choice: _Choice) -> Found | None:
+        """The mapping with bindings, places and tiles in flight; None if it does not fit."""
+        bindings = {
+            step.output: _bind(array, choice.layouts[array], step)
+            for step, array in zip(candidate.nest.steps, choice.binding, strict=True)
+            if not step.initial
+        }
+        nest = self._outline(candidate.nest.group.loops, bindings)
+        stay: dict[str, str] | None = self._stay(nest)
+        problem: EinsmithError | None = None
+        while stay is not None:
+            nest.group = nest.group.model_copy(update={"stay": stay, "in_flight": 1})
+            try:
+                settle(nest)
+            except EinsmithError as error:
+                problem, stay = error, self._move_out(nest, stay, error)
+                continue
+            flying = min(self._wanted(nest, candidate, choice), most_in_flight(nest))
+            nest.group = nest.group.model_copy(update={"in_flight": max(1, flying)})
+            self.tally.evaluated += 1
+            return Found(nest, group_cost(nest))
+        assert problem is not None
+        self._refused(problem)
+        return None
+
+    def _wanted(self, nest: Nest, candidate: _Candidate, choice: _Choice) -> int:
+        """Tiles in flight that hide the latency of a tile behind the busiest resource."""
+        tiles = max([1.0, *(nest.executions(step) for step in nest.steps)])
+        interval = max(*choice.cycles, candidate.transfer_cycles) / tiles
+        latency = max(longest(nest, nominal(nest)).values(), default=0.0)
+        return min(4096, math.ceil(latency / interval), int(tiles)) if interval else 1
+
+    def _move_out(self, nest: Nest, stay: dict[str, str], problem: EinsmithError) -> dict[str, str] | None:
+        """Send the largest tensor of an overfull register file to the buffer."""
+        if problem.diagnostics[0].code != "E521":
+            return None
+        at_arrays = [name for name, place in stay.items() if place in self.arch.arrays]
+        if not at_arrays:
+            return None
+        sizes = {resident: nest.tensor_words(resident) for resident in at_arrays}
+        largest = max(at_arrays, key=lambda name: (sizes[name], name))
+        return {name: place for name, place in stay.items() if name != largest}
+
+    def _stay(self, nest: Nest) -> dict[str, str]:
+        """Handed on where legal, else in the registers of those who read it, else (by default) in the buffer."""
+        stay: dict[str, str] = {}
+        within = len(nest.group.loops)
+        for step in nest.steps:
+            name = step.output
+            readers = [reader for reader in nest.steps if any(access.tensor == name for access in reader.reads)]
+            lives = [nest.crosses(step, reader, name) for reader in readers] + [nest.crosses(step, step, name)]
+            if step.initial or self.cascade.tensor(name).iterates or min(lives) < within:
+                continue
+            shape = frozenset(self.cascade.tensor(name).ranks)
+            if all(reader.ranks == shape and nest.between(step, reader) is None for reader in readers):
+                stay[name] = FORWARD
+            elif name not in self.leaving:
+                arrays = list(dict.fromkeys(reader.binding.array for reader in readers))
+                stay[name] = arrays[0] if len(arrays) == 1 else step.binding.array
+        return stay
+
+
+def _bind(array: str, layout: tuple[str | None, ...], step: Step) -> Binding:
+    """A layout of an array for one step: sides whose rank it does not iterate have one lane at work."""
+    sides = [(rank,) if rank is not None and rank in step.ranks else () for rank in layout]
+    while sides and not sides[-1]:
+        sides.pop()
+    return Binding(array=array, spatial=tuple(sides))
+
+
+def _lacking(diagnostic: Diagnostic) -> float:
+    """How much a refused mapping lacks, in units of what there is."""
+    numbers = [int(word.replace(",", "")) for word in diagnostic.message.replace(":", " ").split() if word.replace(",", "").isdigit()]
+    need, have = (numbers[1], numbers[2]) if len(numbers) > 2 else (1, 1)
+    return need / max(have, 1)
+
+
