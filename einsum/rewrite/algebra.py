@@ -60,13 +60,19 @@ def multiply(a: Expr, b: Expr) -> Expr:
         return b
     if is_number(b, 1):
         return a
+    if isinstance(a, Map) and a.op == "neg":
+        return negate(multiply(a.args[0], b))
+    if isinstance(b, Map) and b.op == "neg":
+        return negate(multiply(a, b.args[0]))
     if isinstance(b, Map) and b.op == "/" and is_number(b.args[0], 1):
         return divide(a, b.args[1])
     return Map("*", (a, b))
 
 
 def divide(a: Expr, b: Expr) -> Expr:
-    return a if is_number(b, 1) else Map("/", (a, b))
+    if is_number(b, 1):
+        return a
+    return negate(divide(a.args[0], b)) if isinstance(a, Map) and a.op == "neg" else Map("/", (a, b))
 
 
 def power(a: Expr, k: Expr) -> Expr:

@@ -42,7 +42,9 @@ def compare(original: Cascade, derived: Cascade, rank: str, seed: int = 0) -> tu
                 lines.append(f"{shown}: greatest error {worst:.1e}")
                 break
     if not lines:
-        raise EinsmithError(Diagnostic("E402", "no sizes were found at which the derived form could be checked against the original"))
+        raise EinsmithError(
+            Diagnostic("E402", "no sizes were found at which the derived form could be checked against the original")
+        )
     return tuple(lines)
 
 

@@ -51,6 +51,10 @@ def inline(cascade: Cascade) -> Rewritten | None:
 
 
 def _passes_on(einsum: Einsum, cascade: Cascade) -> bool:
-    tensor = cascade.tensor(einsum.output)
-    plain = tensor.kind == "einsum" and einsum.output not in cascade.outputs and isinstance(einsum.body, Access)
-    return plain and cascade.tensor(einsum.body.tensor).dtype == tensor.dtype  # type: ignore[union-attr]
+    """A copy of a state's position, or of a tensor at plain coordinates: an element that is picked keeps its Einsum."""
+    tensor, body = cascade.tensor(einsum.output), einsum.body
+    if tensor.kind != "einsum" or einsum.output in cascade.outputs or not isinstance(body, Access):
+        return False
+    source = cascade.tensor(body.tensor)
+    plain = source.kind == "state" or all(isinstance(index, Coord) for index in body.indices)
+    return plain and source.dtype == tensor.dtype

@@ -83,8 +83,10 @@ def _factors(expr: Expr, fiber: Fiber) -> list[tuple[Expr, int]]:
             return [(part, exponent * k) for part, exponent in _factors(a, fiber)]
         case Access():
             inner = fiber.definition(expr)
-            opened = [(expr, 1)] if inner is None else _factors(inner, fiber)
-            return [(expr, 1)] if inner is None or opened == [(inner, 1)] else opened
+            if inner is None:
+                return [(expr, 1)]
+            opened = _factors(inner, fiber)
+            return [(expr, 1)] if opened == [(inner, 1)] else opened
         case _:
             return [(expr, 1)]
 

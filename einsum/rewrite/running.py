@@ -179,6 +179,19 @@ class RunningVersions:
             condition = test if condition is None else Map("or", (condition, test))
         return condition
 
+    def minima_settled(self, states: tuple[str, ...]) -> Expr | None:
+        """Condition that no running minimum moves in this step; None if there is none.
+
+        Once a minimum is -inf, the difference of its heights would be inf - inf.
+        """
+        condition: Expr | None = None
+        for state in states:
+            if self.initial(state) == IDENTITY["min"]:
+                here = Access(state, coords(self.cascade.tensor(state).ranks))
+                test = Map("==", (here, self.moved(here, next_position(self.outer))))
+                condition = test if condition is None else Map("and", (condition, test))
+        return condition
+
 
 _NEGATED = {"-inf": "inf", "inf": "-inf", "finite": "finite", "unknown": "unknown"}
 

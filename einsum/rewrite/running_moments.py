@@ -71,7 +71,8 @@ class _Builder:
         values: dict[tuple[int, ...], Expr] = {}
         states: list[Einsum] = []
         declared: list[Tensor] = []
-        zeros, read = [], []
+        zeros: list[str] = []
+        read: list[str] = []
         for index in indices:
             body = self.versions.next(self._moment(index))
             known = None if index == top else self._known(index, body, rescale)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from ..cascade import Access, Cascade, Coord, Expr, Map, Number, Reduce, free_ranks
 from .accumulate import IDENTITY, running_state
-from .algebra import ONE, ZERO, divide, is_number, multiply, negate, polynomial, subtract
+from .algebra import ONE, ZERO, divide, is_number, multiply, negate, polynomial
 from .fiber import Fiber
 from .running import RunningVersions
 from .separate import Obstacle, Product, separate_product
@@ -132,25 +132,27 @@ def running_rescale(
 
 def correction(found: Product, versions: RunningVersions) -> tuple[Expr, str]:
     """H = b(g') / b(g) of the states after and before the current tile, and how the first tile is guarded."""
+    factor: Expr = ONE
     guards: list[str] = []
-    exponent: Expr | None = None
-    if not is_number(found.exponent, 0):
-        height = negate(found.exponent)
-        exponent = subtract(versions.at(height, "now"), versions.at(height, "next"))
-    factor: Expr = Map("exp", (exponent,)) if exponent is not None else ONE
-    for part in found.denominator:
-        factor = multiply(factor, divide(versions.at(part, "now"), versions.at(part, "next")))
-    if exponent is not None:
-        start = versions.start(negate(found.exponent))
+    for op, exponent in (("exp", found.exponent), ("exp2", found.binary)):
+        if is_number(exponent, 0):
+            continue
+        height = negate(exponent)
+        now, then = versions.at(height, "now"), versions.at(height, "next")
+        factor = multiply(factor, Map(op, (Map("-", (now, then)),)))
+        start = versions.start(height)
         if start == "-inf":
-            guards.append("before the first tile H = exp(-inf) = 0")
+            guards.append(f"before the first tile H = {op}(-inf) = 0")
         elif start == "finite":
             guards.append("H is finite before the first tile")
-        else:
-            unseen = versions.nothing_seen(versions.states(found.complete))
-            if unseen is not None:
-                factor = Map("where", (unseen, ZERO, factor))
-                guards.append("H is set to 0 while nothing has been seen")
+        elif (unseen := versions.nothing_seen(versions.states(height))) is not None:
+            factor = Map("where", (unseen, ZERO, factor))
+            guards.append("H is set to 0 while nothing has been seen")
+        if (settled := versions.minima_settled(versions.states(height))) is not None:
+            factor = Map("where", (settled, ONE, factor))
+            guards.append("H is 1 while a minimum stays as it is, -inf too")
+    for part in found.denominator:
+        factor = multiply(factor, divide(versions.at(part, "now"), versions.at(part, "next")))
     if found.denominator:
         guards.append("while a divisor is 0 nothing but 0 has been summed, and 0/0 = 0")
     return factor, "; ".join(guards)

@@ -13,7 +13,7 @@ is never computed where it could leave the range of numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from ..cascade import Access, Expr, Map, Number, Reduce, free_ranks
 from .algebra import (
@@ -37,14 +37,13 @@ from .signs import Sign, sign
 
 @dataclass(frozen=True)
 class Product:
-    """f = moving * exp(exponent) * product(numerator) / product(denominator); the last three are complete or constant."""
+    """f = moving * exp(exponent) * exp2(binary) * product(numerator) / product(denominator); the last three are complete or constant."""
 
     moving: Expr
     exponent: Expr = ZERO
+    binary: Expr = ZERO
     numerator: tuple[Expr, ...] = ()
     denominator: tuple[Expr, ...] = ()
-    needs: tuple[str, ...] = ()
-    """What was used about signs, in words."""
     pulled: bool = False
     """Was an exponential or a power of a mixed expression taken apart? Then `moving` alone may leave the range of numbers."""
 
@@ -54,6 +53,8 @@ class Product:
         top = product(self.numerator)
         if not is_number(self.exponent, 0):
             top = multiply(Map("exp", (self.exponent,)), top)
+        if not is_number(self.binary, 0):
+            top = multiply(Map("exp2", (self.binary,)), top)
         return divide(top, product(self.denominator)) if self.denominator else top
 
     @property
@@ -67,7 +68,6 @@ class Total:
 
     moving: Expr
     complete: Expr
-    needs: tuple[str, ...] = ()
     pulled: bool = False
 
 
@@ -104,7 +104,6 @@ def separate_sum(expr: Expr, fiber: Fiber) -> Total | Obstacle:
 @dataclass
 class _Separator:
     fiber: Fiber
-    needs: dict[str, None] = field(default_factory=dict)
 
     def _non_negative(self, part: Expr, whole: Expr, what: str) -> None:
         if not sign(part, self.fiber.cascade).non_negative:
@@ -131,8 +130,8 @@ class _Separator:
                 return _with_moving(inner_product, negate(inner_product.moving))
             case Map(op="exp" | "exp2", args=(a,)):
                 total = self.total(a)
-                exponent = total.complete if expr.op == "exp" else multiply(total.complete, Map("log", (Number(2),)))
-                return Product(Map(expr.op, (total.moving,)), exponent, pulled=True)
+                opened = Product(Map(expr.op, (total.moving,)), pulled=True)
+                return replace(opened, exponent=total.complete) if expr.op == "exp" else replace(opened, binary=total.complete)
             case Map(op="**", args=(a, b)) if not fiber.complete(b) and not fiber.moves(b):
                 return self._power(expr, a, b)
             case Map(op="**", args=(a, b)) if not fiber.complete(a) and not fiber.moves(a):
@@ -148,7 +147,7 @@ class _Separator:
                 absolute = tuple(Map("abs", (part,)) for part in inner_product.numerator)
                 under = tuple(Map("abs", (part,)) for part in inner_product.denominator)
                 moving = Map("abs", (inner_product.moving,))
-                return Product(moving, inner_product.exponent, absolute, under, inner_product.needs, inner_product.pulled)
+                return replace(inner_product, moving=moving, numerator=absolute, denominator=under)
             case Map(op="relu", args=(a,)):
                 inner_product = self.product(a)
                 self._factor_non_negative(inner_product, expr)
@@ -184,35 +183,30 @@ class _Separator:
                 return _times(self._complete_factors(a), _inverse(self._complete_factors(b)))
             case Map(op="exp", args=(a,)):
                 return Product(ONE, a)
+            case Map(op="exp2", args=(a,)):
+                return Product(ONE, binary=a)
             case Number(value=1):
                 return Product(ONE)
             case _:
-                return Product(ONE, ZERO, (expr,))
+                return Product(ONE, numerator=(expr,))
 
     def _power(self, expr: Expr, base: Expr, exponent: Expr) -> Product:
         inner = self.product(base)
         whole = isinstance(exponent, Number) and exponent.value == int(exponent.value)
         if not whole:
             self._factor_non_negative(inner, expr)
-        raised = Product(
+        downward = isinstance(exponent, Map) and exponent.op == "neg"
+        height = exponent.args[0] if isinstance(exponent, Map) and downward else exponent
+        above = tuple(power(part, height) for part in inner.numerator)
+        below = tuple(power(part, height) for part in inner.denominator)
+        return Product(
             power(inner.moving, exponent),
-            inner.exponent if is_number(inner.exponent, 0) else multiply(inner.exponent, exponent),
-            tuple(power(part, exponent) for part in inner.numerator),
-            tuple(power(part, exponent) for part in inner.denominator),
-            inner.needs,
+            multiply(inner.exponent, exponent) if not is_number(inner.exponent, 0) else ZERO,
+            multiply(inner.binary, exponent) if not is_number(inner.binary, 0) else ZERO,
+            below if downward else above,
+            above if downward else below,
             pulled=True,
         )
-        if isinstance(exponent, Map) and exponent.op == "neg":
-            up = Product(
-                power(inner.moving, exponent),
-                raised.exponent,
-                tuple(power(part, exponent.args[0]) for part in inner.denominator),
-                tuple(power(part, exponent.args[0]) for part in inner.numerator),
-                inner.needs,
-                pulled=True,
-            )
-            return up
-        return raised
 
     def _sum_of_products(self, expr: Map, a: Expr, b: Expr) -> Product:
         left, right = self.product(a), self.product(b)
@@ -221,7 +215,7 @@ class _Separator:
             return _with_moving(_merge(left, right), combined)
         if same(left.moving, right.moving) and not (left.pulled or right.pulled):
             both = add(left.complete, right.complete) if expr.op == "+" else subtract(left.complete, right.complete)
-            return Product(left.moving, ZERO, (both,))
+            return Product(left.moving, numerator=(both,))
         if self.fiber.moves(a) and self.fiber.moves(b):
             raise _Blocked(expr, "the two terms do not share one complete factor")
         raise _Blocked(expr, "a sum of something that moves and something complete is not a product of the two")
@@ -257,24 +251,23 @@ class _Separator:
                 return self.total(inner)
             case Map(op="+", args=(a, b)):
                 left, right = self.total(a), self.total(b)
-                return Total(add(left.moving, right.moving), add(left.complete, right.complete), (), left.pulled or right.pulled)
+                return Total(add(left.moving, right.moving), add(left.complete, right.complete), left.pulled or right.pulled)
             case Map(op="-", args=(a, b)):
                 left, right = self.total(a), self.total(b)
                 moving, complete = subtract(left.moving, right.moving), subtract(left.complete, right.complete)
-                return Total(moving, complete, (), left.pulled or right.pulled)
+                return Total(moving, complete, left.pulled or right.pulled)
             case Map(op="neg", args=(a,)):
                 inner_total = self.total(a)
-                return Total(negate(inner_total.moving), negate(inner_total.complete), (), inner_total.pulled)
+                return Total(negate(inner_total.moving), negate(inner_total.complete), inner_total.pulled)
             case Map(op="*" | "/", args=(a, b)):
                 return self._scaled(expr, a, b)
             case Map(op="where", args=(condition, yes, no)) if not fiber.complete(condition):
                 for branch, other in ((yes, no), (no, yes)):
                     if is_minus_infinity(other):
                         inner_total = self.total(branch)
-                        args = (condition, inner_total.moving, MINUS_INFINITY)
-                        if branch is no:
-                            args = (condition, MINUS_INFINITY, inner_total.moving)
-                        return Total(Map("where", args), inner_total.complete, (), inner_total.pulled)
+                        pair = (inner_total.moving, MINUS_INFINITY)
+                        yes_first = pair if branch is yes else pair[::-1]
+                        return Total(Map("where", (condition, *yes_first)), inner_total.complete, inner_total.pulled)
                 left, right = self.total(yes), self.total(no)
                 if not same(left.complete, right.complete):
                     raise _Blocked(expr, "its branches do not share one complete term")
@@ -302,12 +295,12 @@ class _Separator:
         constant = [not fiber.moves(part) and not fiber.complete(part) for part in (a, b)]
         if expr.op == "*" and constant[0]:
             inner = self.total(b)
-            return Total(multiply(a, inner.moving), _scale(inner.complete, a, True), (), inner.pulled)
+            return Total(multiply(a, inner.moving), _scale(inner.complete, a, True), inner.pulled)
         if constant[1]:
             inner = self.total(a)
             if expr.op == "*":
-                return Total(multiply(inner.moving, b), _scale(inner.complete, b, True), (), inner.pulled)
-            return Total(divide(inner.moving, b), _scale(inner.complete, b, False), (), inner.pulled)
+                return Total(multiply(inner.moving, b), _scale(inner.complete, b, True), inner.pulled)
+            return Total(divide(inner.moving, b), _scale(inner.complete, b, False), inner.pulled)
         raise _Blocked(expr, "a product of something that moves and something complete is not a sum of the two")
 
     def _log(self, expr: Expr, inner: Expr) -> Total:
@@ -315,12 +308,12 @@ class _Separator:
         found = self.product(inner)
         self._factor_non_negative(found, expr)
         moving = logarithm(found.moving)
-        complete = found.exponent
+        complete = add(found.exponent, multiply(found.binary, Map("log", (Number(2),))) if not is_number(found.binary, 0) else ZERO)
         for part in found.numerator:
             complete = add(complete, Map("log", (part,)))
         for part in found.denominator:
             complete = subtract(complete, Map("log", (part,)))
-        return Total(moving, complete, (), found.pulled)
+        return Total(moving, complete, found.pulled)
 
 
 def logarithm(expr: Expr) -> Expr:
@@ -339,30 +332,27 @@ def logarithm(expr: Expr) -> Expr:
 def _scale(expr: Expr, by: Expr, times: bool) -> Expr:
     if is_number(expr, 0):
         return expr
-    if isinstance(expr, Map) and expr.op == "neg":
-        return negate(_scale(expr.args[0], by, times))
     return multiply(expr, by) if times else divide(expr, by)
 
 
 def _with_moving(found: Product, moving: Expr) -> Product:
-    return Product(moving, found.exponent, found.numerator, found.denominator, found.needs, found.pulled)
+    return replace(found, moving=moving)
 
 
 def _merge(a: Product, b: Product) -> Product:
-    return Product(a.moving, a.exponent, a.numerator, a.denominator, a.needs + b.needs, a.pulled or b.pulled)
+    return replace(a, pulled=a.pulled or b.pulled)
 
 
 def _times(a: Product, b: Product) -> Product:
     return Product(
         multiply(a.moving, b.moving),
         add(a.exponent, b.exponent),
+        add(a.binary, b.binary),
         a.numerator + b.numerator,
         a.denominator + b.denominator,
-        a.needs + b.needs,
         a.pulled or b.pulled,
     )
 
 
 def _inverse(a: Product) -> Product:
-    moving = divide(ONE, a.moving)
-    return Product(moving, negate(a.exponent), a.denominator, a.numerator, a.needs, a.pulled)
+    return Product(divide(ONE, a.moving), negate(a.exponent), negate(a.binary), a.denominator, a.numerator, a.pulled)

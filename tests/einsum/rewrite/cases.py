@@ -1,0 +1,587 @@
+"""Cascades with the passes that they take as written and derived. Each is a text in the spec language, over the rank m."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Case:
+    """`before` and `after`: passes over m. `blocked`: a sub-expression that the report of what remains must show."""
+
+    name: str
+    text: str
+    before: int
+    after: int
+    blocked: str | None = None
+    rank: str = "m"
+
+
+def _spec(name: str, inputs: str, body: str, outputs: str, ranks: str = "p: P, m: M, e: E, f: F", extra: str = "") -> str:
+    lines = "\n".join(f"  {line}" for line in body.strip().splitlines())
+    return f"name: {name}\nranks: {{{ranks}}}\ninputs: {{{inputs}}}\n{extra}cascade: |\n{lines}\noutputs: [{outputs}]\n"
+
+
+SCORES = "QK[p,m] = Q[p,e] * K[m,e]"
+QKV = "Q: [p, e], K: [m, e], V: [m, f]"
+SOFTMAX = """
+GM[p] = max[m](S[p,m])
+SN[p,m] = exp(S[p,m] - GM[p])
+SD[p] = sum[m](SN[p,m])
+A[p,m] = SN[p,m] / SD[p]
+"""
+READ = "AV[p,f] = A[p,m] * V[m,f]"
+XV = "S: [p, m], V: [m, f]"
+
+
+def _attention(name: str, scores: str, inputs: str = QKV, extra: str = "") -> str:
+    return _spec(name, inputs, f"{SCORES}\n{scores}\n{SOFTMAX}{READ}", "AV", extra=extra)
+
+
+CASES = [
+    # --- softmax attention: 3 -> 1 ------------------------------------------------------------------------------------------
+    Case("softmax", _attention("softmax", "S[p,m] = QK[p,m]"), 3, 1),
+    Case("causal", _attention("causal", "S[p,m] = where(m <= p, QK[p,m], -inf)"), 3, 1),
+    Case("window", _attention("window", "S[p,m] = where(abs(p - m) <= 2, QK[p,m], -inf)"), 3, 1),
+    Case("biased", _attention("biased", "S[p,m] = QK[p,m] + B[p,m]", f"{QKV}, B: [p, m]"), 3, 1),
+    Case("soft-capped", _attention("soft-capped", "S[p,m] = 20 * tanh(QK[p,m] / 20)"), 3, 1),
+    Case("temperature", _attention("temperature", "S[p,m] = QK[p,m] * T[p]", f"{QKV}, T: [p]"), 3, 1),
+    Case(
+        "segments",
+        _attention(
+            "segments",
+            "S[p,m] = where(U[p] == W[m], QK[p,m], -inf)",
+            f"{QKV}, U: {{ranks: [p], dtype: int}}, W: {{ranks: [m], dtype: int}}",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "grouped-queries",
+        _spec(
+            "grouped-queries",
+            "Q: [h, p, e], K: [k, m, e], V: [k, m, f]",
+            """
+S[h,p,m] = Q[h,p,e] * K[h//G,m,e]
+GM[h,p] = max[m](S[h,p,m])
+SN[h,p,m] = exp(S[h,p,m] - GM[h,p])
+SD[h,p] = sum[m](SN[h,p,m])
+A[h,p,m] = SN[h,p,m] / SD[h,p]
+AV[h,p,f] = A[h,p,m] * V[h//G,m,f]
+""",
+            "AV",
+            ranks="h: G*KV, k: KV, p: P, m: M, e: E, f: F",
+            extra="",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "sink",
+        _spec(
+            "sink",
+            f"{XV}, Z: [p]",
+            """
+GM[p] = max(max[m](S[p,m]), Z[p])
+SN[p,m] = exp(S[p,m] - GM[p])
+SD[p] = sum[m](SN[p,m]) + exp(Z[p] - GM[p])
+A[p,m] = SN[p,m] / SD[p]
+AV[p,f] = A[p,m] * V[m,f]
+""",
+            "AV",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "two-key-sets",
+        _spec(
+            "two-key-sets",
+            "S: [p, m], V: [m, f], T: [p, n], W: [n, f]",
+            """
+GM[p] = max(max[m](S[p,m]), max[n](T[p,n]))
+SN[p,m] = exp(S[p,m] - GM[p])
+TN[p,n] = exp(T[p,n] - GM[p])
+SD[p] = sum[m](SN[p,m]) + sum[n](TN[p,n])
+A[p,m] = SN[p,m] / SD[p]
+C[p,n] = TN[p,n] / SD[p]
+AV[p,f] = sum[m](A[p,m] * V[m,f]) + sum[n](C[p,n] * W[n,f])
+""",
+            "AV",
+            ranks="p: P, m: M, n: N, f: F",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "differential",
+        _spec(
+            "differential",
+            "S: [p, m], T: [p, m], V: [m, f], L: [p]",
+            """
+G1[p] = max[m](S[p,m])
+N1[p,m] = exp(S[p,m] - G1[p])
+D1[p] = sum[m](N1[p,m])
+G2[p] = max[m](T[p,m])
+N2[p,m] = exp(T[p,m] - G2[p])
+D2[p] = sum[m](N2[p,m])
+A[p,m] = N1[p,m] / D1[p] - L[p] * N2[p,m] / D2[p]
+AV[p,f] = A[p,m] * V[m,f]
+""",
+            "AV",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "scaled-inside",
+        _spec(
+            "scaled-inside",
+            f"{XV}, T: [p]",
+            """
+GM[p] = max[m](S[p,m])
+SN[p,m] = exp((S[p,m] - GM[p]) * T[p])
+SD[p] = sum[m](SN[p,m])
+AV[p,f] = SN[p,m] / SD[p] * V[m,f]
+""",
+            "AV",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "base-2",
+        _spec("base-2", XV, SOFTMAX.replace("exp(", "exp2(") + READ, "AV"),
+        3,
+        1,
+    ),
+    Case(
+        "mask-after",
+        _spec(
+            "mask-after",
+            XV,
+            """
+GM[p] = max[m](S[p,m])
+SN[p,m] = where(m <= p, exp(S[p,m] - GM[p]), 0)
+SD[p] = sum[m](SN[p,m])
+AV[p,f] = SN[p,m] / SD[p] * V[m,f]
+""",
+            "AV",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "min-stabilised",
+        _spec(
+            "min-stabilised",
+            XV,
+            """
+GM[p] = min[m](S[p,m])
+SN[p,m] = exp(GM[p] - S[p,m])
+SD[p] = sum[m](SN[p,m])
+AV[p,f] = SN[p,m] / SD[p] * V[m,f]
+""",
+            "AV",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "from-log-sum-exp",
+        _spec(
+            "from-log-sum-exp",
+            XV,
+            """
+GM[p] = max[m](S[p,m])
+L[p] = log(sum[m](exp(S[p,m] - GM[p]))) + GM[p]
+AV[p,f] = exp(S[p,m] - L[p]) * V[m,f]
+""",
+            "AV",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "normalised-twice",
+        _spec(
+            "normalised-twice",
+            XV,
+            SOFTMAX
+            + """
+A2[p] = sum[m](A[p,m])
+AV[p,f] = A[p,m] / A2[p] * V[m,f]
+""",
+            "AV",
+        ),
+        4,
+        1,
+    ),
+    Case(
+        "powers-of-weights",
+        _spec(
+            "powers-of-weights",
+            XV,
+            SOFTMAX
+            + """
+B[p,m] = A[p,m] ** 3
+BD[p] = sum[m](B[p,m])
+AV[p,f] = B[p,m] / BD[p] * V[m,f]
+""",
+            "AV",
+        ),
+        4,
+        1,
+    ),
+    # --- reductions without a stabiliser ---------------------------------------------------------------------------------------
+    Case(
+        "plain-softmax",
+        _spec("plain-softmax", XV, "AV[p,f] = exp(S[p,m]) / SD[p] * V[m,f]".join(["SD[p] = sum[m](exp(S[p,m]))\n", ""]), "AV"),
+        2,
+        1,
+    ),
+    Case(
+        "softplus-power",
+        _spec(
+            "softplus-power",
+            XV,
+            """
+B[p,m] = softplus(S[p,m])
+BD[p] = sum[m](B[p,m])
+A[p,m] = (B[p,m] / BD[p]) ** 3
+AD[p] = sum[m](A[p,m])
+AV[p,f] = A[p,m] / AD[p] * V[m,f]
+""",
+            "AV",
+        ),
+        3,
+        1,
+    ),
+    Case("sigmoid", _spec("sigmoid", XV, "AV[p,f] = sigmoid(S[p,m]) * V[m,f]", "AV"), 1, 1),
+    # --- normalisers and moments -------------------------------------------------------------------------------------------------
+    Case(
+        "log-sum-exp",
+        _spec(
+            "log-sum-exp",
+            "S: [p, m]",
+            "GM[p] = max[m](S[p,m])\nL[p] = log(sum[m](exp(S[p,m] - GM[p]))) + GM[p]",
+            "L",
+            ranks="p: P, m: M",
+        ),
+        2,
+        1,
+    ),
+    Case(
+        "cross-entropy",
+        _spec(
+            "cross-entropy",
+            "S: [p, m], T: {ranks: [p], dtype: int}",
+            "GM[p] = max[m](S[p,m])\nL[p] = log(sum[m](exp(S[p,m] - GM[p]))) + GM[p] - S[p,clamp(T[p], 0, M-1)]",
+            "L",
+            ranks="p: P, m: M",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "rms-norm-product",
+        _spec(
+            "rms-norm-product",
+            "X: [p, m], W: [m, f]",
+            "MS[p] = mean[m](X[p,m] * X[p,m])\nN[p,m] = X[p,m] / sqrt(MS[p] + 0.001)\nY[p,f] = N[p,m] * W[m,f]",
+            "Y",
+        ),
+        2,
+        1,
+    ),
+    Case(
+        "rsqrt-norm-product",
+        _spec(
+            "rsqrt-norm-product",
+            "X: [p, m], W: [m, f]",
+            "MS[p] = mean[m](X[p,m] * X[p,m])\nN[p,m] = X[p,m] * rsqrt(MS[p] + 0.001)\nY[p,f] = N[p,m] * W[m,f]",
+            "Y",
+        ),
+        2,
+        1,
+    ),
+    Case(
+        "layer-norm-product",
+        _spec(
+            "layer-norm-product",
+            "X: [p, m], W: [m, f]",
+            """
+MU[p] = mean[m](X[p,m])
+C[p,m] = X[p,m] - MU[p]
+VAR[p] = mean[m](C[p,m] * C[p,m])
+N[p,m] = C[p,m] / sqrt(VAR[p] + 0.001)
+Y[p,f] = N[p,m] * W[m,f]
+""",
+            "Y",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "variance",
+        _spec(
+            "variance", "X: [p, m]", "MU[p] = mean[m](X[p,m])\nVAR[p] = mean[m]((X[p,m] - MU[p]) ** 2)", "VAR", ranks="p: P, m: M"
+        ),
+        2,
+        1,
+    ),
+    Case(
+        "third-moment",
+        _spec(
+            "third-moment", "X: [p, m]", "MU[p] = mean[m](X[p,m])\nT[p] = mean[m]((X[p,m] - MU[p]) ** 3)", "T", ranks="p: P, m: M"
+        ),
+        2,
+        1,
+    ),
+    Case(
+        "weighted-variance",
+        _spec(
+            "weighted-variance",
+            "S: [p, m], V: [m, f]",
+            SOFTMAX
+            + """
+MU[p,f] = A[p,m] * V[m,f]
+VAR[p,f] = sum[m](A[p,m] * (V[m,f] - MU[p,f]) ** 2)
+""",
+            "VAR",
+        ),
+        4,
+        1,
+    ),
+    Case("entropy", _spec("entropy", "S: [p, m]", SOFTMAX + "H[p] = -sum[m](A[p,m] * log(A[p,m]))", "H", ranks="p: P, m: M"), 3, 1),
+    Case(
+        "dq",
+        _spec(
+            "dq",
+            "S: [p, m], V: [m, f], K: [m, e], DO: [p, f]",
+            SOFTMAX
+            + """
+DP[p,m] = DO[p,f] * V[m,f]
+D[p] = A[p,m] * DP[p,m]
+DS[p,m] = A[p,m] * (DP[p,m] - D[p])
+DQ[p,e] = DS[p,m] * K[m,e]
+""",
+            "DQ",
+        ),
+        4,
+        1,
+    ),
+    Case(
+        "max-of-shares",
+        _spec(
+            "max-of-shares", "X: [p, m]", "S[p] = sum[m](abs(X[p,m]))\nY[p] = max[m](abs(X[p,m]) / S[p])", "Y", ranks="p: P, m: M"
+        ),
+        2,
+        1,
+    ),
+    Case(
+        "max-of-differences",
+        _spec(
+            "max-of-differences",
+            "X: [p, m], W: [p, m]",
+            "G[p] = max[m](X[p,m])\nY[p] = max[m](W[p,m] - G[p])",
+            "Y",
+            ranks="p: P, m: M",
+        ),
+        2,
+        1,
+    ),
+    Case(
+        "max-of-scaled-differences",
+        _spec(
+            "max-of-scaled-differences",
+            "X: [p, m], W: [p, m]",
+            "G[p] = max[m](X[p,m])\nY[p] = max[m]((W[p,m] - G[p]) * 3)",
+            "Y",
+            ranks="p: P, m: M",
+        ),
+        2,
+        1,
+    ),
+    Case(
+        "max-of-weights",
+        _spec(
+            "max-of-weights", "X: [p, m]", "G[p] = max[m](X[p,m])\nY[p] = max[m](exp(X[p,m] - G[p]) * m)", "Y", ranks="p: P, m: M"
+        ),
+        2,
+        1,
+    ),
+    Case(
+        "agent",
+        _spec(
+            "agent",
+            "Q: [p, e], AG: [a, e], K: [m, e], V: [m, f]",
+            """
+S[a,m] = AG[a,e] * K[m,e]
+GM[a] = max[m](S[a,m])
+SN[a,m] = exp(S[a,m] - GM[a])
+SD[a] = sum[m](SN[a,m])
+VA[a,f] = SN[a,m] / SD[a] * V[m,f]
+T[p,a] = Q[p,e] * AG[a,e]
+GA[p] = max[a](T[p,a])
+TN[p,a] = exp(T[p,a] - GA[p])
+TD[p] = sum[a](TN[p,a])
+Y[p,f] = TN[p,a] / TD[p] * VA[a,f]
+""",
+            "Y",
+            ranks="p: P, a: A, m: M, e: E, f: F",
+        ),
+        3,
+        1,
+    ),
+    # --- partly ----------------------------------------------------------------------------------------------------------------------
+    Case(
+        "softmax-kept",
+        _spec("softmax-kept", "S: [p, m]", SOFTMAX, "A", ranks="p: P, m: M"),
+        3,
+        2,
+        "SN[p,m] / SD",
+    ),
+    Case(
+        "ds",
+        _spec(
+            "ds",
+            "S: [p, m], V: [m, f], DO: [p, f]",
+            SOFTMAX
+            + """
+DP[p,m] = DO[p,f] * V[m,f]
+D[p] = A[p,m] * DP[p,m]
+DS[p,m] = A[p,m] * (DP[p,m] - D[p])
+""",
+            "DS",
+            ranks="p: P, m: M, f: F",
+        ),
+        4,
+        2,
+        "DP[p,m]",
+    ),
+    Case(
+        "softplus-offset",
+        _spec(
+            "softplus-offset",
+            XV,
+            """
+B[p,m] = softplus(S[p,m])
+BD[p] = sum[m](B[p,m])
+A[p,m] = relu(B[p,m] / BD[p] - 0.1) ** 3
+AD[p] = sum[m](A[p,m])
+AV[p,f] = A[p,m] / AD[p] * V[m,f]
+""",
+            "AV",
+        ),
+        3,
+        2,
+        "B[p,m] / BD[p] - 0.1",
+    ),
+    Case(
+        "two-phases",
+        _spec(
+            "two-phases",
+            XV,
+            """
+GM[p] = max[m](S[p,m])
+R[p,m] = relu(S[p,m] - GM[p] + 1)
+RM[p] = max[m](R[p,m])
+SN[p,m] = exp(R[p,m] - RM[p])
+SD[p] = sum[m](SN[p,m])
+AV[p,f] = SN[p,m] / SD[p] * V[m,f]
+""",
+            "AV",
+        ),
+        4,
+        2,
+        "S[p,m] - GM[p]",
+    ),
+    # --- must stay above 1 --------------------------------------------------------------------------------------------------------------
+    Case(
+        "sigmoid-of-difference",
+        _spec("sigmoid-of-difference", XV, "GM[p] = max[m](S[p,m])\nAV[p,f] = sum[m](sigmoid(S[p,m] - GM[p]) * V[m,f])", "AV"),
+        2,
+        2,
+        "sigmoid(S[p,m] - GM[p])",
+    ),
+    Case(
+        "relu-of-difference",
+        _spec("relu-of-difference", XV, "GM[p] = max[m](S[p,m])\nAV[p,f] = sum[m](relu(S[p,m] - GM[p]) * V[m,f])", "AV"),
+        2,
+        2,
+        "S[p,m] - GM[p]",
+    ),
+    Case(
+        "mean-absolute-deviation",
+        _spec(
+            "mean-absolute-deviation",
+            "X: [p, m]",
+            "MU[p] = mean[m](X[p,m])\nY[p] = mean[m](abs(X[p,m] - MU[p]))",
+            "Y",
+            ranks="p: P, m: M",
+        ),
+        2,
+        2,
+        "X[p,m] - MU[p]",
+    ),
+    Case(
+        "global-quantisation",
+        _spec(
+            "global-quantisation",
+            "X: [p, m], W: [m, f]",
+            "A[p] = max[m](abs(X[p,m]))\nQ[p,m] = round(X[p,m] * 127 / A[p])\nY[p,f] = sum[m](Q[p,m] * W[m,f]) * A[p] / 127",
+            "Y",
+        ),
+        2,
+        2,
+        "round(X[p,m] * 127 / A[p])",
+    ),
+    Case(
+        "above-the-mean",
+        _spec(
+            "above-the-mean",
+            "X: [p, m]",
+            "MU[p] = mean[m](X[p,m])\nY[p] = sum[m](where(X[p,m] > MU[p], X[p,m], 0))",
+            "Y",
+            ranks="p: P, m: M",
+        ),
+        2,
+        2,
+        "where(X[p,m] > MU[p], X[p,m], 0)",
+    ),
+    Case(
+        "top-k",
+        _spec(
+            "top-k",
+            "S: [p, m], V: [m, f]",
+            "I[p,j] = argtopk[m](S[p,m])\nY[p,f] = sum[j](V[I[p,j],f])",
+            "Y",
+            ranks="p: P, m: M, j: J, f: F",
+            extra="sizes: {J: 1}\n",
+        ),
+        2,
+        2,
+        "V[I[p,j],f]",
+    ),
+    Case(
+        "channel",
+        _spec(
+            "channel",
+            "Q: [m, c], K: [m, d], V: [m, d]",
+            """
+S[c,d] = Q[m,c] * K[m,d]
+G[c] = max[d](S[c,d])
+N[c,d] = exp(S[c,d] - G[c])
+D[c] = sum[d](N[c,d])
+Y[m,c] = N[c,d] / D[c] * V[m,d]
+""",
+            "Y",
+            ranks="m: M, c: C, d: C2",
+        ),
+        2,
+        2,
+        "N[c,d] / D[c]",
+    ),
+]
+BY_NAME = {case.name: case for case in CASES}
