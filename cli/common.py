@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import json
 import math
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,6 +43,8 @@ def guarded(function: Callable[..., Result]) -> Callable[..., None]:
             fail(error.diagnostics, as_json)
         except RecursionError:
             fail([Diagnostic("E901", "the input is nested too deeply")], as_json)
+        except Exception as error:
+            fail([_fault(error)], as_json)
         if as_json:
             print(json.dumps(plain(result.as_json()), indent=2, allow_nan=False))
         else:
@@ -48,6 +52,16 @@ def guarded(function: Callable[..., Result]) -> Callable[..., None]:
         sys.exit(getattr(result, "exit_code", 0))
 
     return command
+
+
+def _fault(error: Exception) -> Diagnostic:
+    """A fault of einsmith itself, told apart from a user's mistake. With EINSMITH_DEBUG set the traceback is shown."""
+    if os.environ.get("EINSMITH_DEBUG"):
+        raise error
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in `{frames[-1].name}`" if frames else "an unknown place"
+    message = f"einsmith itself failed: {type(error).__name__} at {place}: {error}"
+    return Diagnostic("E900", message, help="your input may be right; please report it; EINSMITH_DEBUG=1 shows the whole trace")
 
 
 def fail(diagnostics: list[Diagnostic], as_json: bool) -> None:

@@ -57,12 +57,16 @@ def matches(expected: list[str], printed: list[str]) -> bool:
 def execute(line: str, folder: Path) -> str:
     environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment.pop("GITHUB_ACTIONS", None)
-    done = subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     return done.stdout + done.stderr
 
 
 def runnable(page: Path) -> bool:
-    return any(match["info"].split()[:1] == ["console"] or match["info"] == "python run" for match in FENCE.finditer(page.read_text()))
+    return any(
+        match["info"].split()[:1] == ["console"] or match["info"] == "python run" for match in FENCE.finditer(page.read_text())
+    )
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=lambda page: str(page.relative_to(ROOT)))
@@ -76,7 +80,9 @@ def test_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Non
         if len(info) == 2 and info[0] in ("yaml", "python") and info[1] != "run":
             (tmp_path / info[1]).write_text(body, encoding="utf-8")
         elif info == ["python", "run"]:
-            done = subprocess.run([sys.executable, "-c", body], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+            done = subprocess.run(
+                [sys.executable, "-c", body], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+            )
             if done.returncode:
                 wrong.append(done.stderr)
         elif info == ["console"]:
