@@ -311,7 +311,7 @@ class _Evaluator:
         places = [self._index(expr, axis, values.shape[axis], domain, active) for axis in others]
         if 0 in front.shape[: len(others)]:  # nothing to access, and nothing that counts accesses it
             return np.zeros((1,) * len(domain.ranges), values.dtype)
-        found = front[tuple(np.broadcast_arrays(*places))]  # (the domain's dimensions, then the plain ones)
+        found: Array = front[tuple(np.broadcast_arrays(*places))]  # (the domain's dimensions, then the plain ones)
         for name in names:
             found = found.swapaxes(domain.axes[name], len(domain.ranges)).squeeze(len(domain.ranges))
         return found
