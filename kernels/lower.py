@@ -23,8 +23,8 @@ from ..einsum.cascade import COMPARISONS, Access, Coord, DType, Einsum, Expr, Ma
 from ..einsum.flatten import IDENTITY
 from ..mapper.blocking import refuse
 from ..mapper.contraction import contraction, simplified
-from ..mapper.loop_masks import WHOLE_COORDINATE, Condition, HalfLine, conditions, normalise, whole_scalars
-from ..mapper.program import Loop, Program, position
+from ..mapper.loop_masks import HalfLine, conditions, normalise, whole_scalars
+from ..mapper.program import WHOLE_COORDINATE, Loop, Program, position
 from .tile import ATOM, BITWISE, COMPARISON, PRODUCT, SUM, UNARY, Kind, Tile, combine, permuted, spread
 
 RESERVED = {"tl", "triton", "torch", "math", "pid", "DTYPE", "PRECISION", "PLAN", "run", "reference", "float", "range", "min", "max"}
@@ -64,6 +64,7 @@ class Lowering:
         names = {*(t.name for t in self.cascade.tensors), *(r.name for r in self.cascade.ranks), *self.cascade.symbols}
         self.taken = names | {n for n, _ in self.cascade.params} | set(self.cascade.counts) | RESERVED
         self.scopes: list[Scope] = [Scope(self.body.lines, 1)]
+        self.pointers: dict[str, str] = {}
         self.partial = True
         self.true: frozenset[Expr] = frozenset()
         self.guarded = False
@@ -139,8 +140,11 @@ class Lowering:
         for number, rank in enumerate(order):
             name = self.spelled(rank)
             tiled = rank in program.tiled
-            count = f"tl.cdiv({self.extent(rank)}, {self.blocks[rank]})" if tiled else self.extent(rank)
-            here = "pid" if number == len(order) - 1 else f"pid % {count}"
+            if number == len(order) - 1:
+                count, here = "", "pid"
+            else:
+                count = f"tl.cdiv({self.extent(rank)}, {self.blocks[rank]})" if tiled else self.extent(rank)
+                here = f"pid % {count}"
             if tiled:
                 self.emit(f"{name}_first = ({here}) * {self.blocks[rank]}" if " " in here else f"{name}_first = {here} * {self.blocks[rank]}")
             else:
@@ -188,24 +192,21 @@ class Lowering:
         for einsum in loop.initial:
             self.initial(einsum)
         found = conditions(program, loop)
-        solved = tuple(c for c in found if c.lines is not None)
-        opaque = len(solved) < len(found)
-        skipping = tuple(line for c in solved if c.skippable for line in c.lines or ())
-        whole = tuple(line for c in solved for line in c.lines or ())
-        begin, full_begin, full_end, end = self.ranges(skipping, whole)
+        exact = tuple(c for c in found if c.exact)
+        skipping = tuple(line for c in found if c.skippable for line in c.lines)
+        begin, whole_begin, whole_end, end = self.ranges(skipping, tuple(line for c in exact for line in c.lines))
         self.hoist(loop)
-        true = frozenset(c.expr for c in solved)
-        no_full = not self.exact or (bool(found) and not solved) or (opaque and not solved)
-        if no_full:
+        if not self.exact:
             self.steps(loop, begin, end, True, frozenset())
         else:
-            if full_begin != begin:
+            if whole_begin != begin:
                 self.emit("# steps cut by a mask, before the whole ones")
-                self.steps(loop, begin, full_begin, True, frozenset())
-            self.emit("# whole steps: no mask applies" if not opaque else "# whole steps: of the masks, only those tested here apply")
-            self.steps(loop, full_begin, full_end, False, true)
-            self.emit("# steps cut by a mask or by the end")
-            self.steps(loop, full_end, end, True, frozenset())
+                self.steps(loop, begin, whole_begin, True, frozenset())
+            rest = "" if len(exact) == len(found) else " that is not tested here"
+            self.emit(f"# whole steps: no mask{rest} applies" if found else "# whole steps")
+            self.steps(loop, whole_begin, whole_end, False, frozenset(normalise(program, c.expr) for c in exact))
+            self.emit("# steps cut by a mask or by the end" if found else "# the step cut by the end")
+            self.steps(loop, whole_end, end, True, frozenset())
         for state in loop.states:  # what a loop leaves behind is the last position
             self.scopes[-1].tiles[(state, "last")] = self.scopes[-1].tiles[(state, "now")]
 
@@ -220,7 +221,7 @@ class Lowering:
         if tensor.dtype == "bool":
             value = f"tl.full({shape}, {tile.code}, tl.int32) != 0"
         elif not isinstance(einsum.body, Access) and not any(isinstance(n, Access | Coord) for n in walk(einsum.body)):
-            value = f"tl.full({shape}, {tile.code}, tl.float32)"
+            value = f"tl.full({shape}, {self.fractional(tile).code}, tl.float32)"
         else:
             value = f"tl.zeros({shape}, tl.float32) + {spread(self.fractional(tile), axes).within(SUM)}"
         before = self.find((einsum.output, "last"))
@@ -281,9 +282,22 @@ class Lowering:
         """Loads that do not depend on the step go before the loop."""
         for einsum in loop.body:
             self.einsum = einsum
+            for node in walk(self.prepared(einsum.body)):
+                if isinstance(node, Access) and self.cascade.tensor(node.tensor).kind == "input":
+                    self.starts(node.tensor, node.indices)
+            if einsum.output in self.program.stores:
+                self.starts(einsum.output, self.program.stores[einsum.output])
             for access in self.unconditional(self.prepared(einsum.body)):
                 if self.cascade.tensor(access.tensor).kind == "input" and not self.moves(access):
                     self.load(access)
+
+    def starts(self, tensor: str, indices: tuple[Expr, ...]) -> None:
+        """Compute where a tensor begins for this program instance before the loop rather than in it."""
+        parts = [self.pointer(tensor)]
+        for number, index in enumerate(indices):
+            if self.invariant(index):
+                parts += self.index(index, None if number == len(indices) - 1 else self.stride(tensor, number))[0]
+        self.start(tensor, parts)
 
     def unconditional(self, expr: Expr) -> Iterator[Access]:
         """Accesses that may be made whatever the conditions around them."""
@@ -370,16 +384,46 @@ class Lowering:
 
     def address(self, tensor: str, indices: tuple[Expr, ...]) -> tuple[str, tuple[str, ...]]:
         """Pointer expression of a tile of a tensor, and the tile's axes."""
-        base: list[str] = [self.spelled(tensor)]
+        base: list[str] = []
         moving: list[tuple[Tile, str | None]] = []
+        start = [self.pointer(tensor)]
         for number, index in enumerate(indices):
             stride = None if number == len(indices) - 1 else self.stride(tensor, number)
             scalar, varying = self.index(index, stride)
-            base += scalar
+            if self.invariant(index):
+                start += scalar
+            else:
+                base += scalar
             moving += [(tile, stride) for tile in varying]
+        base.insert(0, self.start(tensor, start))
         lined, axes = combine([tile for tile, _ in moving], self.program.axes)
         base += [f"{tile.code} * {stride}" if stride else tile.code for tile, (_, stride) in zip(lined, moving, strict=True)]
         return " + ".join(base), axes
+
+    def invariant(self, index: Expr) -> bool:
+        """Is an index one scalar for the whole program instance, without a load?"""
+        single = frozenset(self.program.grid) - frozenset(self.program.tiled)
+        return free_ranks(index) <= single and not any(isinstance(node, Access) for node in walk(index))
+
+    def start(self, tensor: str, parts: list[str]) -> str:
+        """Where the part of a tensor begins that this program instance works on."""
+        if len(parts) == 1:
+            return parts[0]
+        code = " + ".join(parts)
+        known = self.find(("start", code))
+        if known is None:
+            known = Tile(self.fresh(f"{tensor}_start"))
+            self.emit(f"{known.code} = {code}")
+            self.scopes[-1].tiles[("start", code)] = known
+        return known.code
+
+    def pointer(self, tensor: str) -> str:
+        """Name of the pointer argument of a tensor; an output's differs from that of its tile."""
+        if tensor not in self.program.stores:
+            return self.spelled(tensor)
+        if tensor not in self.pointers:
+            self.pointers[tensor] = self.fresh(f"{tensor}_out")
+        return self.pointers[tensor]
 
     def stride(self, tensor: str, dimension: int) -> str:
         key = (tensor, dimension)
@@ -425,9 +469,9 @@ class Lowering:
         if not whole:
             return together(always) if always else None
         everything = together([*always, *(tile for _, tile in whole)])
-        if len(whole) == 1 and always:
+        if len(whole) == 1:
             rank = whole[0][0]
-            return f"{together(always)} if {self.extent(rank)} == {self.blocks[rank]} else {everything}"
+            return f"{together(always) if always else 'True'} if {self.extent(rank)} == {self.blocks[rank]} else {everything}"
         return everything
 
     def load(self, access: Access) -> Tile:
@@ -529,7 +573,12 @@ class Lowering:
         if name.endswith("_first"):
             return Tile(f"{self.spelled(name.removesuffix('_first'))}_first", (), "int")
         rank = name.removesuffix("_last")
-        return Tile(f"(tl.minimum({self.spelled(rank)}_first + {self.blocks[rank]}, {self.extent(rank)}) - 1)", (), "int")
+        known = self.find(("last coordinate", rank))
+        if known is None:
+            known = Tile(f"{self.spelled(rank)}_last", (), "int")
+            self.emit(f"{known.code} = tl.minimum({self.spelled(rank)}_first + {self.blocks[rank]}, {self.extent(rank)}) - 1")
+            self.scopes[-1].tiles[("last coordinate", rank)] = known
+        return known
 
     def access(self, access: Access) -> Tile:
         tensor = self.cascade.tensor(access.tensor)
@@ -553,7 +602,7 @@ class Lowering:
 
     def choice(self, condition: Expr, yes: Expr, no: Expr) -> Tile:
         """`where`: without the test in steps that it leaves whole."""
-        if any(condition == normalise(self.program, c) for c in self.true):
+        if condition in self.true:
             return self.expr(yes)
         test = self.truth(self.expr(condition))
         guarded, self.guarded = self.guarded, True

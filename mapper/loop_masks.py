@@ -19,12 +19,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, free_ranks, transform, walk
-from .program import Loop, Program, position
+from .program import WHOLE_COORDINATE, Loop, Program, position
 
 INF = Number(float("inf"))
 NEG_INF = Map("neg", (INF,))
-WHOLE_COORDINATE = "(loop)"
-"""Name of the rank variable that stands for the loop coordinate m1*M0+m0 in a normalised condition."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,10 @@ class Condition:
     """The condition of a `where` in a loop."""
 
     expr: Expr
-    lines: tuple[HalfLine, ...] | None
-    """The conjunction that it equals; None if it is not one, so that it is tested at every step."""
+    lines: tuple[HalfLine, ...]
+    """Half-lines outside which it is false."""
+    exact: bool
+    """It is true wherever all of the half-lines hold; else it is tested at every step."""
     skippable: bool
     """A step in which it is nowhere true changes no state."""
 
@@ -66,16 +66,22 @@ def conditions(program: Program, loop: Loop) -> tuple[Condition, ...]:
     stored = any(e.output in program.stores for e in loop.body)
     result = []
     for condition in found:
-        lines = half_lines(program, condition)
-        result.append(Condition(condition, lines, lines is not None and not stored and skippable(program, loop, condition)))
+        lines, exact = half_lines(program, condition)
+        result.append(Condition(condition, lines, exact, bool(lines) and not stored and skippable(program, loop, condition)))
     return tuple(result)
 
 
 # --- half-lines -------------------------------------------------------------------------------------------------------
 
 
-def half_lines(program: Program, condition: Expr) -> tuple[HalfLine, ...] | None:
-    """The condition as a conjunction of half-lines in the loop coordinate; None if it is not one."""
+Lines = tuple[tuple[HalfLine, ...], bool]
+"""Half-lines outside which a condition is false, and whether it is true wherever they all hold."""
+FAR = Number(2**30)
+"""A bound that no coordinate reaches: extents along which a kernel walks are shorter."""
+
+
+def half_lines(program: Program, condition: Expr) -> Lines:
+    """The condition as a conjunction of half-lines in the loop coordinate, as far as it is one."""
     return _conjunction(program, normalise(program, condition), True)
 
 
@@ -100,13 +106,19 @@ def normalise(program: Program, expr: Expr) -> Expr:
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 
 
-def _conjunction(program: Program, expr: Expr, wanted: bool) -> tuple[HalfLine, ...] | None:
+def _conjunction(program: Program, expr: Expr, wanted: bool) -> Lines:
     """Half-lines of `expr` (or of its negation, if it is not `wanted`)."""
+    if uniform(program, expr):
+        none = Map("neg", (Number(1),))
+        end = Map("where", (expr, FAR, none) if wanted else (expr, none, FAR))
+        return (HalfLine(True, Bounds(end, end)),), True
     match expr:
-        case Map(op="and", args=(a, b)) if wanted:
-            return _both(_conjunction(program, a, True), _conjunction(program, b, True))
-        case Map(op="or", args=(a, b)) if not wanted:
-            return _both(_conjunction(program, a, False), _conjunction(program, b, False))
+        case Map(op=("and" | "or") as op, args=(a, b)):
+            if (op == "and") == wanted:
+                return _both(_conjunction(program, a, wanted), _conjunction(program, b, wanted))
+            for scalar, other in ((a, b), (b, a)):
+                if uniform(program, scalar):
+                    return _unless(scalar, wanted, _conjunction(program, other, wanted))
         case Map(op="not", args=(a,)):
             return _conjunction(program, a, not wanted)
         case Map(op=op, args=(a, b)) if op in _NEGATED and is_whole(program, a) and is_whole(program, b):
@@ -121,29 +133,45 @@ def _conjunction(program: Program, expr: Expr, wanted: bool) -> tuple[HalfLine, 
                     return _at_most(program, b, a, -1)
                 case "==":
                     return _both(_at_most(program, a, b, 0), _at_most(program, b, a, 0))
-    return None
+    return (), False
 
 
-def _both(a: tuple[HalfLine, ...] | None, b: tuple[HalfLine, ...] | None) -> tuple[HalfLine, ...] | None:
-    return None if a is None or b is None else (*a, *b)
+def uniform(program: Program, expr: Expr) -> bool:
+    """Has the condition one value for the whole program instance, that of scalars?"""
+    return all(isinstance(node, Number | Scalar | Map) for node in walk(expr))
 
 
-def _at_most(program: Program, left: Expr, right: Expr, slack: int) -> tuple[HalfLine, ...] | None:
+def _both(a: Lines, b: Lines) -> Lines:
+    return (*a[0], *b[0]), a[1] and b[1]
+
+
+def _unless(scalar: Expr, wanted: bool, lines: Lines) -> Lines:
+    """The half-lines where a scalar condition does not decide alone (`causal == 0 or m <= p`); everything where it does."""
+
+    def relaxed(line: HalfLine) -> HalfLine:
+        far: Expr = FAR if line.upper else Map("neg", (FAR,))
+        ends = [Map("where", (scalar, far, end) if wanted else (scalar, end, far)) for end in (line.bound.low, line.bound.high)]
+        return HalfLine(line.upper, Bounds(ends[0], ends[1]))
+
+    return tuple(relaxed(line) for line in lines[0]), lines[1]
+
+
+def _at_most(program: Program, left: Expr, right: Expr, slack: int) -> Lines:
     """`left <= right + slack`, solved for the loop coordinate."""
     if isinstance(left, Map) and left.op == "abs":
         inside = left.args[0]
         return _both(_at_most(program, inside, right, slack), _at_most(program, Map("neg", (inside,)), right, slack))
     line = linear(Map("-", (left, right)))
     if line is None or line[0] not in (1, -1):
-        return None
+        return (), False
     factor, rest = line  # factor * m + rest <= slack
     bound = bounds(program, rest)
     if bound is None:
-        return None
+        return (), False
+    shift = _number(slack)
     if factor == 1:  # m <= slack - rest
-        return (HalfLine(True, Bounds(_minus(_number(slack), bound.high), _minus(_number(slack), bound.low))),)
-    shift = _number(slack)  # m >= rest - slack
-    return (HalfLine(False, Bounds(_minus(bound.low, shift), _minus(bound.high, shift))),)
+        return (HalfLine(True, Bounds(_minus(shift, bound.high), _minus(shift, bound.low))),), True
+    return (HalfLine(False, Bounds(_minus(bound.low, shift), _minus(bound.high, shift))),), True  # m >= rest - slack
 
 
 def linear(expr: Expr) -> tuple[int, Expr] | None:

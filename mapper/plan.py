@@ -30,8 +30,10 @@ SPECIAL = frozenset({"exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sig
 """Operations that go through the special-function units."""
 BASE_REGISTERS = 28
 """Registers of a thread for addresses, coordinates and counters: what two compiled attention kernels had beside their tiles."""
-STEP_CYCLES = 120.0
+STEP_CYCLES = 300.0
 """Cycles of one step that overlap with nothing: barriers and the turn of the loop. A guess that ranks long tiles above short ones."""
+SPARE_REGISTERS = 23
+"""Registers a thread that a candidate leaves free: estimates closer to the limit than this spilled when compiled."""
 LARGEST_TILE = 2**20
 """Elements of a tile that the compiler accepts."""
 MATRIX_SIDE = 16
@@ -109,7 +111,7 @@ class Plan:
             "plan": {
                 "cascade": self.cascade.name, "gpu": self.gpu.name, "target": self.gpu.target, "dtype": self.dtype,
                 "sizes": {n: v for n, v in self.sizes.scalars.items() if n in self.cascade.symbols},
-                "ranks": self.roles(), "registers": registers_hold(self.program), "staged": [o.tensor for o in self.operands],
+                "ranks": self.roles(), "in_registers": registers_hold(self.program), "staged": [o.tensor for o in self.operands],
                 "loops": len(self.program.loops), **self.best.as_json(), "searched": self.searched, "notes": list(self.notes),
             },
             "candidates": [{**candidate.as_json(), **{f"BLOCK_{k.upper()}": v for k, v in candidate.blocks.items()}} for candidate in self.candidates],
@@ -307,7 +309,7 @@ class _Planner:
             return shared, f"{shared:,} bytes of shared memory (at most {gpu.shared_memory.per_block:,})"
         threads = warps * gpu.multiprocessors.warp
         registers = self.registers(blocks, threads)
-        most = min(gpu.registers.per_thread, gpu.registers.per_multiprocessor // threads)
+        most = min(gpu.registers.per_thread, gpu.registers.per_multiprocessor // threads) - SPARE_REGISTERS
         if registers > most:
             return registers * threads, f"{registers} registers a thread (at most {most})"
         resident = min(
@@ -445,7 +447,6 @@ class _Planner:
         groups = resident * warps / 4
         if groups < 2:  # one group of warps at a time: matrix units and lanes take turns
             total = matrix_s + vector_s + special_s
-            matrix_s, vector_s, special_s = (x / total * total if x == max(matrix_s, vector_s, special_s) else x for x in (matrix_s, vector_s, special_s))
             waiting = total - max(matrix_s, vector_s, special_s)
         else:
             waiting = 0.0
@@ -503,7 +504,7 @@ class _Planner:
         extent = extents[parent or program.loop]
         tile = blocks[program.inner] if program.inner is not None else 1
         all_steps = -(-extent // tile)
-        lines = [line for c in conditions_of(program, loop) if c.skippable for line in c.lines or ()]
+        lines = [line for c in conditions_of(program, loop) if c.skippable for line in c.lines]
         if not lines:
             return float(all_steps)
         if len(program.tiled) != 1:
@@ -585,6 +586,17 @@ def tile_is_free(program: Program) -> bool:
     return True
 
 
+def shortest_side(program: Program, axis: str) -> int:
+    """Shortest block along an axis: that of a matrix product if it takes part in one."""
+    for phase in program.phases:
+        for einsum in phase.body if isinstance(phase, Loop) else phase.einsums:
+            for reduce in _sums(program, einsum):
+                split = contraction(program, reduce)
+                if split is not None and axis in (split.i, split.j, split.k):
+                    return MATRIX_SIDE
+    return 1
+
+
 def _round_up(value: int, to: int) -> int:
     return -(-value // to) * to
 
@@ -612,7 +624,7 @@ def _report(plan: Plan) -> str:
     rows = [
         [
             *(str(c.blocks[n]) for n in names), str(c.warps), str(c.stages), f"{c.shared_bytes:,} B", str(c.registers),
-            str(c.blocks_per_multiprocessor), _time(c.predicted_s), c.bound,
+            str(c.blocks_per_multiprocessor), tile_time(c.predicted_s), c.bound,
         ]
         for c in plan.candidates
     ]  # fmt: skip
@@ -622,7 +634,8 @@ def _report(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _time(seconds: float) -> str:
+def tile_time(seconds: float) -> str:
+    """Seconds as a person reads them."""
     for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= factor:
             return f"{seconds / factor:.3g} {unit}"

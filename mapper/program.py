@@ -19,6 +19,10 @@ from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, 
 from .blocking import Blocked, block, bound_ranks, reads, refuse
 
 
+WHOLE_COORDINATE = "(loop)"
+"""Name of the rank variable that stands for the loop coordinate, such as m1*M0+m0, in a normalised expression."""
+
+
 @dataclass(frozen=True)
 class Straight:
     """Einsums that run once per program instance."""
@@ -67,8 +71,10 @@ class Program:
         found = set(free_ranks(expr))
         for access in accesses(expr):
             found |= {r for index in access.indices for r in free_ranks(index)}
-        bound = {r for node in (expr,) if isinstance(node, Reduce) for r in node.ranks}
-        return frozenset(found - bound) & frozenset(self.axes)
+        if WHOLE_COORDINATE in found and self.inner is not None:
+            found.add(self.inner)
+        bound = frozenset(expr.ranks) if isinstance(expr, Reduce) else frozenset()
+        return (frozenset(found) - bound) & frozenset(self.axes)
 
     def in_loop(self, tensor: str) -> bool:
         """Is there one value of the tensor per step of the loop?"""

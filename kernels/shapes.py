@@ -1,0 +1,100 @@
+"""Shapes to test a kernel on: awkward ones, chosen by the roles of the sizes in the cascade.
+
+In: a cascade. Out: cases, each with a size for every symbol: all ones, primes, tails of tiles, whole tiles, features of different
+lengths, eight queries to a key head. Sizes that a formula of the cascade forbids are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..einsum.cascade import Cascade, Reduce, Scalar, walk
+from ..einsum.diagnostics import EinsmithError
+from ..einsum.flatten import flatten
+from ..einsum.sizes import bind
+
+LARGEST_CASE = 2**22
+"""Points of the largest Einsum that a case may have: the interpreters must stay quick."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One shape, and how its inputs are drawn."""
+
+    name: str
+    sizes: dict[str, int]
+    scale: float = 1.0
+    """Standard deviation of the inputs."""
+
+
+def shape_grid(cascade: Cascade) -> list[Case]:
+    """Cases from small to large; each binds to the cascade."""
+    long, features, others = roles(cascade)
+    given = dict(cascade.sizes)
+    cases: list[Case] = []
+
+    def add(name: str, long_sizes: tuple[int, ...], feature_sizes: tuple[int, ...], other_sizes: tuple[int, ...], scale: float = 1.0) -> None:
+        sizes = {}
+        for names, values in ((long, long_sizes), (features, feature_sizes), (others, other_sizes)):
+            for number, symbol in enumerate(names):
+                sizes[symbol] = values[number % len(values)]
+        cases.append(Case(name, sizes, scale))
+
+    add("ones", (1,), (1,), (1,))
+    add("primes", (37, 29, 31), (13, 7, 11), (2, 3, 1))
+    add("tails", (130, 71, 97), (24, 40, 16), (1, 2, 1))
+    add("whole tiles", (128, 128), (32, 32), (1, 2))
+    add("more keys than queries", (17, 150), (16, 48), (2, 1))
+    add("more queries than keys", (150, 17), (48, 16), (1, 2))
+    add("eight to one", (33, 65), (16, 16), (1, 8))
+    add("large logits", (40, 70), (32, 16), (1, 2), 12.0)
+    if given:
+        cases.append(Case("as in the spec", given))
+    return [case for case in cases if _possible(cascade, case)]
+
+
+def roles(cascade: Cascade) -> tuple[list[str], list[str], list[str]]:
+    """Symbols of long ranks (carried by an intermediate that reduces over others), of features (only contracted or only kept), of the
+    rest (on everything)."""
+    flat = flatten(cascade)
+    carried = {r for t in flat.tensors if t.kind != "input" for r in t.ranks}
+    reduced = {r for e in flat.einsums if isinstance(e.body, Reduce) for r in e.body.ranks}
+    everywhere = set.intersection(*(set(t.ranks) for t in flat.tensors if t.kind != "input" and t.ranks)) if flat.einsums else set()
+    walked = {t.iterates for t in flat.tensors if t.iterates}
+    long: dict[str, None] = {}
+    features: dict[str, None] = {}
+    rest: dict[str, None] = {}
+    for rank in flat.ranks:
+        names = [n.name for n in walk(rank.extent) if isinstance(n, Scalar) and n.name in cascade.symbols]
+        shared = sum(1 for t in flat.inputs if rank.name in t.ranks)
+        into = rest
+        if rank.name in walked or (rank.name in reduced and rank.name in carried) or (rank.split is not None):
+            into = long
+        elif rank.name in reduced or (rank.name not in everywhere and rank.name in carried):
+            into = features
+        elif rank.name in everywhere and shared < len([t for t in flat.inputs if t.ranks]) and rank.part_of is None:
+            into = long if len(names) == 1 and names[0] not in rest else rest
+        for name in names:
+            if name not in {**long, **features, **rest}:
+                into[name] = None
+    for name in cascade.symbols:  # what no rank has an extent of: tiles, windows
+        if name not in {**long, **features, **rest}:
+            rest[name] = None
+    order = list(cascade.symbols)
+    tiles = {n.name for r in cascade.ranks if r.split for n in walk(r.split.tile) if isinstance(n, Scalar)}
+    return (
+        sorted((n for n in long if n not in tiles), key=order.index),
+        sorted(features, key=order.index),
+        sorted((n for n in {**rest, **{t: None for t in long if t in tiles}}), key=order.index),
+    )
+
+
+def _possible(cascade: Cascade, case: Case) -> bool:
+    """Do the sizes bind, and is the case small enough?"""
+    try:
+        bound = bind(cascade, case.sizes)
+    except EinsmithError:
+        return False
+    flat = flatten(cascade)
+    return all(math.prod(bound.extents.get(r, 1) for r in t.ranks) <= LARGEST_CASE for t in flat.tensors)
