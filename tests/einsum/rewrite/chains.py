@@ -1,0 +1,57 @@
+"""Random chains of reductions over one rank: each may depend on the ones before, in ways that separate and in ways that do not.
+
+The cascades are built without regard to what any rewrite can do; sizes are small, all values finite for ordinary inputs.
+"""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from einsmith.einsum import spec
+from einsmith.einsum.cascade import Cascade
+
+MOVING = ("X[p,m]", "W[p,m]", "abs(X[p,m])", "softplus(W[p,m])", "m", "(X[p,m] * W[p,m])")
+UNARY = ("abs({})", "relu({})", "tanh({})", "sigmoid({})", "({}) ** 2", "-({})", "softplus({})", "where(m <= p, {}, 0)", "0.5 * ({})")
+BINARY = ("({}) + ({})", "({}) - ({})", "({}) * ({})", "max({}, {})", "min({}, {})", "where(m <= 2, {}, {})")
+WITH_ROOT = (
+    "exp({x} - max({g}, {x}))", "{x} * {g}", "{x} / (1 + abs({g}))", "{x} - {g}", "{x} + {g}", "exp(tanh({x}) - {g} / (1 + abs({g})))",
+    "({x} - {g}) ** 2", "sqrt(abs({x} * {g}))", "sigmoid({x} - {g})", "where({x} > {g}, {x}, 0)", "log(1 + abs({x})) - {g}", "{x} * {g} * {g}",
+    "exp({x} / (1 + abs({x})) - tanh({g}))", "({x} - {g}) * {x}", "{g} * 2",
+)  # fmt: skip
+REDUCTIONS = ("sum", "sum", "sum", "max", "min", "mean")
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> Cascade:
+    """A cascade over p and m whose reductions over m depend on one another."""
+    lines: list[str] = []
+    roots: list[str] = []
+    moving = list(MOVING)
+
+    def element(depth: int) -> str:
+        kind = draw(st.integers(0, 5)) if depth else 0
+        if kind <= 1:
+            return draw(st.sampled_from(moving))
+        if kind == 2:
+            return draw(st.sampled_from(UNARY)).format(element(depth - 1))
+        if kind == 3:
+            return draw(st.sampled_from(BINARY)).format(element(depth - 1), element(depth - 1))
+        if not roots:
+            return element(depth - 1)
+        return draw(st.sampled_from(WITH_ROOT)).format(x=f"({element(depth - 1)})", g=draw(st.sampled_from(roots)))
+
+    for number in range(draw(st.integers(2, 4))):
+        if draw(st.booleans()):
+            lines.append(f"E{number}[p,m] = {element(2)}")
+            moving.extend([f"E{number}[p,m]"] * 2)
+        lines.append(f"R{number}[p] = {draw(st.sampled_from(REDUCTIONS))}[m]({element(2)})")
+        roots.append(f"R{number}[p]")
+        if draw(st.integers(0, 3)) == 0:
+            other = draw(st.sampled_from(roots))
+            lines.append(f"C{number}[p] = {draw(st.sampled_from(('tanh({})', 'log(1 + abs({}))', '2 * {} + 1', 'max({}, 0)'))).format(other)}")
+            roots.append(f"C{number}[p]")
+    body = "\n".join(f"  {line}" for line in lines)
+    outputs = ", ".join(dict.fromkeys((roots[-1].split("[")[0], draw(st.sampled_from(roots)).split("[")[0])))
+    return spec.loads(
+        f"name: chain\nranks: {{p: P, m: M}}\ninputs: {{X: [p, m], W: [p, m]}}\ncascade: |\n{body}\noutputs: [{outputs}]\nsizes: {{P: 3, M: 9}}\n"
+    )
