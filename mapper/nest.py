@@ -908,18 +908,18 @@ def _fits(have: int, one: int, two: int) -> int:
 def buffer_needs(nest: Nest) -> list[Need]:
     """What each tensor needs of the buffer."""
     level_name, _ = nest.arch.buffer
-    needs = [Need(stream.tensor, nest.stream_tile(stream), _slots_of(nest, stream.depth)) for stream in nest.streams]
+    needs = [Need(stream.tensor, nest.stream_tile(stream), slots_of(nest, stream.depth)) for stream in nest.streams]
     for resident in nest.residents.values():
         if resident.place == level_name:
             whole = resident.depth == len(nest.group.loops)
             slots = nest.group.in_flight if whole else 1
             if resident.leaves:
-                slots = max(slots, _slots_of(nest, resident.depth))
+                slots = max(slots, slots_of(nest, resident.depth))
             needs.append(Need(resident.tensor, nest.resident_words(resident), slots))
     return needs
 
 
-def _slots_of(nest: Nest, depth: int) -> int:
+def slots_of(nest: Nest, depth: int) -> int:
     """Slots of a tile that is exchanged with the backing store; one is enough for what is exchanged only once."""
     return nest.group.buffering if math.prod(nest.trips[:depth]) > 1 else 1
 

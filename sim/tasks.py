@@ -1,0 +1,245 @@
+"""Tile-level tasks of a mapped group: transfers and computations, what each waits for, and what it occupies.
+
+In: a placed fusion group (`Nest`). Out: tasks in program order. Every task waits only for earlier ones, whatever the reason (data, a
+value, space in the buffer, a slot for a result, a tile in flight), so the tasks form a DAG and no run can deadlock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from ..mapper.nest import Grid, Nest, Resident, Step, Stream, slots_of
+
+Cause: TypeAlias = Literal["data", "predecessor", "order", "space", "flight"]
+"""`data`: a transfer; `predecessor`: a value; `order`: its turn on the array; `space`: a buffer slot; `flight`: a tile in flight."""
+Index: TypeAlias = tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Task:
+    """One piece of work."""
+
+    number: int
+    name: str
+    kind: Literal["compute", "load", "store"]
+    resource: str
+    """Array or storage level that it occupies."""
+    cycles: float
+    """How long it occupies it."""
+    latency: float
+    """From the end of its work until its result is there."""
+    tile: Index
+    waits: list[tuple[int, Cause]] = field(default_factory=list)
+    """Earlier tasks, and why."""
+    words: int = 0
+
+
+class Tasks:
+    """Generates the tasks of a group."""
+
+    def __init__(self, nest: Nest) -> None:
+        self.nest = nest
+        self.made: list[Task] = []
+        self.latest: dict[tuple[str, Index], int] = {}
+        """Last task that made a tile of a tensor."""
+        self.readers: dict[tuple[str, Index], list[int]] = {}
+        """Tasks that read a tile since it was last made anew; by the slot it occupies."""
+        self.occupant: dict[tuple[str, Index], Index] = {}
+        self.box_now: dict[int, tuple[int, ...]] = {}
+        self.box_loads: list[list[int]] = [[] for _ in nest.streams]
+        self.box_users: list[list[list[int]]] = [[] for _ in nest.streams]
+        self.stores: dict[str, list[int]] = {}
+        self.tile_ends: list[list[int]] = []
+        self.by_position = {step.position: [live for live, skips in nest.masks if step.position in skips] for step in nest.steps}
+        level = nest.arch.backing[1]
+        self.cycles_per_word = nest.arch.word_bytes * nest.arch.clock_hz / level.bandwidth if level.bandwidth else 0.0
+
+    def tiles(self) -> Iterator[Index]:
+        """All tiles in the order of the loops; those that a cut-short outer tile leaves empty are passed over."""
+        for index in product(*(range(trips) for trips in self.nest.trips)):
+            if all(_at(length, index) > 0 for length in self._lengths):
+                yield index
+
+    @cached_property
+    def _lengths(self) -> list[Grid]:
+        return [self.nest.span(rank)[1] for rank in sorted({loop.rank for loop in self.nest.group.loops})]
+
+    def tile(self, index: Index) -> list[Task]:
+        """The tasks of one tile, transfers included."""
+        start = len(self.made)
+        done: list[int] = []
+        last_on: dict[str, int] = {}
+        flying = 1 if self.nest.group.schedule != "interleaved" else self.nest.group.in_flight
+        gate = self.tile_ends[-flying] if len(self.tile_ends) >= flying else []
+        for step in self.nest.steps:
+            if self.runs(step, index):
+                task = self._compute(step, index, gate, last_on)
+                done.append(task.number)
+                if task.cycles:
+                    last_on[step.binding.array] = task.number
+        for resident in self.nest.residents.values():
+            if resident.leaves and self._complete(resident, index):
+                self._store(resident, index)
+        self.tile_ends.append(done or gate)
+        return self.made[start:]
+
+    def runs(self, step: Step, index: Index) -> bool:
+        for at, trips, slot in zip(index, self.nest.trips, step.slots, strict=True):
+            if (slot == "first" and at) or (slot == "last" and at != trips - 1):
+                return False
+        return all(_at(live, index) for live in self.by_position[step.position])
+
+    def _compute(self, step: Step, index: Index, gate: list[int], last_on: dict[str, int]) -> Task:
+        nest = self.nest
+        waits: dict[int, Cause] = dict.fromkeys(gate, "flight")
+        if nest.group.schedule == "in-turn" and self.made:
+            previous = next((task for task in reversed(self.made) if task.kind == "compute"), None)
+            if previous is not None:
+                waits[previous.number] = "order"
+        if step.binding.array in last_on and not step.initial:
+            waits[last_on[step.binding.array]] = "order"
+        reads: list[tuple[str, Index]] = []
+        for position, stream in enumerate(nest.streams):
+            if step in stream.readers:
+                load = self._load(position, stream, index)
+                waits[load] = "data"
+        for access in step.reads:
+            resident = nest.residents.get(access.tensor)
+            if resident is None:
+                continue
+            key = access.tensor, self._key(resident, index)
+            if key in self.latest:
+                waits[self.latest[key]] = "predecessor"
+            reads.append((access.tensor, self._slot(resident, index)))
+        made = nest.residents.get(step.output)
+        if made is not None:
+            self._make_room(made, index, waits, accumulates=bool(step.reduced & nest.cut))
+        number = len(self.made)
+        task = Task(number, step.name, "compute", step.binding.array, self._cycles(step, index), nest.ripple(step), index)
+        task.waits = list(waits.items())
+        self.made.append(task)
+        for read in reads:
+            self.readers.setdefault(read, []).append(number)
+        for position, stream in enumerate(nest.streams):
+            if step in stream.readers:
+                self.box_users[position][-1].append(number)
+        if made is not None:
+            self.latest[(step.output, self._key(made, index))] = number
+        return task
+
+    def _make_room(self, made: Resident, index: Index, waits: dict[int, Cause], accumulates: bool) -> None:
+        """Before a tile is made: the readers of what it overwrites, the one it adds to, the store whose slot it takes."""
+        key, slot = self._key(made, index), (made.tensor, self._slot(made, index))
+        if self.occupant.get(slot) != key:
+            if made.depth < len(self.nest.group.loops):
+                for reader in self.readers.pop(slot, []):
+                    waits.setdefault(reader, "space")
+            else:
+                self.readers.pop(slot, None)
+            self.occupant[slot] = key
+            if made.leaves:
+                slots = max(1, slots_of(self.nest, made.depth))
+                stores = self.stores.setdefault(made.tensor, [])
+                if len(stores) >= slots:
+                    waits.setdefault(stores[-slots], "space")
+        elif accumulates and (made.tensor, key) in self.latest:
+            waits.setdefault(self.latest[(made.tensor, key)], "predecessor")
+
+    def _load(self, position: int, stream: Stream, index: Index) -> int:
+        """The task that brought the tile that a stream holds now; made if it is a new one."""
+        box = tuple(int(_at(end, index)) for ends in self._boxes[position] for end in ends)
+        if self.box_now.get(position) != box:
+            self.box_now[position] = box
+            words = 1
+            for low, high in zip(box[::2], box[1::2], strict=True):
+                words *= max(0, high - low + 1)
+            number = len(self.made)
+            task = Task(number, stream.tensor, "load", self.nest.arch.backing[0], words * self.cycles_per_word, 0.0, index, words=words)
+            slots = slots_of(self.nest, stream.depth)
+            loads, users = self.box_loads[position], self.box_users[position]
+            if len(loads) >= slots:
+                task.waits = [(user, "space") for user in users[len(loads) - slots]]
+            self.made.append(task)
+            loads.append(number)
+            users.append([])
+        return self.box_loads[position][-1]
+
+    @cached_property
+    def _boxes(self) -> list[list[tuple[Grid, Grid]]]:
+        return [self.nest.box(stream.tensor, stream.indices, stream.depth) for stream in self.nest.streams]
+
+    def _complete(self, resident: Resident, index: Index) -> bool:
+        """Whether this tile is the last one that adds to a tile of the tensor."""
+        ranks = self._own(resident)
+        for axis, (loop, trips, slot) in enumerate(zip(self.nest.group.loops, self.nest.trips, resident.producer.slots, strict=True)):
+            if slot == "first" and index[axis]:
+                return False
+            if slot != "first" and loop.rank not in ranks and index[axis] != trips - 1:
+                return False
+        return (resident.tensor, self._key(resident, index)) in self.latest
+
+    def _store(self, resident: Resident, index: Index) -> None:
+        declared = self.nest.cascade.tensor(resident.tensor)
+        words = 1
+        for rank in declared.ranks:
+            if rank != declared.iterates:
+                words *= int(_at(self.nest.span(rank)[1], index))
+        number = len(self.made)
+        task = Task(
+            number, resident.tensor, "store", self.nest.arch.backing[0], words * self.cycles_per_word, 0.0, index, words=words,
+            waits=[(self.latest[(resident.tensor, self._key(resident, index))], "predecessor")],
+        )  # fmt: skip
+        self.made.append(task)
+        self.stores.setdefault(resident.tensor, []).append(number)
+        self.readers.setdefault((resident.tensor, self._slot(resident, index)), []).append(number)
+
+    def _key(self, resident: Resident, index: Index) -> Index:
+        """Which tile of a tensor this is."""
+        return tuple(at for at, loop in zip(index, self.nest.group.loops, strict=True) if loop.rank in self._own(resident))
+
+    def _slot(self, resident: Resident, index: Index) -> Index:
+        """Which part of the space held for a tensor this tile occupies."""
+        own = self._own(resident)
+        return tuple(index[a] for a, loop in enumerate(self.nest.group.loops) if a >= resident.depth and loop.rank in own)
+
+    def _own(self, resident: Resident) -> frozenset[str]:
+        declared = self.nest.cascade.tensor(resident.tensor)
+        return frozenset(declared.ranks) - {declared.iterates}
+
+    def _cycles(self, step: Step, index: Index) -> float:
+        total = 0.0
+        for cycles, factors in self._terms[step.name]:
+            for factor in factors:
+                cycles *= float(_at(factor, index))
+            total += cycles
+        return total
+
+    @cached_property
+    def _terms(self) -> dict[str, list[tuple[float, list[Grid]]]]:
+        """Cycles of each step with what is the same in all tiles multiplied out."""
+        result: dict[str, list[tuple[float, list[Grid]]]] = {}
+        for step in self.nest.steps:
+            terms: list[tuple[float, list[Grid]]] = []
+            for cycles, factors in self.nest.cycles(step):
+                varying = []
+                for factor in factors:
+                    if np.all(factor == factor.flat[0]):
+                        cycles *= float(factor.flat[0])
+                    else:
+                        varying.append(factor)
+                terms.append((cycles, varying))
+            result[step.name] = terms
+        return result
+
+
+def _at(grid: Grid, index: Index) -> float:
+    """The entry of a grid for a tile; loops that do not matter have length 1."""
+    value: float = grid[tuple(at if length > 1 else 0 for at, length in zip(index, grid.shape, strict=True))]
+    return value
+
