@@ -654,7 +654,7 @@ class _Evaluator:
         bound = Domain({rank: (0, self.sizes.extents[rank]) for rank in body.ranks})
         domain = free.with_ranges(bound.ranges)
         if body.op in ("mean", "argmax", "argmin"):
-            raise self._error(Fault("E329", f"`{body.op}` cannot combine the contributions of a scatter"), body, domain)
+            raise self._error(Fault("E212", f"`{body.op}` cannot combine the contributions of a scatter"), body, domain)
         target = Access(tensor.name, einsum.indices, einsum.span)
         with self._hoisting(body.body, domain, self.partitions.existing(domain)):
             for block in domain.blocks(BLOCK):

@@ -49,7 +49,7 @@ def schedule(cascade: Cascade) -> tuple[Step | Loop, ...]:
     if order is None:
         cycle = next(iter(_cyclic(tuple(range(len(cascade.einsums))), edges)))
         names = ", ".join(f"`{cascade.einsums[i].output}`" for i in cycle)
-        raise EinsmithError(Diagnostic("E327", f"{names}: a cycle within one step", cascade.einsums[cycle[0]].span))
+        raise EinsmithError(Diagnostic("E214", f"{names}: a cycle within one step", cascade.einsums[cycle[0]].span))
     return order
 
 

@@ -146,15 +146,15 @@ class Generator:
         mine = Access(state.name, (Coord(rank), *coords))
         now = Access(rng.choice(states).name, (Coord(rank), *coords))
         self.tensors.append(inner)
-        self.einsums.append(
-            Einsum(inner.name, (Coord(rank), *coords), Map("tanh", (Map("+", (now, self.expr(1, ranks, False))),)))
-        )
+        self.einsums.append(Einsum(inner.name, (Coord(rank), *coords), Map("tanh", (Map("+", (now, self.expr(1, ranks, False))),))))
         here = Access(inner.name, (Coord(rank), *coords))
         step = Map(rng.choice(["max", "+", "min"]), (mine, here))
         self.einsums.append(Einsum(state.name, (Map("+", (Coord(rank), ONE)), *coords), step))
         following = Access(state.name, (Map("+", (Coord(rank), ONE)), *coords))
         if partner:
-            body = Map("+", (Map("exp", (Map("-", (mine, Map("max", (following, mine)))),)), Access(partner.name, (Coord(rank), *coords))))
+            body = Map(
+                "+", (Map("exp", (Map("-", (mine, Map("max", (following, mine)))),)), Access(partner.name, (Coord(rank), *coords)))
+            )
             self.einsums.append(Einsum(partner.name, (Map("+", (Coord(rank), ONE)), *coords), Map("tanh", (body,))))
         end = Tensor(name + "e", others)
         last = Map("ceil", (Map("/", (Scalar("M"), Scalar("M0"))),)) if rank == "m1" else Scalar("S")

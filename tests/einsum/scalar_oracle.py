@@ -10,6 +10,7 @@ import itertools
 import math
 
 import numpy as np
+
 from einsmith.einsum.cascade import Access, Cascade, Coord, Map, Number, Reduce, Scalar, Scan, Select, free_ranks
 from einsmith.einsum.sizes import bind, evaluate_scalar
 

@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from einsmith.einsum import interpret, spec
 from einsmith.einsum.diagnostics import EinsmithError
 
+from ..strategies import random_cascades
 from . import generator, scalar_oracle
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/*.yaml"))
+EXAMPLES = sorted(
+    path for folder in ("attention", "cascades") for path in Path(__file__).parents[2].glob(f"examples/{folder}/*.yaml")
+)
 
 
 def agree(mine: np.ndarray, theirs: np.ndarray) -> bool:
@@ -59,3 +63,36 @@ def test_random_cascades_in_small_blocks(case):
     """Blocks of a few points: every way of cutting a domain, hoisting and partial sums."""
     with np.errstate(all="ignore"):
         check(*case, block=3)
+
+
+@given(cascade=random_cascades(), seed=st.integers(0, 2**32))
+@settings(max_examples=200)
+def test_cascades_of_the_language(cascade, seed):
+    inputs = interpret.random_inputs(cascade, None, None, np.random.default_rng(seed))
+    with np.errstate(all="ignore"):
+        check(cascade, None, inputs, block=2**18)
+
+
+TINY = {
+    "B": 1, "H": 2, "P": 3, "M": 5, "E": 2, "F": 2, "M0": 2, "W": 1, "G": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("block", [2**18, 7])
+def test_examples(path, block):
+    cascade = spec.load(path)
+    proportions = dict(cascade.sizes)
+    tiny = {name: TINY.get(name, min(value, 3)) for name, value in proportions.items()}
+    halves = {name: math.ceil(value / 8) for name, value in proportions.items()}
+    for sizes in (tiny, halves, {name: min(value, 2) for name, value in proportions.items()}):
+        try:
+            inputs = interpret.random_inputs(cascade, sizes, None, np.random.default_rng(1))
+            interpret.evaluate(cascade, inputs, sizes)
+        except EinsmithError:
+            continue  # sizes that do not go together
+        break
+    else:
+        pytest.fail("no sizes at which this example has a value")
+    with np.errstate(all="ignore"):
+        check(cascade, sizes, inputs, block)
