@@ -16,7 +16,8 @@ from einsmith.einsum.diagnostics import EinsmithError
 from ..strategies import random_cascades
 from . import generator, scalar_oracle
 
-EXAMPLES = sorted(
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted(path for folder in ("attention", "cascades") for path in ROOT.glob(f"examples/{folder}/*.yaml"))
     path for folder in ("attention", "cascades") for path in Path(__file__).parents[2].glob(f"examples/{folder}/*.yaml")
 )
 

@@ -1,0 +1,44 @@
+"""The example of every E3 code, run as a user would, gives that code and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy
+import pytest
+from click.testing import CliRunner
+
+from einsmith.cli.main import main
+from einsmith.einsum import codes
+
+ROOT = Path(__file__).parents[2]
+CODES = [code for code in codes.codes() if code.startswith("E3")]
+USED = {
+    code
+    for name in ("sizes", "inputs", "npz", "interpret", "arithmetic", "schedule", "equal", "canonical")
+    for code in re.findall(r"\"(E3\d\d)\"", (ROOT / "einsum" / f"{name}.py").read_text(encoding="utf-8"))
+}
+
+
+def test_every_code_has_a_text_and_every_text_a_code():
+    assert set(CODES) == USED
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_the_example_gives_its_code(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = codes.explain(code)
+    for name, spec in zip(("spec.yaml", "other.yaml"), re.findall(r"```yaml\n(.*?)```", text, re.S), strict=False):
+        Path(name).write_text(spec)
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        exec(block, {"numpy": numpy})
+    (command,) = re.findall(r"```sh\neinsmith (.*?)\n```", text, re.S)
+    result = CliRunner().invoke(main, [*shlex.split(command), "--json"])
+    assert result.exit_code == 1, result.output
+    found = json.loads(result.stdout)
+    assert {diagnostic["code"] for diagnostic in found["diagnostics"]} == {code}
+    assert f"error[{code}]" in result.stderr
+    assert "Traceback" not in result.output
