@@ -2,7 +2,7 @@
 
 In: two cascades with the same inputs and outputs. Out: a line for each set of sizes that was compared. Sizes are small: lengths
 that the tile does not divide, a single element, one tile exactly; inputs are ordinary, so large that logits reach 1e4, or masked with
--inf, some rows fully. Where the original is finite, a difference raises E902: a derivation that does not agree is a fault of einsmith and is never returned.
+-inf, some rows fully. Where the original is finite, a difference raises E920: a derivation that does not agree is a fault of einsmith and is never returned.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Values = dict[str, np.ndarray[Any, Any]]
 
 
 def compare(original: Cascade, derived: Cascade, rank: str, seed: int = 0) -> tuple[str, ...]:
-    """Lines that say what was compared. Raises EinsmithError: E902 on a difference, E402 where nothing can be compared."""
+    """Lines that say what was compared. Raises EinsmithError: E920 on a difference, E402 where nothing can be compared."""
     rng = np.random.default_rng(seed)
     lines: list[str] = []
     for length in LENGTHS:
@@ -106,7 +106,7 @@ def _difference(expected: np.ndarray[Any, Any], found: np.ndarray[Any, Any], nam
     if not gap <= TOLERANCE:
         given = ", ".join(f"{key}={value}" for key, value in sizes.items())
         message = f"the derived form differs from the original in `{name}` by {gap:.1e} at {given} (a fault of einsmith)"
-        raise EinsmithError(Diagnostic("E902", message))
+        raise EinsmithError(Diagnostic("E920", message))
     return gap
 
 

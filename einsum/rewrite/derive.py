@@ -10,7 +10,7 @@ analysis counts them, and what blocks further ones. The search, in this order:
 4. tidy: read through copies, drop what is dead.
 
 Each rewrite checks its own condition. The result must be valid, take fewer passes, and agree with the original in float64 on random
-inputs of awkward shapes; else it is an internal fault (E902) and is not returned.
+inputs of awkward shapes; else it is an internal fault (E920) and is not returned.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _valid(cascade: Cascade) -> None:
 
     problems = [problem for problem in verify(cascade) if problem.severity == "error"]
     if problems:
-        raise EinsmithError([Diagnostic("E902", "a rewrite produced an invalid cascade (a fault of einsmith)"), *problems])
+        raise EinsmithError([Diagnostic("E920", "a rewrite produced an invalid cascade (a fault of einsmith)"), *problems])
 
 
 class _Search:
