@@ -19,12 +19,12 @@ ROOT = Path(__file__).parents[2]
 FILES = {path.stem: path for folder in ("attention", "cascades") for path in sorted((ROOT / "examples" / folder).glob("*.yaml"))}
 PATTERNS = ("noncausal self", "causal self", "noncausal cross", "causal cross")
 
-SOFTMAX = frozenset(
-    "softmax softmax-causal softmax-cross deferred-division tile-local-2pass tile-local-merge flash2 fusemax gqa mqa "
-    "sliding-window na1d na1d-causal reversed channel varlen topk-attention alibi sink differential aaren "
-    "online-normaliser diffqkv moh concentric modality-mutual global-query streaming duo moa na2d na3d halonet maxvit-block maxvit-grid "
-    "agent hilo s2-attn-shift".split()
-)
+SOFTMAX = frozenset((
+    "softmax", "softmax-causal", "softmax-cross", "deferred-division", "tile-local-2pass", "tile-local-merge", "flash2", "fusemax",
+    "gqa", "mqa", "diffqkv", "moh", "global-query", "alibi", "sink", "differential", "aaren", "reversed", "channel", "varlen",
+    "sliding-window", "streaming", "duo", "moa", "concentric", "modality-mutual", "na1d", "na1d-causal", "na2d", "na3d", "halonet",
+    "maxvit-block", "maxvit-grid", "s2-attn-shift", "hilo", "agent", "topk-attention", "online-normaliser",
+))  # fmt: skip
 """Files in which a row whose scores are all -inf must give 0."""
 
 
@@ -81,86 +81,53 @@ CROSS = [
 """Extents: 1, primes, tiles that do not divide or are longer than the sequence, E != F."""
 
 
+# Sizes that one file has of its own: for each symbol, a value for each of the points above.
+OWN = {
+    "gqa": {"KV": (1, 1, 3, 2, 2), "G": (1, 8, 2, 1, 8)},
+    "kdgqa": {"KV": (1, 2, 2, 3, 1)},
+    "diffqkv": {"H": (1, 8, 6, 4, 2), "GK": (1, 8, 3, 4, 1), "GV": (1, 1, 2, 2, 2)},
+    "moh": {"HS": (1, 2, 1, 3, 1), "HR": (1, 3, 5, 2, 2), "J": (1, 2, 1, 2, 1), "D": (1, 5, 3, 2, 4)},
+    "mla": {"L": (1, 5, 3, 8, 4), "R": (1, 2, 3, 4, 2)},
+    "mla-absorbed": {"L": (1, 5, 3, 8, 4), "R": (1, 2, 3, 4, 2)},
+    "duo": {"KV": (1, 2, 2, 1, 3), "G": (1, 3, 1, 8, 2)},
+    "concentric": {"NY": (1, 5, 4, 2, 5), "NX": (1, 3, 4, 7, 5)},
+    "global-query": {"W": (1, 3, 2, 4, 1)},
+    "sliding-window": {"W": (0, 2, 3, 20, 1)},
+    "na1d": {"W": (1, 5, 7, 6, 3)},
+    "na1d-causal": {"W": (1, 3, 30, 4, 2)},
+    "na2d": {"NY": (1, 5, 4, 7, 3), "NX": (1, 7, 9, 5, 3), "W": (1, 3, 4, 5, 1)},
+    "na3d": {"T": (1, 3, 2, 5, 4), "NY": (1, 4, 3, 2, 3), "NX": (1, 3, 5, 2, 3), "U": (1, 2, 5, 3, 1), "W": (1, 3, 2, 1, 3)},
+    "halonet": {"NY": (1, 5, 4, 3, 4), "NX": (1, 7, 8, 5, 4), "W": (1, 3, 4, 2, 8), "A": (0, 1, 2, 4, 0)},
+    "maxvit-block": {"JY": (1, 2, 3, 1, 2), "JX": (1, 1, 2, 3, 2), "W": (1, 3, 2, 2, 4)},
+    "maxvit-grid": {"JY": (1, 2, 3, 1, 2), "JX": (1, 1, 2, 3, 2), "W": (1, 3, 2, 2, 4)},
+    "lka": {"NY": (1, 5, 8, 3, 9), "NX": (1, 7, 4, 3, 2), "C": (1, 3, 2, 5, 1), "W": (0, 2, 1, 2, 0), "Z": (0, 1, 3, 3, 2)},
+    "volo-outlook": {"H": (1, 2, 2, 1, 1), "NY": (1, 5, 4, 2, 3), "NX": (1, 3, 4, 6, 3), "W": (0, 1, 2, 1, 3)},
+    "hilo": {"HH": (1, 2, 1, 1, 1), "HL": (1, 1, 3, 1, 2), "JY": (1, 2, 1, 3, 4), "JX": (1, 3, 2, 1, 4), "W": (1, 2, 3, 2, 1)},
+    "aggregated": {"NY": (1, 5, 4, 2, 3), "NX": (1, 3, 4, 7, 3), "W": (0, 1, 2, 3, 1), "M": (1, 4, 1, 5, 2)},
+    "s2-attn-shift": {"J": (1, 2, 1, 3, 1), "R": (1, 3, 4, 2, 1), "S": (1, 4, 3, 2, 7)},
+    "agent": {"G": (1, 3, 4, 20, 2)},
+    "landmark": {"R": (1, 3, 2, 1, 5), "S": (1, 2, 5, 7, 1)},
+    "biformer": {"R": (1, 3, 4, 2, 7), "S": (1, 2, 3, 5, 1), "J": (1, 2, 4, 1, 3)},
+    "topk-attention": {"J": (1, 1, 5, 5, 2)},
+    "autocorrelation": {"J": (1, 3, 4, 13, 2)},
+    "channel": {"C": (1, 5, 4, 3, 2)},
+    "hedgehog": {"C": (2, 6, 5, 4, 1)},
+    "rwkv": {"C": (1, 5, 4, 3, 2)},
+    "ssm-selective": {"C": (1, 5, 4, 3, 2), "S": (1, 3, 4, 8, 1)},
+    "hidden-markov": {"T": (1, 3, 5, 6, 2), "S": (1, 3, 2, 3, 5)},
+    "convolution": {"W": (0, 2, 3, 20, 1)},
+    "histogram": {"C": (1, 3, 5, 40, 2)},
+}  # fmt: skip
+
+
 def points(name: str, pattern: str) -> Iterator[dict[str, int]]:
     """Sizes on which a file is tested in one pattern (`none`: it has no notion of queries and keys)."""
     symbols = set(load(name).symbols)
     for number, base in enumerate(CROSS if pattern.endswith("cross") else SELF):
-        extra = _extra(name, number, base)
-        if extra is not None:
-            yield {symbol: value for symbol, value in {**base, **extra}.items() if symbol in symbols}
-
-
-def _extra(name: str, number: int, base: dict[str, int]) -> dict[str, int] | None:
-    """Sizes that only this file has; None where the file does not admit the base sizes."""
-    match name:
-        case "gqa":
-            return [{"KV": 1, "G": 1}, {"KV": 1, "G": 8}, {"KV": 3, "G": 2}, {"KV": 2, "G": 1}, {"KV": 2, "G": 8}][number]
-        case "sliding-window":
-            return {"W": [0, 2, 3, 20, 1][number]}
-        case "na1d":
-            return {"W": [1, 5, 7, 6, 3][number]}
-        case "na1d-causal":
-            return {"W": [1, 3, 30, 4, 2][number]}
-        case "topk-attention":
-            return {"J": min([1, 3, 16, 5, 2][number], base["M"])}
-        case "softplus-lssa" if base["E"] == 1:
-            return {"M": min(base["M"], 3), "P": min(base["P"], 3)}  # all scores alike: beyond three keys 0/0 but for rounding
-        case "kdgqa":
-            return [{"KV": 1}, {"KV": 2}, {"KV": 2}, {"KV": 3}, {"KV": 1}][number]
-        case "diffqkv":
-            return [{"H": 1, "GK": 1, "GV": 1}, {"H": 8, "GK": 8, "GV": 1}, {"H": 6, "GK": 3, "GV": 2}, {"H": 4, "GK": 4, "GV": 2}, {"H": 2, "GK": 1, "GV": 2}][number]
-        case "moh":
-            return [{"HS": 1, "HR": 1, "J": 1}, {"HS": 2, "HR": 3, "J": 2}, {"HS": 1, "HR": 5, "J": 1}, {"HS": 3, "HR": 2, "J": 2}, {"HS": 1, "HR": 2, "J": 1}][number] | {"D": base["E"] + 1}
-        case "concentric":
-            return [{"NY": 1, "NX": 1}, {"NY": 5, "NX": 3}, {"NY": 4, "NX": 4}, {"NY": 2, "NX": 7}, {"NY": 5, "NX": 5}][number]
-        case "global-query":
-            return {"W": [1, 3, 2, 4, 1][number]}
-        case "mla" | "mla-absorbed":
-            return {"L": base["E"] + 2, "R": [1, 2, 3, 4, 2][number]}
-        case "duo":
-            return [{"KV": 1, "G": 1}, {"KV": 2, "G": 3}, {"KV": 2, "G": 1}, {"KV": 1, "G": 8}, {"KV": 3, "G": 2}][number]
-        case "na2d":
-            return [{"NY": 1, "NX": 1, "W": 1}, {"NY": 5, "NX": 7, "W": 3}, {"NY": 4, "NX": 9, "W": 4}, {"NY": 7, "NX": 5, "W": 5}, {"NY": 3, "NX": 3, "W": 1}][number]
-        case "na3d":
-            return [{"T": 1, "NY": 1, "NX": 1, "U": 1, "W": 1}, {"T": 3, "NY": 4, "NX": 3, "U": 2, "W": 3}, {"T": 2, "NY": 3, "NX": 5, "U": 5, "W": 2}, {"T": 5, "NY": 2, "NX": 2, "U": 3, "W": 1}, {"T": 4, "NY": 3, "NX": 3, "U": 1, "W": 3}][number] | {"B": 1, "H": 1}
-        case "halonet":
-            return [{"NY": 1, "NX": 1, "W": 1, "A": 0}, {"NY": 5, "NX": 7, "W": 3, "A": 1}, {"NY": 4, "NX": 8, "W": 4, "A": 2}, {"NY": 3, "NX": 5, "W": 2, "A": 4}, {"NY": 4, "NX": 4, "W": 8, "A": 0}][number]
-        case "maxvit-block" | "maxvit-grid":
-            return [{"JY": 1, "JX": 1, "W": 1}, {"JY": 2, "JX": 1, "W": 3}, {"JY": 3, "JX": 2, "W": 2}, {"JY": 1, "JX": 3, "W": 2}, {"JY": 2, "JX": 2, "W": 4}][number]
-        case "lka":
-            return [{"NY": 1, "NX": 1, "C": 1, "W": 0, "Z": 0}, {"NY": 5, "NX": 7, "C": 3, "W": 2, "Z": 1}, {"NY": 8, "NX": 4, "C": 2, "W": 1, "Z": 3}, {"NY": 3, "NX": 3, "C": 5, "W": 2, "Z": 3}, {"NY": 9, "NX": 2, "C": 1, "W": 0, "Z": 2}][number]
-        case "volo-outlook":
-            return [{"NY": 1, "NX": 1, "W": 0}, {"NY": 5, "NX": 3, "W": 1}, {"NY": 4, "NX": 4, "W": 2}, {"NY": 2, "NX": 6, "W": 1}, {"NY": 3, "NX": 3, "W": 3}][number] | {"B": 1, "H": min(base["H"], 2)}
-        case "lightning" | "delta" | "gated-delta" | "titans" | "gla":
-            return {}
-        case "hedgehog" | "rwkv":
-            return {"C": base["E"] + 1}
-        case "ssm-selective":
-            return {"C": base["E"], "S": base["F"]}
-        case "agent":
-            return {"G": [1, 3, 4, 20, 1][number] if base["P"] == base["M"] else [1, 4, 2, 5][number]}
-        case "autocorrelation":
-            return {"J": [1, 3, 4, 13, 2][number]}
-        case "biformer":
-            return [{"R": 1, "S": 1, "J": 1}, {"R": 3, "S": 2, "J": 2}, {"R": 4, "S": 3, "J": 4}, {"R": 2, "S": 5, "J": 1}, {"R": 7, "S": 1, "J": 3}][number]
-        case "landmark":
-            return [{"R": 1, "S": 1}, {"R": 3, "S": 2}, {"R": 2, "S": 5}, {"R": 1, "S": 7}, {"R": 5, "S": 1}][number]
-        case "hilo":
-            return [{"HH": 1, "HL": 1, "JY": 1, "JX": 1, "W": 1}, {"HH": 2, "HL": 1, "JY": 2, "JX": 3, "W": 2}, {"HH": 1, "HL": 3, "JY": 1, "JX": 2, "W": 3}, {"HH": 1, "HL": 1, "JY": 3, "JX": 1, "W": 2}, {"HH": 1, "HL": 2, "JY": 4, "JX": 4, "W": 1}][number]
-        case "s2-attn-shift":
-            return [{"J": 1, "R": 1, "S": 1}, {"J": 2, "R": 3, "S": 4}, {"J": 1, "R": 4, "S": 3}, {"J": 3, "R": 2, "S": 2}, {"J": 1, "R": 1, "S": 7}][number]
-        case "aggregated":
-            return [{"NY": 1, "NX": 1, "W": 0, "M": 1}, {"NY": 5, "NX": 3, "W": 1, "M": 4}, {"NY": 4, "NX": 4, "W": 2, "M": 1}, {"NY": 2, "NX": 7, "W": 3, "M": 5}, {"NY": 3, "NX": 3, "W": 1, "M": 2}][number]
-        case "channel":
-            return {"C": base["E"]}
-        case "hidden-markov":
-            return {"T": [1, 3, 5, 6, 2][number], "S": [1, 3, 2, 3, 5][number]}
-        case "convolution":
-            return {"W": [0, 2, 3, 20, 1][number]}
-        case "histogram":
-            return {"C": [1, 3, 5, 40, 2][number]}
-        case _:
-            return {}
+        sizes = base | {symbol: values[number] for symbol, values in OWN.get(name, {}).items()}
+        if name == "softplus-lssa" and sizes["E"] == 1:
+            sizes |= {"M": min(sizes["M"], 3), "P": min(sizes["P"], 3)}  # all scores alike: beyond three keys 0/0 but for rounding
+        yield {symbol: value for symbol, value in sizes.items() if symbol in symbols}
 
 
 def params(name: str, pattern: str) -> list[dict[str, Any]]:
@@ -186,6 +153,7 @@ def params(name: str, pattern: str) -> list[dict[str, Any]]:
 
 # --- inputs -----------------------------------------------------------------------------------------------------------
 
+
 def fills(name: str) -> tuple[str, ...]:
     """The fills that mean something for a file: `large` needs scores, `masked` a softmax."""
     exponential = {"inline", "ssm-selective"}  # of the inputs themselves: they overflow, as the papers' forms do
@@ -203,7 +171,9 @@ def inputs(
     arrays: dict[str, np.ndarray] = {}
     for tensor in cascade.inputs:
         shape = tuple(bound.extents[rank] for rank in tensor.ranks)
-        arrays[tensor.name] = _integers(name, tensor.name, shape, bound.extents, rng) if tensor.dtype == "int" else rng.normal(size=shape)
+        arrays[tensor.name] = (
+            _integers(name, tensor.name, shape, bound.extents, rng) if tensor.dtype == "int" else rng.normal(size=shape)
+        )
     if name == "moa":
         arrays["AL"], arrays["BE"] = np.abs(arrays["AL"]) * 3, np.abs(arrays["BE"]) * 0.3
     between_0_and_1 = {"delta": ["BE"], "gated-delta": ["AL", "BE"], "titans": ["ET", "AL"], "lightning": ["L"]}
@@ -252,9 +222,7 @@ def _integers(name: str, tensor: str, shape: tuple[int, ...], extents: Any, rng:
 
 def admits(name: str, sizes: dict[str, int], parameters: dict[str, Any]) -> bool:
     """Whether the sizes fit the parameters (a dilated neighbourhood must fit on every line)."""
-    if name == "na1d":
-        return sizes["M"] >= sizes["W"] * parameters["D"]
-    return True
+    return name != "na1d" or sizes["M"] >= sizes["W"] * int(parameters["D"])
 
 
 def told_by_shapes(name: str) -> set[str]:
@@ -262,6 +230,14 @@ def told_by_shapes(name: str) -> set[str]:
     cascade = load(name)
     extents = [cascade.rank(rank).extent for tensor in cascade.inputs for rank in tensor.ranks]
     found = {node.name for extent in extents for node in walk(extent) if isinstance(node, Scalar)}
-    factors = {"diffqkv": {"GK", "GV"}, "concentric": {"NY"}, "maxvit-block": {"W"}, "maxvit-grid": {"W"},
-               "biformer": {"R", "S"}, "hilo": {"HH", "W"}, "s2-attn-shift": {"R", "S"}, "landmark": set()}
+    factors = {
+        "diffqkv": {"GK", "GV"},
+        "concentric": {"NY"},
+        "maxvit-block": {"W"},
+        "maxvit-grid": {"W"},
+        "biformer": {"R", "S"},
+        "hilo": {"HH", "W"},
+        "s2-attn-shift": {"R", "S"},
+        "landmark": set(),
+    }
     return found - factors.get(name, set())  # a product or quotient alone does not tell its factors

@@ -1,11 +1,12 @@
 """Plain torch in float64, one function per example file, written from the papers and importing nothing of einsmith.
 
-A function has the file's name with underscores. Its arguments are the inputs of the file, then its parameters and those extents that
-the shapes do not tell; it returns the one output. Directness before speed: masks as dense matrices, recurrences as loops.
+A function has the file's name with underscores. Its arguments are the inputs of the file, then its parameters and those extents
+that the shapes do not tell; it returns the one output. Directness before speed: masks as dense matrices, recurrences as loops.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -219,7 +220,9 @@ def retention_parallel(Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
 
 def aaren(Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
     scores = (K @ Q[:, :, None] / math.sqrt(Q.shape[-1]))[..., 0]
-    return torch.stack([softmax_rows(scores[..., None, : n + 1])[..., 0, :, None].mul(V[:, :, : n + 1]).sum(-2) for n in range(K.shape[2])], -2)
+    return torch.stack(
+        [softmax_rows(scores[..., None, : n + 1])[..., 0, :, None].mul(V[:, :, : n + 1]).sum(-2) for n in range(K.shape[2])], -2
+    )
 
 
 # --- norms ------------------------------------------------------------------------------------------------------------
@@ -250,10 +253,10 @@ def forward_backward(X: Tensor) -> Tensor:
 
 def hidden_markov(O: Tensor, X: Tensor, I: Tensor) -> Tensor:  # noqa: E741 - the names of the file
     """By enumeration of all paths, weighted by their probability."""
-    batch, length, states = O.shape
+    length, states = O.shape[1:]
     posterior = torch.zeros_like(O)
     for path in torch.cartesian_prod(*[torch.arange(states)] * length).reshape(-1, length):
-        weight = I[path[0]] * torch.stack([X[a, b] for a, b in zip(path[:-1], path[1:], strict=True)] + [torch.tensor(1.0)]).prod()
+        weight = I[path[0]] * torch.stack([X[a, b] for a, b in itertools.pairwise(path)] + [torch.tensor(1.0)]).prod()
         weight = weight * O[:, torch.arange(length), path].prod(-1)
         for t in range(length):
             posterior[:, t, path[t]] += weight
@@ -279,7 +282,7 @@ def convolution(X: Tensor, C1: Tensor, C2: Tensor) -> Tensor:
 
 
 def histogram(X: Tensor, I: Tensor, C: int) -> Tensor:  # noqa: E741
-    return torch.stack([torch.where(I == c, X, 0).sum(-1) for c in range(C)], -1)
+    return torch.stack([torch.where(c == I, X, 0).sum(-1) for c in range(C)], -1)
 
 
 # --- heads and projections --------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import torch
 from click.testing import CliRunner
 
 from einsmith.einsum import printer, spec
+from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.einsum.interpret import evaluate
 
 from . import catalogue, references
@@ -103,7 +104,11 @@ def test_every_file_has_a_reference_and_every_reference_a_file() -> None:
 
 def test_references_import_nothing_of_einsmith() -> None:
     text = Path(references.__file__).read_text(encoding="utf-8")
-    assert {line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))} == {"__future__", "math", "torch"}
+    assert {line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))} == {
+        "__future__",
+        "math",
+        "torch",
+    }
 
 
 def test_softmax_files_exist() -> None:
@@ -164,7 +169,11 @@ def run_command(name: str, folder: Path) -> tuple[list[str], Path, np.ndarray]:
     if params:
         words += ["--param", ",".join(f"{key}={n}" for key, n in params.items())]
     out = folder / "out.npz"
-    return [str(FILES[name]), "--inputs", str(folder / "in.npz"), "-o", str(out), *words], out, reference(name, arrays, sizes, params)
+    return (
+        [str(FILES[name]), "--inputs", str(folder / "in.npz"), "-o", str(out), *words],
+        out,
+        reference(name, arrays, sizes, params),
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -185,3 +194,23 @@ def test_run_as_a_program(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (output,) = catalogue.load(name).outputs
     assert_close(np.load(out)[output], expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "params", "code", "words"),
+    [
+        ("na1d", {"M": 5, "W": 3}, {"D": 2}, "E320", "`QK`"),
+        ("na2d", {"NY": 2, "NX": 9, "W": 3}, {}, "E320", "`QK`"),
+        ("topk-attention", {"M": 4, "J": 5}, {}, "E325", "`j`"),
+        ("retention", {"E": 0}, {}, "E306", "`scale`"),
+    ],
+)
+def test_sizes_that_a_file_does_not_admit_are_refused(
+    name: str, sizes: dict[str, int], params: dict[str, Any], code: str, words: str
+) -> None:
+    sizes = dict(catalogue.load(name).sizes) | sizes
+    with pytest.raises(EinsmithError) as error:
+        value(name, catalogue.inputs(name, sizes, params), sizes, params)
+    (diagnostic,) = error.value.diagnostics
+    assert diagnostic.code == code
+    assert words in diagnostic.message

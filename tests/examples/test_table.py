@@ -32,9 +32,10 @@ def counts(passes: dict[str, int]) -> str:
 def page() -> str:
     return (
         "# Example files\n\n"
-        "Passes are those of the cascade as written, over the ranks named; every other rank is swept at most once. *Derived* is the\n"
-        "least that algebra is known to allow, where it is less or a lower bound. Patterns: NS noncausal self, CS causal self, NC noncausal\n"
-        "cross, CC causal cross attention; see [the design](../design/examples.md). The page is made from the files' headers.\n\n"
+        "Passes are those of the cascade as written, over the ranks named; every other rank is swept at most once.\n"
+        "*Derived* is the least that algebra is known to allow, where it is less or a lower bound. Patterns: NS noncausal\n"
+        "self, CS causal self, NC noncausal cross, CC causal cross attention; see\n"
+        "[the design](../design/examples.md). The page is made from the files' headers.\n\n"
         f"## Attention\n\n{table('attention', True)}\n## Small cascades\n\n{table('cascades', False)}"
     )
 
