@@ -14,9 +14,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from einsmith.cli.run import command
 from einsmith.einsum import printer, spec
+from einsmith.einsum.analysis import passes as analysis
 from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.einsum.interpret import evaluate
+from einsmith.einsum.verify import verify
 
 from . import catalogue, references
 from .catalogue import FILES, SOFTMAX
@@ -104,11 +107,8 @@ def test_every_file_has_a_reference_and_every_reference_a_file() -> None:
 
 def test_references_import_nothing_of_einsmith() -> None:
     text = Path(references.__file__).read_text(encoding="utf-8")
-    assert {line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))} == {
-        "__future__",
-        "math",
-        "torch",
-    }
+    imported = {line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))}
+    assert imported == {"__future__", "itertools", "math", "torch"}
 
 
 def test_softmax_files_exist() -> None:
@@ -128,8 +128,6 @@ def test_header_states_citation_passes_and_patterns(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_passes_are_those_of_the_header(name: str) -> None:
     """Ranks that the header does not name are swept at most once."""
-    from einsmith.einsum.analysis import passes as analysis
-
     cascade = catalogue.load(name)
     stated = catalogue.header(cascade).passes
     counted: dict[str, int] = {}
@@ -142,8 +140,6 @@ def test_passes_are_those_of_the_header(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_is_valid_and_prints_canonically(name: str) -> None:
-    from einsmith.einsum.verify import verify
-
     cascade = catalogue.load(name)
     assert not verify(cascade)
     text = printer.print_cascade(cascade)
@@ -178,8 +174,6 @@ def run_command(name: str, folder: Path) -> tuple[list[str], Path, np.ndarray]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_run_command(name: str, tmp_path: Path) -> None:
-    from einsmith.cli.run import command
-
     words, out, expected = run_command(name, tmp_path)
     done = CliRunner().invoke(command, words)
     assert done.exit_code == 0, done.output
