@@ -30,7 +30,7 @@ SPECIAL = frozenset({"exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sig
 """Operations that go through the special-function units."""
 BASE_REGISTERS = 28
 """Registers of a thread for addresses, coordinates and counters: what two compiled attention kernels had beside their tiles."""
-STEP_CYCLES = 300.0
+STEP_CYCLES = 500.0
 """Cycles of one step that overlap with nothing: barriers and the turn of the loop. A guess that ranks long tiles above short ones."""
 SPARE_REGISTERS = 23
 """Registers a thread that a candidate leaves free: estimates closer to the limit than this spilled when compiled."""

@@ -1,0 +1,79 @@
+"""Ahead-of-time compilation: what the compiler makes of a generated module, without a GPU.
+
+In: a module's text, a plan, targets. Out: for each target shared memory, registers and local memory (spills) of a thread, and how many
+matrix and exponential instructions the code has; and whether that could be launched there. The compiler itself never rejects a kernel that
+cannot launch, so the limits are checked here. Compilation runs in a process of its own, with a time limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..einsum.cascade import Cascade
+from ..mapper.plan import Plan
+from .child import ask
+from .store import stored
+
+TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
+SHARED_LIMIT = {"sm_80": 166912, "sm_90": 232448, "sm_100": 232448, "gfx942": 65536}
+"""Most shared memory of a block, bytes; compilers do not enforce it."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What one compiler made of a kernel."""
+
+    target: str
+    shared_bytes: int = 0
+    registers: int | None = None
+    """A thread; None if the tool to read it is not there."""
+    spill_bytes: int | None = None
+    """Local memory of a thread."""
+    mma: Mapping[str, int] = field(default_factory=dict)
+    """Matrix instructions in the code, and `ex2`, the exponentials."""
+    tensor_memory_columns: int = 0
+    """Of 512, on targets that have tensor memory."""
+    error: str | None = None
+
+    @property
+    def launches(self) -> bool:
+        """Within the limits of the target?"""
+        fits = self.shared_bytes <= SHARED_LIMIT.get(self.target, 1 << 62) and self.tensor_memory_columns <= 512
+        return self.error is None and fits
+
+    def as_json(self) -> dict[str, Any]:
+        if self.error is not None:
+            return {"error": self.error, "launches": False}
+        return {
+            "shared_bytes": self.shared_bytes, "registers": self.registers, "spill_bytes": self.spill_bytes, "mma": dict(self.mma),
+            "launches": self.launches,
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"{self.target}: does not compile: {self.error}"
+        instructions = ", ".join(f"{count} {name}" for name, count in self.mma.items()) or "no matrix instructions"
+        limit = "" if self.launches else f" (more than the {SHARED_LIMIT[self.target]:,} of this target: cannot launch there)"
+        return f"{self.target}: {self.shared_bytes:,} bytes shared{limit}, {self.registers} registers, {self.spill_bytes} bytes spilled; {instructions}"
+
+
+def compile_module(
+    source: str, plan: Plan, cascade: Cascade, targets: Sequence[str] | None = None, *, allow_tf32: bool = False, timeout_s: float = 300.0
+) -> dict[str, Compiled]:
+    """Compile a module for its plan's sizes and type. `cascade` names the inputs. Raises EinsmithError (E607, E608)."""
+    extents = plan.sizes.extents
+    known = {r.name: extents[r.name] for r in cascade.ranks if r.name in extents}
+    job = {
+        "file": str(stored(source)),
+        "inputs": {t.name: ([known[r] for r in t.ranks], t.dtype) for t in cascade.inputs},
+        "scalars": {},
+        "dtype": plan.dtype,
+        "targets": list(targets or (plan.gpu.target,)),
+        "warps": plan.best.warps,
+        "stages": plan.best.stages,
+        "allow_tf32": allow_tf32,
+    }
+    found = ask("aot_worker", job, interpret=False, timeout_s=timeout_s)["compiled"]
+    return {target: Compiled(target, **values) for target, values in found.items()}
