@@ -7,7 +7,6 @@ in the extents, which are never negative: one without a negative coefficient is 
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TypeAlias
 
 from .cascade import Cascade, Coord, Expr, Map, Number, Scalar
@@ -18,6 +17,8 @@ Polynomial: TypeAlias = dict[tuple[str, ...], int]
 
 def always_outside(index: Expr, rank: str, state: bool, cascade: Cascade) -> str:
     """`negative` or `beyond the extent` if the index is so at every point for all sizes; else empty."""
+    if isinstance(index, Coord) and index.rank == rank:
+        return ""
     high = _bound(index, 1, cascade)
     if high is not None and _never_negative(_sum(_scaled(high, -1), {(): -1})):
         return "negative"
@@ -79,8 +80,7 @@ def _polynomial(expr: Expr, cascade: Cascade) -> Polynomial | None:
     """An expression without coordinates as a polynomial of extents."""
     if _has_coords(expr):
         return None
-    bound = _exact(expr, cascade)
-    return bound
+    return _exact(expr, cascade)
 
 
 def _exact(expr: Expr, cascade: Cascade) -> Polynomial | None:
@@ -102,10 +102,12 @@ def _exact(expr: Expr, cascade: Cascade) -> Polynomial | None:
 
 
 def _sum(a: Polynomial, b: Polynomial) -> Polynomial:
-    total = Counter(a)
+    total = dict(a)
     for monomial, coefficient in b.items():
-        total[monomial] += coefficient
-    return {monomial: coefficient for monomial, coefficient in total.items() if coefficient}
+        total[monomial] = total.get(monomial, 0) + coefficient
+        if not total[monomial]:
+            del total[monomial]
+    return total
 
 
 def _scaled(a: Polynomial, factor: int) -> Polynomial:

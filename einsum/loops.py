@@ -1,15 +1,16 @@
 """Cycles of definitions, and which of them a loop can run.
 
-In: a cascade. Out: the cycles that no iterative rank breaks, as pairs (reader, writer) of positions of Einsums. A read of a state at
-its current position is what breaks a cycle, provided that every Einsum of the cycle runs inside that loop.
+In: a cascade. Out: the cycles that no iterative rank breaks. A read of a state at its current position is what breaks a cycle,
+provided that every Einsum of the cycle runs inside that loop and reads the others of the cycle at the same step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from .cascade import Access, Cascade, Coord, Einsum, Expr, Reduce, Select, children, free_ranks
+from .cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Select, children, free_ranks
 
 
 @dataclass(frozen=True)
@@ -19,36 +20,25 @@ class Edge:
     reader: int
     writer: int
     access: Access
+    bound: frozenset[str]
     carried: str | None
 
 
-def edges(cascade: Cascade) -> list[Edge]:
-    """All reads of tensors that the cascade defines."""
-    tensors = {tensor.name: tensor for tensor in cascade.tensors}
-    writers: dict[str, list[int]] = {}
-    for number, einsum in enumerate(cascade.einsums):
-        writers.setdefault(einsum.output, []).append(number)
-    found: list[Edge] = []
-    for reader, einsum in enumerate(cascade.einsums):
-        for access, bound in reads(einsum):
-            tensor = tensors.get(access.tensor)
-            carried = None
-            if tensor is not None and tensor.iterates is not None and len(access.indices) == len(tensor.ranks):
-                position = access.indices[tensor.ranks.index(tensor.iterates)]
-                if position == Coord(tensor.iterates) and tensor.iterates not in bound:
-                    carried = tensor.iterates
-            for writer in writers.get(access.tensor, ()):
-                initial = (
-                    tensor is not None and tensor.iterates is not None and tensor.iterates not in _left(cascade.einsums[writer])
-                )
-                found.append(Edge(reader, writer, access, None if initial else carried))
-    return found
+@dataclass(frozen=True)
+class Cycle:
+    """Einsums that need one another within one step: (reader, writer) of each read, the read to blame, and the way round from it."""
+
+    pairs: frozenset[tuple[int, int]]
+    blamed: Edge
+    way: tuple[str, ...]
 
 
-def _left(einsum: Einsum) -> frozenset[str]:
-    """Ranks for each of whose coordinates the Einsum is evaluated."""
-    bound = einsum.body.ranks if isinstance(einsum.body, Reduce) else ()
-    return frozenset().union(*map(free_ranks, einsum.indices)) - set(bound) if einsum.indices else frozenset()
+Reads: TypeAlias = tuple[tuple[tuple[Access, frozenset[str]], ...], ...]
+"""The accesses of each Einsum, with the ranks bound around them."""
+
+
+def all_reads(cascade: Cascade) -> Reads:
+    return tuple(tuple(reads(einsum)) for einsum in cascade.einsums)
 
 
 def reads(einsum: Einsum) -> Iterator[tuple[Access, frozenset[str]]]:
@@ -66,32 +56,94 @@ def reads(einsum: Einsum) -> Iterator[tuple[Access, frozenset[str]]]:
         stack.extend((part, inner) for part in reversed(children(node)))
 
 
-def strong_cycles(cascade: Cascade) -> list[tuple[tuple[int, int], ...]]:
-    """Groups of (reader, writer) that need one another within one step."""
-    found = edges(cascade)
-    if all(edge.writer < edge.reader for edge in found):
-        return []
-    return list(_unbroken(cascade, tuple(range(len(cascade.einsums))), found))
+def impossible_cycles(cascade: Cascade, found: Reads) -> list[Cycle]:
+    """Cycles that no loop can run."""
+    return _Finder(cascade, found).run()
 
 
-def _unbroken(cascade: Cascade, members: tuple[int, ...], found: list[Edge]) -> Iterator[tuple[tuple[int, int], ...]]:
-    for component in _components(members, found):
-        inside = [edge for edge in found if edge.reader in component and edge.writer in component]
-        if not inside:
-            continue
-        ranks = dict.fromkeys(edge.carried for edge in inside if edge.carried is not None)
-        broken = next((rank for rank in ranks if all(rank in _left(cascade.einsums[i]) for i in component)), None)
-        if broken is None:
-            yield tuple(dict.fromkeys((edge.reader, edge.writer) for edge in inside))
-        else:
-            yield from _unbroken(cascade, tuple(sorted(component)), [edge for edge in inside if edge.carried != broken])
+class _Finder:
+    def __init__(self, cascade: Cascade, found: Reads) -> None:
+        self.cascade = cascade
+        self.tensors = {tensor.name: tensor for tensor in cascade.tensors}
+        self.lefts = [_left(einsum) for einsum in cascade.einsums]
+        self.edges = list(self.all_edges(found))
+
+    def all_edges(self, found: Reads) -> Iterator[Edge]:
+        writers: dict[str, list[int]] = {}
+        for number, einsum in enumerate(self.cascade.einsums):
+            writers.setdefault(einsum.output, []).append(number)
+        for reader, group in enumerate(found):
+            for access, bound in group:
+                for writer in writers.get(access.tensor, ()):
+                    yield Edge(reader, writer, access, bound, self.carried(access, bound, writer))
+
+    def carried(self, access: Access, bound: frozenset[str], writer: int) -> str | None:
+        """The iterative rank, where a state is read at its current position, which the step before has written."""
+        tensor = self.tensors.get(access.tensor)
+        if tensor is None or tensor.iterates is None or tensor.iterates in bound or len(access.indices) != len(tensor.ranks):
+            return None
+        current = access.indices[tensor.ranks.index(tensor.iterates)] == Coord(tensor.iterates)
+        return tensor.iterates if current and tensor.iterates in self.lefts[writer] else None
+
+    def run(self) -> list[Cycle]:
+        if all(edge.writer < edge.reader for edge in self.edges):
+            return []
+        return list(self.unbroken(tuple(range(len(self.cascade.einsums))), self.edges))
+
+    def unbroken(self, members: tuple[int, ...], edges: list[Edge]) -> Iterator[Cycle]:
+        for component in _components(members, edges):
+            inside = [edge for edge in edges if edge.reader in component and edge.writer in component]
+            if not inside:
+                continue
+            ranks = list(dict.fromkeys(edge.carried for edge in inside if edge.carried is not None))
+            loop = next((rank for rank in ranks if all(self.stays(edge, rank) for edge in inside)), None)
+            if loop is not None:
+                yield from self.unbroken(tuple(sorted(component)), [edge for edge in inside if edge.carried != loop])
+                continue
+            wrong = [edge for edge in inside if ranks and not self.stays(edge, ranks[0])] or inside
+            blamed = min(wrong, key=lambda edge: (edge.carried is not None, edge.writer < edge.reader, edge.reader))
+            pairs = frozenset((edge.reader, edge.writer) for edge in inside)
+            yield Cycle(pairs, blamed, self.way(inside, blamed))
+
+    def stays(self, edge: Edge, loop: str) -> bool:
+        """Does a read inside the loop over a rank see the current step (or an earlier one) alone?"""
+        tensor = self.tensors[edge.access.tensor]
+        if loop not in self.lefts[edge.reader] or loop not in self.lefts[edge.writer] | {tensor.iterates}:
+            return False
+        if loop in edge.bound or loop not in tensor.ranks or len(edge.access.indices) != len(tensor.ranks):
+            return False
+        index = edge.access.indices[tensor.ranks.index(loop)]
+        if index == Coord(loop):
+            return True
+        if tensor.iterates == loop:
+            return index == Map("+", (Coord(loop), Number(1)))
+        return isinstance(index, Map) and index.op == "-" and index.args[0] == Coord(loop) and isinstance(index.args[1], Number)
+
+    def way(self, inside: list[Edge], first: Edge) -> tuple[str, ...]:
+        """Names from the reader of an edge through its writer back to the reader, the shortest way."""
+        ways: dict[int, tuple[int, ...]] = {first.writer: (first.reader, first.writer)}
+        queue = [first.writer]
+        while queue and first.reader not in ways:
+            here = queue.pop(0)
+            for edge in inside:
+                if edge.reader == here and edge.writer not in ways:
+                    ways[edge.writer] = (*ways[here], edge.writer)
+                    queue.append(edge.writer)
+        names = [self.cascade.einsums[number].output for number in ways.get(first.reader, (first.reader, first.writer))]
+        return tuple(name for i, name in enumerate(names) if i < 2 or name != names[i - 1])
 
 
-def _components(members: tuple[int, ...], found: list[Edge]) -> list[frozenset[int]]:
+def _left(einsum: Einsum) -> frozenset[str]:
+    """Ranks for each of whose coordinates the Einsum is evaluated."""
+    bound = einsum.body.ranks if isinstance(einsum.body, Reduce) else ()
+    return frozenset().union(*map(free_ranks, einsum.indices)) - set(bound) if einsum.indices else frozenset()
+
+
+def _components(members: tuple[int, ...], edges: list[Edge]) -> list[frozenset[int]]:
     """Strongly connected components, by reachability as bit sets."""
     place = {member: i for i, member in enumerate(members)}
     reach = [1 << i for i in range(len(members))]
-    for edge in found:
+    for edge in edges:
         if edge.reader in place and edge.writer in place:
             reach[place[edge.reader]] |= 1 << place[edge.writer]
     for k in range(len(members)):
@@ -101,34 +153,9 @@ def _components(members: tuple[int, ...], found: list[Edge]) -> list[frozenset[i
                 reach[i] |= reach[k]
     seen: set[int] = set()
     result: list[frozenset[int]] = []
-    for i, member in enumerate(members):
+    for i in range(len(members)):
         if i not in seen:
             group = [j for j in range(len(members)) if reach[i] >> j & 1 and reach[j] >> i & 1]
             seen.update(group)
-            result.append(frozenset(members[j] for j in group) if len(group) > 1 else frozenset((member,)))
+            result.append(frozenset(members[j] for j in group))
     return result
-
-
-def blame(cascade: Cascade, cycle: tuple[tuple[int, int], ...]) -> tuple[int, Access, tuple[str, ...]]:
-    """The read to point at in a cycle, with its Einsum, and the names along the shortest way round from there."""
-    pairs = set(cycle)
-    inside = [edge for edge in edges(cascade) if (edge.reader, edge.writer) in pairs]
-    worst = min(inside, key=lambda edge: (edge.carried is not None, edge.writer < edge.reader, edge.reader))
-    return worst.reader, worst.access, _round(cascade, inside, worst)
-
-
-def _round(cascade: Cascade, inside: list[Edge], first: Edge) -> tuple[str, ...]:
-    """Names from the reader of an edge through its writer back to the reader."""
-    ways: dict[int, tuple[int, ...]] = {first.writer: (first.reader, first.writer)}
-    queue = [first.writer]
-    while queue:
-        here = queue.pop(0)
-        if here == first.reader:
-            break
-        for edge in inside:
-            if edge.reader == here and edge.writer not in ways:
-                ways[edge.writer] = (*ways[here], edge.writer)
-                queue.append(edge.writer)
-    way = ways.get(first.reader, (first.reader, first.writer))
-    names = [cascade.einsums[number].output for number in way]
-    return tuple(name for i, name in enumerate(names) if i == 0 or name != names[i - 1] or len(names) == 2)

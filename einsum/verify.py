@@ -38,7 +38,7 @@ from .cascade import (
 )
 from .diagnostics import Diagnostic, Label
 from .dtypes import is_whole, scalar_dtypes, tensor_dtypes, whole_tensors
-from .loops import blame, reads, strong_cycles
+from .loops import Cycle, Reads, all_reads, impossible_cycles
 from .sizes import MAX_EXTENT, evaluate_scalar
 from .source import Span
 
@@ -85,8 +85,27 @@ class View:
         return whole_tensors(self.cascade)
 
     @cached_property
-    def cycles(self) -> list[tuple[tuple[int, int], ...]]:
-        return strong_cycles(self.cascade)
+    def cycles(self) -> list[Cycle]:
+        return impossible_cycles(self.cascade, self.reads)
+
+    @cached_property
+    def reads(self) -> Reads:
+        return all_reads(self.cascade)
+
+    @cached_property
+    def nodes(self) -> tuple[tuple[Expr, ...], ...]:
+        """Every sub-expression of each Einsum, those of its left-hand side first."""
+        return tuple(
+            tuple(node for expr in (*einsum.indices, einsum.body) for node in walk(expr)) for einsum in self.cascade.einsums
+        )
+
+    @cached_property
+    def lefts(self) -> tuple[frozenset[str], ...]:
+        """Ranks that stand on the left of each Einsum."""
+        return tuple(
+            frozenset().union(*map(free_ranks, einsum.indices)) if einsum.indices else frozenset()
+            for einsum in self.cascade.einsums
+        )
 
     def einsums(self) -> Iterator[tuple[int, Einsum, Tensor]]:
         """Position, Einsum and tensor of everything that can be judged."""
@@ -94,10 +113,6 @@ class View:
             tensor = self.tensors.get(einsum.output)
             if tensor is not None and einsum.output not in self.poisoned:
                 yield number, einsum, tensor
-
-    def left(self, einsum: Einsum) -> frozenset[str]:
-        """Ranks that stand on the left."""
-        return frozenset().union(*map(free_ranks, einsum.indices)) if einsum.indices else frozenset()
 
 
 def _malformed(number: int | None, message: str, span: Span | None = None) -> Finding:
@@ -228,45 +243,41 @@ def operations_are_known(view: View) -> Iterator[Finding]:
     ranks = {rank.name for rank in cascade.ranks} | view.poisoned
     scalars = set(cascade.symbols) | set(cascade.counts) | {name for name, _ in cascade.params} | view.poisoned
     for number, einsum, _ in view.einsums():
-        for expr in (*einsum.indices, einsum.body):
-            for node in walk(expr):
-                good = True
-                match node:
-                    case Number(value=value):
-                        good = value >= 0
-                    case Map(op=op, args=args):
-                        good = MAP_OPS.get(op) == len(args)
-                    case Reduce(op=op, ranks=bound):
-                        good = op in REDUCTIONS and bool(bound) and (len(bound) == 1 or op not in ("argmax", "argmin"))
-                        good = (
-                            good
-                            and set(bound) <= ranks
-                            and list(bound) == sorted(set(bound), key=lambda r: cascade.rank_order.get(r, -1))
-                        )
-                    case Scan(op=op, rank=rank):
-                        good = op in SCANS and rank in ranks
-                    case Select(op=op, rank=rank, fills=fills):
-                        good = op in SELECTIONS and rank in ranks and fills in ranks and node is einsum.body
-                    case Coord(rank=rank):
-                        good = rank in ranks
-                    case Scalar(name=name):
-                        good = name in scalars
-                if not good:
-                    yield _malformed(number, f"`{einsum.output}` holds a malformed {type(node).__name__}", node.span or einsum.span)
+        for node in view.nodes[number]:
+            good = True
+            match node:
+                case Number(value=value):
+                    good = value >= 0
+                case Map(op=op, args=args):
+                    good = MAP_OPS.get(op) == len(args)
+                case Reduce(op=op, ranks=bound):
+                    good = op in REDUCTIONS and bool(bound) and (len(bound) == 1 or op not in ("argmax", "argmin"))
+                    good = (
+                        good
+                        and set(bound) <= ranks
+                        and list(bound) == sorted(set(bound), key=lambda r: cascade.rank_order.get(r, -1))
+                    )
+                case Scan(op=op, rank=rank):
+                    good = op in SCANS and rank in ranks
+                case Select(op=op, rank=rank, fills=fills):
+                    good = op in SELECTIONS and rank in ranks and fills in ranks and node is einsum.body
+                case Coord(rank=rank):
+                    good = rank in ranks
+                case Scalar(name=name):
+                    good = name in scalars
+            if not good:
+                yield _malformed(number, f"`{einsum.output}` holds a malformed {type(node).__name__}", node.span or einsum.span)
 
 
 def accesses_fit(view: View) -> Iterator[Finding]:
     """An access has one index per rank of its tensor."""
     for number, einsum, tensor in view.einsums():
-        for node in _nodes(einsum):
-            if isinstance(node, Access):
-                target = view.tensors.get(node.tensor)
-                if target is None and node.tensor not in view.poisoned:
-                    yield _malformed(
-                        number, f"`{einsum.output}` reads the unknown tensor `{node.tensor}`", node.span or einsum.span
-                    )
-                elif target is not None and node.tensor not in view.poisoned and len(node.indices) != len(target.ranks):
-                    yield number, _wrong_count(node, target)
+        for node, _ in view.reads[number]:
+            target = view.tensors.get(node.tensor)
+            if target is None and node.tensor not in view.poisoned:
+                yield _malformed(number, f"`{einsum.output}` reads the unknown tensor `{node.tensor}`", node.span or einsum.span)
+            elif target is not None and node.tensor not in view.poisoned and len(node.indices) != len(target.ranks):
+                yield number, _wrong_count(node, target)
         if len(einsum.indices) != len(tensor.ranks) and (first := _defined_at(view, tensor)) != number:
             span = einsum.span
             others = (
@@ -299,21 +310,15 @@ def _wrong_count(node: Access, target: Tensor) -> Diagnostic:
     return Diagnostic("E201", message, node.span, "", others, f"write as many indices as in `{expected}`")
 
 
-def _nodes(einsum: Einsum) -> Iterator[Expr]:
-    for index in einsum.indices:
-        yield from walk(index)
-    yield from walk(einsum.body)
-
-
 def defined_before_use(view: View) -> Iterator[Finding]:
     """Each tensor is defined before it is read; the current position of a state is there at any time in its loop."""
     places: dict[str, list[int]] = {}
     for number, einsum in enumerate(view.cascade.einsums):
         places.setdefault(einsum.output, []).append(number)
-    cyclic = {pair for cycle in view.cycles for pair in cycle}
+    cyclic = {pair for cycle in view.cycles for pair in cycle.pairs}
     for number, einsum, _ in view.einsums():
         said: set[str] = set()
-        for access, bound in reads(einsum):
+        for access, bound in view.reads[number]:
             tensor = view.tensors.get(access.tensor)
             if tensor is None or tensor.kind == "input" or access.tensor in view.poisoned | said:
                 continue
@@ -351,9 +356,11 @@ def indices_are_whole(view: View) -> Iterator[Finding]:
     """Index expressions are integer expressions."""
     scalars = scalar_dtypes(view.cascade.params)
     for number, einsum, _ in view.einsums():
-        found = [index for node in _nodes(einsum) if isinstance(node, Access) for index in node.indices]
+        found = [index for node, _ in view.reads[number] for index in node.indices]
         for index in (*einsum.indices, *found):
-            if not is_whole(index, lambda name: name in view.whole or name in view.poisoned, scalars):
+            if not isinstance(index, Coord) and not is_whole(
+                index, lambda name: name in view.whole or name in view.poisoned, scalars
+            ):
                 yield number, _not_whole(index, einsum, view, scalars)
 
 
@@ -410,7 +417,7 @@ def left_sides_fit(view: View) -> Iterator[Finding]:
 
 def _scatter(number: int, einsum: Einsum, tensor: Tensor, view: View) -> Iterator[Finding]:
     body = einsum.body
-    left = view.left(einsum)
+    left = view.lefts[number]
     bound = frozenset(body.ranks) if isinstance(body, Reduce) else frozenset()
     own = {
         index.rank
@@ -476,7 +483,7 @@ def left_ranks_are_not_reduced(view: View) -> Iterator[Finding]:
         if tensor.kind == "scatter" or not isinstance(body, Reduce | Select):
             continue
         for rank in body.ranks if isinstance(body, Reduce) else (body.rank,):
-            if rank in view.left(einsum):
+            if rank in view.lefts[number]:
                 where = _place(einsum.indices, rank)
                 others = (Label(where, "stands on the left here"),) if where is not None else ()
                 yield number, Diagnostic(
@@ -504,7 +511,7 @@ def free_ranks_are_on_the_left(view: View) -> Iterator[Finding]:
     """A rank that stands on the right alone must be bound by a reduction (the language implies one for products)."""
     for number, einsum, tensor in view.einsums():
         bound = einsum.body.ranks if isinstance(einsum.body, Reduce) and tensor.kind == "scatter" else ()
-        loose = free_ranks(einsum.body) - (view.left(einsum) - set(bound))
+        loose = free_ranks(einsum.body) - (view.lefts[number] - set(bound))
         if not loose:
             continue
         ranks = sorted(loose, key=lambda rank: view.cascade.rank_order.get(rank, -1))
@@ -528,7 +535,7 @@ def selections_fill(view: View) -> Iterator[Finding]:
     """A selection fills the one rank on the left that does not stand in its expression."""
     for number, einsum, _ in view.einsums():
         body = einsum.body
-        if isinstance(body, Select) and view.left(einsum) - free_ranks(body.body) != {body.fills}:
+        if isinstance(body, Select) and view.lefts[number] - free_ranks(body.body) != {body.fills}:
             yield _malformed(number, f"`{body.op}` in `{einsum.output}` does not fill `{body.fills}`", body.span or einsum.span)
 
 
@@ -538,10 +545,9 @@ def selections_fill(view: View) -> Iterator[Finding]:
 def loops_are_possible(view: View) -> Iterator[Finding]:
     """Every cycle of definitions goes through the current position of a state, along a rank that the whole cycle iterates."""
     for cycle in view.cycles:
-        names = {view.cascade.einsums[number].output for pair in cycle for number in pair}
-        if names & view.poisoned:
+        number, access, path = cycle.blamed.reader, cycle.blamed.access, cycle.way
+        if {view.cascade.einsums[i].output for pair in cycle.pairs for i in pair} & view.poisoned:
             continue
-        number, access, path = blame(view.cascade, cycle)
         shown = " -> ".join(f"`{name}`" for name in path)
         tensor = view.tensors[access.tensor]
         others: tuple[Label, ...] = ()
@@ -567,11 +573,9 @@ def loops_are_possible(view: View) -> Iterator[Finding]:
 def indices_can_be_inside(view: View) -> Iterator[Finding]:
     """No index is out of range for all sizes. (An index that may be is checked when the sizes are known.)"""
     for number, einsum, tensor in view.einsums():
-        pairs = [
-            (node.indices, view.tensors.get(node.tensor), node) for node in _unguarded(einsum.body) if isinstance(node, Access)
-        ]
-        pairs += [(einsum.indices, tensor, None)] if tensor.kind == "scatter" else []
-        for indices, target, _node in pairs:
+        pairs = [(node.indices, view.tensors.get(node.tensor)) for node in _unguarded(einsum.body) if isinstance(node, Access)]
+        pairs += [(einsum.indices, tensor)] if tensor.kind == "scatter" else []
+        for indices, target in pairs:
             if target is None or target.name in view.poisoned:
                 continue
             for index, rank in zip(indices, target.ranks, strict=False):

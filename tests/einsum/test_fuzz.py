@@ -1,0 +1,80 @@
+"""Twenty thousand mutated specs: loading says what is wrong, or loads; never anything else, and never for long."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from einsmith.einsum.diagnostics import SpecError
+from einsmith.einsum.printer import print_cascade
+from einsmith.einsum.spec import loads
+
+ATTENTION = Path(__file__).parents[2] / "examples" / "attention"
+INLINE = [
+    "name: a\nranks: {p: P, m: {extent: M, split: [m1, m0], tile: M0, count: M1}}\ninputs:\n  X: [p, m]\n  I: {ranks: [p], dtype: int}\n"
+    "params: {w: 3, s: 1/sqrt(P)}\nsizes: {P: 4, M0: 2}\ncascade: |\n  S[0,p] = -inf\n  L[m1,p] = max[m0](X[p,m1*M0+m0])\n"
+    "  S[m1+1,p] = max(S[m1,p], L[m1,p]) # running\n  Y[p] = S[M1,p] * s + where(p > 0, X[p-1,0], w)\noutputs: [Y]\n",
+    "name: b\ndoc: |\n  Gather, scatter,\n  scan, selection.\nranks: {p: P, m: M, j: J, e: E}\ninputs:\n  K: [m, e]\n  I: {ranks: [p, j], dtype: int}\n"
+    "tensors: {Y: [m, e]}\ncascade: |\n  G[p,j,e] = K[I[p,j],e]\n  T[p,j] = argtopk[m](sum[e](K[m,e]) * (p + 1))\n"
+    "  C[p,j] = cumsum[j](sum[e](G[p,j,e]))\n  Y[I[p,j],e] = sum[p,j](G[p,j,e] * C[p,j])\noutputs: [Y, T]\n",
+    "cascade: Y = 1\noutputs: [Y]\n",
+]
+TOKENS = [
+    "[", "]", "(", ")", "{", "}", ",", ":", ": ", "=", "==", "**", "*", "/", "//", "-", "+", "<", "%", "|", ">", "&a ", "*a", "!!int ", "#", "\n",
+    "\n  ", "\t", " ", "'", '"', "\\", "0", "1", "-1", "1e999", "9" * 30, "inf", "nan", "sum", "max[m]", "where(", "topk[m](", "cumsum[p](", "p", "m",
+    "M", "m1", "X", "Y[p]", "Q[b,h,p,e]", "RM[b,h,m1+1,p]", "not ", " and ", "p+1", "M1", "scale", "split", "tile", "count", "ranks", "sizes:",
+    "cascade: |\n", "outputs: [Y]\n", "---\n", "é", "М", "−", "［", "\u00a0", "\u2028", "\x00", "\x1b", "\ufeff", "😀", "`", "~", "?", "@", "%", ";",
+]  # fmt: skip
+LONGEST = 2.0
+"""Longest time for one text, seconds; generous, for machines that do other things too."""
+
+
+def mutate(text: str, rng: random.Random, others: list[str]) -> str:
+    """A few small changes: characters, tokens and lines deleted, repeated, swapped, or taken from another spec."""
+    for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
+        at = rng.randrange(len(text) + 1)
+        kind = rng.randrange(8)
+        if kind == 0:
+            text = text[:at] + text[at + rng.randrange(1, 4) :]
+        elif kind <= 3:
+            text = text[:at] + rng.choice(TOKENS) + text[at + rng.randrange(2) :]
+        elif kind == 4:
+            end = at + rng.randrange(1, 40)
+            text = text[:end] + text[at:end] * rng.randrange(1, 4) + text[end:]
+        else:
+            lines = text.split("\n")
+            i, j = rng.randrange(len(lines)), rng.randrange(len(lines))
+            if kind == 5:
+                lines[i], lines[j] = lines[j], lines[i]
+            elif kind == 6:
+                del lines[i]
+            else:
+                lines.insert(i, rng.choice(rng.choice(others).split("\n")))
+            text = "\n".join(lines)
+    return text
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_mutated_spec_is_refused_or_loaded(seed: int) -> None:
+    rng = random.Random(seed)
+    good = [*INLINE, *(path.read_text(encoding="utf-8") for path in sorted(ATTENTION.glob("*.yaml")))]
+    loaded = refused = 0
+    for _ in range(1000):
+        text = mutate(rng.choice(good), rng, good)
+        start = time.perf_counter()
+        try:
+            cascade = loads(text)
+        except SpecError as error:
+            refused += 1
+            assert error.diagnostics, text
+            assert all(diagnostic.code[:2] in ("E0", "E1", "E2") for diagnostic in error.diagnostics), text
+        else:
+            loaded += 1
+            if loaded % 10 == 0:
+                assert loads(print_cascade(cascade)) == cascade, text
+        assert time.perf_counter() - start < LONGEST, text
+    assert loaded > 50
+    assert refused > 300
