@@ -637,11 +637,11 @@ class _Groups:
         return None
 
     def _wanted(self, nest: Nest, candidate: _Candidate, choice: _Choice) -> int:
-        """Tiles in flight that hide the latency of a tile behind the busiest resource."""
+        """Tiles in flight that hide the latency of a tile behind the busiest resource, twice over: tiles also wait for one another."""
         tiles = max([1.0, *(nest.executions(step) for step in nest.steps)])
         interval = max(*choice.cycles, candidate.transfer_cycles) / tiles
         latency = max(longest(nest, nominal(nest)).values(), default=0.0)
-        return min(4096, math.ceil(latency / interval), int(tiles)) if interval else 1
+        return min(4096, math.ceil(2 * latency / interval), int(tiles)) if interval else 1
 
     def _move_out(self, nest: Nest, stay: dict[str, str], problem: EinsmithError) -> dict[str, str] | None:
         """Send the largest tensor of an overfull register file to the buffer."""

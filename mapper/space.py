@@ -10,7 +10,7 @@
 * layout of each array: any of the ranks along each side, one rank a side, the same for all Einsums on the array;
 * binding: each Einsum on each array that has the units for it; of these, all whose cycles per array are not dominated;
 * a tensor that lives within a tile is handed on where that is legal, else stays in registers where it fits, else in the buffer;
-* interleaved schedule, as many tiles in flight as hide the latency of a tile, or as registers and buffer allow; two buffer slots.
+* interleaved schedule, as many tiles in flight as hide the latency of a tile twice over, or as registers and buffer allow; two buffer slots.
 
 Left out: tiles other than sides of arrays, several ranks along one side, loops private to one Einsum of a group, recomputation,
 spilling of running results, other orders of the Einsums than the cascade's.

@@ -21,7 +21,7 @@ from ..mapper.mapping import Mapping
 from ..mapper.nest import Nest, place, refuse
 from .tasks import Task, Tasks
 
-MAX_TASKS = 40_000
+MAX_TASKS = 20_000
 """Most tasks of one group that are simulated event by event, unless asked otherwise."""
 CAUSES = {
     "data": "waiting for a transfer", "predecessor": "waiting for a value", "ripple": "waiting for a reduction to come out",
@@ -174,52 +174,81 @@ def simulate(
 
 
 class _Run:
-    """The simpy side: resources, one process per task."""
+    """The simpy side: resources, and a process for each task from the moment it has all that it waits for."""
 
     def __init__(self, nest: Nest) -> None:
         import simpy
 
-        self.environment = simpy.Environment()
+        self.clock = simpy.Environment()
         names = [*nest.arch.arrays, nest.arch.backing[0]]
-        self.resources = {name: simpy.PriorityResource(self.environment, capacity=1) for name in names}
-        self.delivered: list[Any] = []
+        self.resources = {name: simpy.PriorityResource(self.clock, capacity=1) for name in names}
         self.ran: list[Ran | None] = []
+        self.lacking: list[int] = []
+        """For each task, how many of those it waits for are missing."""
+        self.after_work: list[list[int]] = []
+        self.after_result: list[list[int]] = []
+        """For each task, those that wait for its work to end, and those that wait for its result."""
+        self.tasks: list[Task] = []
         self.events = 0
 
     def add(self, task: Task) -> None:
-        self.delivered.append(self.environment.event())
+        self.tasks.append(task)
         self.ran.append(None)
-        self.environment.process(self._task(task))
+        self.after_work.append([])
+        self.after_result.append([])
+        self.lacking.append(len(task.waits))
+        for number, cause in task.waits:
+            (self.after_result if _value(cause) else self.after_work)[number].append(task.number)
+
+    def run(self) -> None:
+        for task in self.tasks:
+            if not task.waits:
+                self.clock.process(self._task(task))
+        self.clock.run()
 
     def _task(self, task: Task) -> Generator[Any, Any, None]:
-        clock = self.environment
-        held_by = ""
-        latest = -1.0
-        for number, cause in task.waits:
-            if not self.delivered[number].processed:
-                yield self.delivered[number]
-            earlier = self.ran[number]
-            assert earlier is not None
-            when = earlier.end + earlier.task.latency
-            if when > latest:
-                latest, held_by = when, "ripple" if cause == "predecessor" and earlier.task.latency else cause
         if task.cycles:
-            with self.resources[task.resource].request(priority=task.number) as turn:
+            with self.resources[task.resource].request(priority=task.planned) as turn:
                 yield turn
-                start = clock.now
-                yield clock.timeout(task.cycles)
+                start = self.clock.now
+                yield self.clock.timeout(task.cycles)
             self.events += 2
         else:
-            start = clock.now
-        self.ran[task.number] = Ran(task, float(start), float(clock.now), held_by)
-        if task.latency:
-            yield clock.timeout(task.latency)
+            start = self.clock.now
+            yield self.clock.timeout(0)
         self.events += 1
-        self.delivered[task.number].succeed()
+        self.ran[task.number] = Ran(task, float(start), float(self.clock.now), self._held_by(task))
+        self._release(self.after_work[task.number])
+        if task.latency:
+            yield self.clock.timeout(task.latency)
+            self.events += 1
+        self._release(self.after_result[task.number])
+
+    def _release(self, waiting: list[int]) -> None:
+        for number in waiting:
+            self.lacking[number] -= 1
+            if not self.lacking[number]:
+                self.clock.process(self._task(self.tasks[number]))
+
+    def _held_by(self, task: Task) -> str:
+        """What came last of all that a task waited for."""
+        latest, held_by = -1.0, ""
+        for number, cause in task.waits:
+            earlier = self.ran[number]
+            assert earlier is not None
+            when = earlier.end + (earlier.task.latency if _value(cause) else 0.0)
+            if when > latest:
+                latest, held_by = when, "ripple" if _value(cause) and earlier.task.latency else cause
+        return held_by
+
+
+def _value(cause: str) -> bool:
+    """Whether what is waited for is a result, not just the end of some work."""
+    return cause in ("predecessor", "data")
 
 
 def _run(nest: Nest, model: GroupCost, max_tasks: int) -> GroupRun:
-    tasks = Tasks(nest)
+    tasks = Tasks(nest, model.timing.cycles / max(1, nest.tiles))
     run = _Run(nest)
     ends: list[int] = []
     complete = True
@@ -232,7 +261,7 @@ def _run(nest: Nest, model: GroupCost, max_tasks: int) -> GroupRun:
         ends.append(len(tasks.made))
     if not ends or not tasks.made:
         return GroupRun(nest, model, (), nest.tiles, 0.0, dict.fromkeys(run.resources, 0.0), (0.0, {}), {}, 0, 0)
-    run.environment.run()
+    run.run()
     ran = tuple(item for item in run.ran if item is not None)
     assert len(ran) == len(tasks.made), "a task never ran"
     finish = max(item.end + item.task.latency for item in ran)

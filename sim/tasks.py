@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from ..mapper.nest import Grid, Nest, Resident, Step, Stream, slots_of
+from ..mapper.timing import longest, nominal
 
 Cause: TypeAlias = Literal["data", "predecessor", "order", "space", "flight"]
 """`data`: a transfer; `predecessor`: a value; `order`: its turn on the array; `space`: a buffer slot; `flight`: a tile in flight."""
@@ -38,13 +39,17 @@ class Task:
     waits: list[tuple[int, Cause]] = field(default_factory=list)
     """Earlier tasks, and why."""
     words: int = 0
+    planned: float = 0.0
+    """When it would start if every tile took the model's share of the time: among tasks that can run, the earliest goes first."""
 
 
 class Tasks:
     """Generates the tasks of a group."""
 
-    def __init__(self, nest: Nest) -> None:
+    def __init__(self, nest: Nest, interval: float) -> None:
         self.nest = nest
+        self.interval = interval
+        """Cycles from one tile to the next, as the cost model has it."""
         self.made: list[Task] = []
         self.latest: dict[tuple[str, Index], int] = {}
         """Last task that made a tile of a tensor."""
@@ -123,6 +128,7 @@ class Tasks:
         number = len(self.made)
         task = Task(number, step.name, "compute", step.binding.array, self._cycles(step, index), nest.ripple(step), index)
         task.waits = list(waits.items())
+        task.planned = self.interval * len(self.tile_ends) + self._offsets[step.name]
         self.made.append(task)
         for read in reads:
             self.readers.setdefault(read, []).append(number)
@@ -161,6 +167,7 @@ class Tasks:
                 words *= max(0, high - low + 1)
             number = len(self.made)
             task = Task(number, stream.tensor, "load", self.nest.arch.backing[0], words * self.cycles_per_word, 0.0, index, words=words)
+            task.planned = self.interval * len(self.tile_ends)
             slots = slots_of(self.nest, stream.depth)
             loads, users = self.box_loads[position], self.box_users[position]
             if len(loads) >= slots:
@@ -195,6 +202,7 @@ class Tasks:
             number, resident.tensor, "store", self.nest.arch.backing[0], words * self.cycles_per_word, 0.0, index, words=words,
             waits=[(self.latest[(resident.tensor, self._key(resident, index))], "predecessor")],
         )  # fmt: skip
+        task.planned = self.interval * (len(self.tile_ends) + 1)
         self.made.append(task)
         self.stores.setdefault(resident.tensor, []).append(number)
         self.readers.setdefault((resident.tensor, self._slot(resident, index)), []).append(number)
@@ -219,6 +227,13 @@ class Tasks:
                 cycles *= float(_at(factor, index))
             total += cycles
         return total
+
+    @cached_property
+    def _offsets(self) -> dict[str, float]:
+        """When each step of a tile would start, if other tiles were not in the way."""
+        durations = nominal(self.nest)
+        ends = longest(self.nest, durations)
+        return {step.name: ends[step.name] - durations[step.name] - self.nest.ripple(step) for step in self.nest.steps}
 
     @cached_property
     def _terms(self) -> dict[str, list[tuple[float, list[Grid]]]]:
