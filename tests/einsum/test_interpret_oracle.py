@@ -18,8 +18,6 @@ from . import generator, scalar_oracle
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path for folder in ("attention", "cascades") for path in ROOT.glob(f"examples/{folder}/*.yaml"))
-    path for folder in ("attention", "cascades") for path in Path(__file__).parents[2].glob(f"examples/{folder}/*.yaml")
-)
 
 
 def agree(mine: np.ndarray, theirs: np.ndarray) -> bool:
