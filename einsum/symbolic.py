@@ -1,10 +1,10 @@
 """Formulas: exact polynomials in sizes, small enough to read and quick enough to start with.
 
 A `Formula` is a sum of products of atoms with rational coefficients. Atoms are symbols (extents, counts, parameters, in an index
-also rank variables) and `ceil(a/b)`, `floor(a/b)`, `max(...)`, `min(...)`, `1/(a)` and opaque calls such as `sqrt(E)`, whose arguments
-are formulas. The sum of products is a normal form: two formulas are equal if they have the same terms. Symbols stand for whole
-numbers, so `floor` and `ceil` shed the part that divides. Printing keeps the order in which symbols were first multiplied:
-`2*B*H*M*E`, not `2*B*E*H*M`.
+also rank variables) and `ceil(a/b)`, `floor(a/b)`, `max(...)`, `min(...)`, `1/(a)` and opaque calls such as `sqrt(E)`, whose
+arguments are formulas. The sum of products is a normal form: two formulas are equal if they have the same terms. Symbols stand
+for whole numbers, so `floor` and `ceil` shed the part that divides. Printing keeps the order in which symbols were first
+multiplied: `2*B*H*M*E`, not `2*B*E*H*M`.
 
 In: numbers, names, `formula(expr)` of an IR expression. Out: text, or a number once every symbol has a value.
 """
@@ -45,6 +45,11 @@ class Call:
         self.op, self.args = op, args
         self.rank = _sort_text(op, args)
         self.text = _call_text(op, args)
+
+    @property
+    def args_symbols(self) -> frozenset[str]:
+        """Symbols of all arguments."""
+        return frozenset().union(*(arg.symbols for arg in self.args))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Call) and self.rank == other.rank
@@ -257,6 +262,17 @@ class Formula:
         return total
 
     def __str__(self) -> str:
+        if len(self.terms) < 2:
+            return self._sum_text()
+        content = self._content()
+        if content.constant is not None and (content.constant == 1 or any(not m for m in self.terms)):
+            return self._sum_text()
+        place = {key: i for i, key in enumerate(self._order)}
+        ((monomial, c),) = content.terms.items()
+        return _term_text(monomial, c, place, f"({(self / content)._sum_text()})")
+
+    def _sum_text(self) -> str:
+        """The terms one after another, those of high degree first."""
         if not self.terms:
             return "0"
         place = {key: i for i, key in enumerate(self._order)}
@@ -283,7 +299,8 @@ class Formula:
 FormulaLike: TypeAlias = Formula | int | Fraction | str
 
 
-def _term_text(monomial: Monomial, c: Coefficient, place: Mapping[Key, int]) -> str:
+def _term_text(monomial: Monomial, c: Coefficient, place: Mapping[Key, int], last: str = "") -> str:
+    """One term; `last` is a further factor, as text."""
     keys = sorted(monomial, key=lambda item: (place.get(item[0], len(place)), _order_of(item[0])))
     above: list[str] = []
     below: list[str] = []
@@ -293,6 +310,8 @@ def _term_text(monomial: Monomial, c: Coefficient, place: Mapping[Key, int]) -> 
             continue
         name = key if isinstance(key, str) else key.text
         (above if power > 0 else below).append(name if abs(power) == 1 else f"{name}**{abs(power)}")
+    if last:
+        above.append(last)
     value = Fraction(c)
     sign = "-" if value < 0 else ""
     if abs(value.numerator) != 1 or not above:

@@ -126,9 +126,9 @@ def _growth(cascade: Cascade, name: str) -> Growth:
             large.add(symbol_name)
     extents = {rank.name: formula(rank.extent) for rank in cascade.ranks}
     signed: set[str] = set()
-    for param, expr in cascade.params:
-        value = defined.get(param)
-        if value is None or any(c < 0 for c in value.terms.values()) or value.symbols & signed:
+    for param, _ in cascade.params:
+        known = defined.get(param)
+        if known is None or any(c < 0 for c in known.terms.values()) or known.symbols & signed:
             signed.add(param)
     number = formula(cascade.rank(name).extent).constant
     return Growth(frozenset(large), extents, frozenset(signed), int(number) if number is not None else None)

@@ -1,7 +1,7 @@
 """How far ahead: is one position of a fiber at most a fixed distance beyond another, whatever the sizes?
 
-In: a difference of positions as a formula over rank variables and sizes, and conditions that hold where it is evaluated. Out: whether
-it is bounded above by something that does not grow with the fiber. Everything that is not recognised counts as unbounded.
+In: a difference of positions as a formula over rank variables and sizes, and conditions that hold where it is evaluated. Out:
+whether it is bounded above by something that does not grow with the fiber. What is not recognised counts as unbounded.
 """
 
 from __future__ import annotations
@@ -62,16 +62,16 @@ class Growth:
 
     def at_least_zero(self, value: Formula) -> bool:
         """Whether a value is provably not negative (symbols and rank variables are not)."""
-        return all(
-            c > 0
-            and not (Formula({m: 1}).symbols & self.signed)
-            and not any(isinstance(k, Call) and k.op not in ("floor", "ceil") for k, _ in m)
-            for m, c in value.terms.items()
-        )
+        return all(c > 0 and self._positive(monomial) for monomial, c in value.terms.items())
+
+    def _positive(self, monomial: Monomial) -> bool:
+        """Whether a product of atoms is provably not negative."""
+        simple = all(isinstance(key, str) or key.op in ("floor", "ceil") for key, _ in monomial)
+        return simple and not (Formula({monomial: 1}).symbols & self.signed)
 
 
 def _upper(value: Formula, growth: Growth) -> list[list[Formula]]:
-    """Upper bounds without `floor`, `min`, ... of rank variables: for all of the lists, the least of a list bounds the value there."""
+    """Upper bounds without `floor`, `min`, ... of rank variables: in each of the lists, some element bounds the value."""
     done: list[list[Formula]] = []
     work: list[list[Formula]] = [[value]]
     budget = MAX_OPTIONS

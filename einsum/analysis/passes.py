@@ -5,20 +5,22 @@ dependency forces each level above the first. The definition is in docs/design/a
 depends on the whole fiber or needs elements arbitrarily far ahead; an Einsum that goes along the fiber (or gathers from it, or
 scatters to it) lies one level above the complete values that it reads.
 
-The method is one abstract interpretation: each tensor has a level, whether it is complete, and (if not) how far along the fiber its
-elements reach, as a function of its indices. A reader that is at position t of the fiber may use what lies at most a bounded distance
-ahead of t in the order of traversal; anything else is complete to it.
+The method is one abstract interpretation: each tensor has a level, whether it is complete, and (if not) how far along the fiber
+its elements reach, as a function of its indices. A reader that is at position t of the fiber may use what lies at most a bounded
+distance ahead of t in the order of traversal; anything else is complete to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scan, Select, children, walk
 from ..flatten import flatten
-from ..symbolic import ONE, Formula, formula, symbol
+from ..sizes import evaluate_scalar
+from ..symbolic import ONE, Formula, constant, formula, symbol
 from .fiber import Fiber, expanded, fiber_of, leaves_of
 from .order import facts
 
@@ -135,10 +137,13 @@ class Prepared:
     """Integer tensors that hold positions along a rank: results of argmax, argtopk and so on."""
 
 
-def prepare(cascade: Cascade) -> Prepared:
-    """Flatten a cascade and bring its accesses to normal form."""
+def prepare(cascade: Cascade, params: Mapping[str, int | float] | None = None) -> Prepared:
+    """Flatten a cascade and bring its accesses to normal form, with the parameters that are whole numbers put in."""
     flat = flatten(cascade)
     parts = expanded(flat)
+    for name, value in known_params(flat, params).items():
+        if isinstance(value, int):
+            parts[name] = constant(value)
     steps = tuple(_step(einsum, flat, parts) for einsum in flat.einsums)
     coordinates: dict[str, set[tuple[int, str]]] = {tensor.name: set() for tensor in flat.tensors}
     names = {rank.name for rank in flat.ranks}
@@ -157,6 +162,16 @@ def prepare(cascade: Cascade) -> Prepared:
         elif isinstance(body, Access) and body.tensor in selections:
             selections[step.output] = selections[body.tensor]
     return Prepared(flat, steps, {name: frozenset(found) for name, found in coordinates.items()}, selections)
+
+
+def known_params(cascade: Cascade, params: Mapping[str, int | float] | None = None) -> dict[str, int | float]:
+    """Parameters whose values do not depend on sizes: those given, and those that the spec sets to a number."""
+    known: dict[str, int | float] = dict(params or {})
+    for name, expr in cascade.params:
+        if name not in known:
+            with suppress(KeyError, ArithmeticError, ValueError):
+                known[name] = evaluate_scalar(expr, known)
+    return known
 
 
 def _step(einsum: Einsum, cascade: Cascade, parts: dict[str, Formula]) -> Step:
@@ -213,8 +228,8 @@ def _index(expr: Expr, parts: dict[str, Formula]) -> Formula | None:
 class Value:
     """What is known of a tensor's elements along a fiber.
 
-    `high`, `low`: positions that an element depends on lie below (above) the greatest (least) of these, as functions of the tensor's
-    rank names; None: unbounded on that side; (): any position does.
+    `high`, `low`: positions that an element depends on lie below (above) the greatest (least) of these, as functions of the
+    tensor's rank names; None: unbounded on that side; (): any position does.
     """
 
     level: int = 0
@@ -230,8 +245,8 @@ INPUT = Value()
 
 
 @dataclass
-class _Found:
-    """What one run along a fiber yields."""
+class Run:
+    """Levels along one fiber: for each Einsum its level and whether it goes along the fiber; values of tensors at the end."""
 
     levels: list[int] = field(default_factory=list)
     touches: list[bool] = field(default_factory=list)
@@ -255,7 +270,7 @@ class _Analysis:
         self.forced: list[Forced] = []
         self.pins: dict[int, Direction] = {}
 
-    def run(self, rounds: int | None = None) -> _Found:
+    def run(self, rounds: int | None = None) -> Run:
         """Repeat until nothing changes (once, if there are no states); with `rounds`, exactly so often."""
         limit = len(self.prepared.steps) + 3
         count = 0
@@ -270,7 +285,7 @@ class _Analysis:
                 break
             if count > limit:
                 raise Diverges(self.fiber.rank)
-        return _Found(self.levels, self.touches, self.forced, self.values)
+        return Run(self.levels, self.touches, self.forced, self.values)
 
     # --- does an Einsum go along the fiber? ---
 
@@ -305,11 +320,10 @@ class _Analysis:
     def _visit(self, number: int, step: Step) -> None:
         value = self._along(number, step) if self.touches[number] else self._aside(step)
         name = step.output
+        self.levels[number] = max(self.levels[number], value.level)
         old = self.values.get(name)
         if self.cascade.tensor(name).kind == "state" and old is not None:
             value = self._state(step, old, value)
-        level = max(self.levels[number], value.level)
-        self.levels[number] = level
         self.values[name] = value
 
     def _state(self, step: Step, old: Value, new: Value) -> Value:
@@ -559,7 +573,7 @@ class _Analysis:
                 return Value(level, True, origin=value.origin or read.access.tensor, because=value.because, through=through)
             high = self._carried(high, value.high, read, step, 1)
             low = self._carried(low, value.low, read, step, -1)
-            if high is None and low is None or self._whole(high, low):
+            if (high is None and low is None) or self._whole(high, low):
                 return Value(
                     level, True, origin=step.output, because=self._why_complete(step) if step.bound else "elements far ahead"
                 )
@@ -617,31 +631,35 @@ class _Analysis:
 # --- all together -----------------------------------------------------------------------------------------------------
 
 
+def run(prepared: Prepared, fiber: Fiber) -> Run:
+    """Levels of all Einsums along a fiber."""
+    return _Analysis(prepared, fiber).run()
+
+
 def levels(cascade: Cascade | Prepared, rank: str) -> Levels:
     """Levels of a cascade along a rank and its parts. Raises KeyError for a rank that it does not have."""
     prepared = cascade if isinstance(cascade, Prepared) else prepare(cascade)
     flat = prepared.cascade
     fiber = fiber_of(flat, rank)
-    whole = _Analysis(prepared, fiber).run()
+    whole = run(prepared, fiber)
     alone = _parts_alone(prepared, fiber, whole)
-    runs = {part: _Analysis(prepared, fiber_of(flat, part)).run() for part in dict.fromkeys(p for p in alone if p is not None)}
+    runs = {part: run(prepared, fiber_of(flat, part)) for part in dict.fromkeys(p for p in alone if p is not None)}
     passes = {rank: max((level for level, on in zip(whole.levels, whole.touches, strict=True) if on), default=0)}
     reads: dict[str, dict[str, set[int]]] = {rank: {}}
     einsums: list[EinsumLevel] = []
     forced = list(whole.forced)
     for number, step in enumerate(prepared.steps):
         part = alone[number]
-        run = runs[part] if part is not None else whole
+        here = whole if part is None else runs[part]
         along = part if part is not None else rank if whole.touches[number] else None
-        value = run.values[step.output]
-        einsums.append(EinsumLevel(step.output, run.levels[number], along, value.complete))
+        einsums.append(EinsumLevel(step.output, here.levels[number], along, here.values[step.output].complete))
         if along is None:
             continue
-        passes[along] = max(passes.get(along, 0), run.levels[number])
-        _note_reads(reads.setdefault(along, {}), prepared, fiber_of(flat, along), step, run.levels[number])
-    for part, run in runs.items():
+        passes[along] = max(passes.get(along, 0), here.levels[number])
+        _note_reads(reads.setdefault(along, {}), prepared, fiber_of(flat, along), step, here.levels[number])
+    for part, here in runs.items():
         names = {step.output for step, where in zip(prepared.steps, alone, strict=True) if where == part}
-        forced += [found for found in run.forced if found.einsum in names]
+        forced += [one for one in here.forced if one.einsum in names]
     return Levels(
         rank, flat, passes, tuple(einsums),
         {w: {name: tuple(sorted(found)) for name, found in inputs.items()} for w, inputs in reads.items() if inputs or w == rank},
@@ -649,7 +667,7 @@ def levels(cascade: Cascade | Prepared, rank: str) -> Levels:
     )  # fmt: skip
 
 
-def _parts_alone(prepared: Prepared, fiber: Fiber, found: _Found) -> list[str | None]:
+def _parts_alone(prepared: Prepared, fiber: Fiber, found: Run) -> list[str | None]:
     """For each Einsum that touches only some parts of the rank: the greatest part that it goes along."""
     result: list[str | None] = []
     parts = [r.name for r in prepared.cascade.ranks if r.name != fiber.rank and leaves_of(prepared.cascade, r.name) < fiber.leaves]
@@ -693,7 +711,7 @@ def _chosen(expr: Expr, prepared: Prepared, fiber: Fiber) -> bool:
     return any(fiber.related(rank) for rank in chosen)
 
 
-def _carried_levels(prepared: Prepared, fiber: Fiber, found: _Found) -> dict[str, tuple[int, ...]]:
+def _carried_levels(prepared: Prepared, fiber: Fiber, found: Run) -> dict[str, tuple[int, ...]]:
     """Intermediates with an element for each position of the fiber that a later level reads."""
     defined: dict[str, int] = {}
     for step, level, touches in zip(prepared.steps, found.levels, found.touches, strict=True):
