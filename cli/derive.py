@@ -30,14 +30,21 @@ class Report:
 
 @click.command()
 @click.argument("spec")
-@click.option("--rank", required=True, metavar="RANK", help="The rank over which passes are to be saved.")
+@click.option(
+    "--rank",
+    "ranks",
+    required=True,
+    multiple=True,
+    metavar="RANK",
+    help="A rank over which passes are to be saved; several in turn.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="OUT.yaml", help="Write the derived spec.")
 @click.option("--format", "style", type=click.Choice(["text", "latex"]), default="text", help="How to print the proof.")
 @click.option(
     "--tile", type=click.IntRange(min=1), metavar="N", help="Elements of a tile, where the rank is cut (default: up to 128)."
 )
 @guarded
-def command(spec: str, rank: str, output: Path | None, style: str, tile: int | None) -> Report:
+def command(spec: str, ranks: tuple[str, ...], output: Path | None, style: str, tile: int | None) -> Report:
     """Derive the form of SPEC with the fewest passes over RANK that algebra allows.
 
     Prints a proof: for each step what stood before, the rule, why its condition holds, and what stands after. Where passes
@@ -49,7 +56,7 @@ def command(spec: str, rank: str, output: Path | None, style: str, tile: int | N
     from ..einsum.rewrite.derive import derive
     from ..einsum.spec import load
 
-    derivation = derive(load(locate("attention", spec)), rank, tile=tile)
+    derivation = derive(load(locate("attention", spec)), ranks, tile=tile)
     if output is not None:
         write_text(output, derivation.spec)
     return Report(derivation, style == "latex", output)

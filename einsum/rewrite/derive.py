@@ -15,7 +15,7 @@ inputs of awkward shapes; else it is an internal fault (E920) and is not returne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..analysis.passes import levels
@@ -70,7 +70,7 @@ class Derivation:
     """The derived cascade and its proof."""
 
     original: Cascade
-    rank: str
+    ranks: tuple[str, ...]
     cascade: Cascade
     steps: tuple[Step, ...]
     passes_before: Mapping[str, int]
@@ -110,39 +110,74 @@ class Derivation:
 
 def derive(
     cascade: Cascade,
-    rank: str,
+    rank: str | Sequence[str],
     *,
     tile: int | None = None,
     iterate: bool = False,
     check: bool = True,
 ) -> Derivation:
-    """The fewest-pass form over `rank`. `tile`: extent of the tiles; `iterate`: cut the rank even where it saves no pass."""
-    if rank not in cascade.rank_order:
-        raise _unknown_rank(cascade, rank)
-    before = levels(cascade, rank).passes
-    search = _Search(cascade, rank, tile)
-    if before.get(rank, 0) > 1 or iterate:
-        search.run(iterate)
-    after = levels(search.cascade, rank).passes
-    derived, steps = search.cascade, tuple(search.steps)
-    if not iterate and after.get(rank, 0) >= before.get(rank, 0):
-        derived, steps, after = cascade, (), before
-    blocked = search.blocked() if after.get(rank, 0) > 1 else ()
-    checked: tuple[str, ...] = ()
+    """The fewest-pass form over `rank` (over several in turn, if several are named).
+
+    `tile`: elements of a tile; `iterate`: cut the rank even where it saves no pass; `check`: compare with the original in float64.
+    """
+    ranks = (rank,) if isinstance(rank, str) else tuple(rank)
+    for name in ranks:
+        if name not in cascade.rank_order:
+            raise _unknown_rank(cascade, name)
+    before = _passes(cascade, ranks)
+    current, steps, blocked, checked = cascade, list[Step](), list[Blocked](), list[str]()
+    for name in ranks:
+        one = _derive(current, name, tile, iterate, check)
+        if one.steps and any(_passes(one.cascade, ranks).get(r, 0) > _passes(current, ranks).get(r, 0) for r in ranks):
+            continue  # what it saves here it costs over a rank that was asked as well
+        current = one.cascade
+        steps.extend(one.steps)
+        blocked.extend(one.blocked)
+        checked.extend(one.checked)
+    after = _passes(current, ranks)
     if steps:
-        _valid(derived)
-        derived = replace(derived, doc=_doc(cascade, rank, before, after))
-        if check:
-            from .check import compare
-
-            checked = compare(cascade, derived, rank)
-    return Derivation(cascade, rank, derived, steps, before, after, blocked or None, checked)
+        current = replace(current, doc=_doc(cascade, ranks, before, after))
+    return Derivation(cascade, ranks, current, tuple(steps), before, after, tuple(blocked) or None, tuple(checked))
 
 
-def _doc(cascade: Cascade, rank: str, before: Mapping[str, int], after: Mapping[str, int]) -> str:
+def _passes(cascade: Cascade, ranks: tuple[str, ...]) -> dict[str, int]:
+    return {part: passes for rank in ranks for part, passes in levels(cascade, rank).passes.items()}
+
+
+@dataclass(frozen=True)
+class _One:
+    """What came of one rank."""
+
+    cascade: Cascade
+    steps: tuple[Step, ...] = ()
+    blocked: tuple[Blocked, ...] = ()
+    checked: tuple[str, ...] = ()
+
+
+def _derive(cascade: Cascade, rank: str, tile: int | None, iterate: bool, check: bool) -> _One:
+    before = levels(cascade, rank).passes.get(rank, 0)
+    if before <= 1 and not iterate:
+        return _One(cascade)
+    search = _Search(cascade, rank, tile)
+    search.run(iterate)
+    after = levels(search.cascade, rank).passes.get(rank, 0)
+    kept = bool(search.steps) and (after < before or (iterate and after == before))
+    blocked = search.blocked(search.cascade if kept else flatten(cascade)) if (after if kept else before) > 1 else ()
+    if not kept:
+        return _One(cascade, (), blocked)
+    _valid(search.cascade)
+    checked: tuple[str, ...] = ()
+    if check:
+        from .check import compare
+
+        checked = compare(cascade, search.cascade, rank)
+    return _One(search.cascade, tuple(search.steps), blocked, checked)
+
+
+def _doc(cascade: Cascade, ranks: tuple[str, ...], before: Mapping[str, int], after: Mapping[str, int]) -> str:
     own = cascade.doc.rstrip("\n")
-    note = f"Derived: {after.get(rank, 0)} instead of {before.get(rank, 0)} passes over {rank}."
-    return f"{own}\n{note}\n" if own else f"{note}\n"
+    saved = ", ".join(f"{after.get(rank, 0)} instead of {before.get(rank, 0)} passes over {rank}" for rank in ranks)
+    return f"{own}\nDerived: {saved}.\n" if own else f"Derived: {saved}.\n"
 
 
 def _valid(cascade: Cascade) -> None:
@@ -168,9 +203,16 @@ class _Search:
         self._simplify()
         self._drop_dead()
         self.found = phases(self.cascade, self.rank)
-        if levels(self.cascade, self.rank).passes.get(self.rank, 0) > 1 or iterate:
+        simple, steps = self.cascade, list(self.steps)
+        passes = self._passes()
+        if passes > 1 or iterate:
             self._run_side_by_side(iterate)
         self._tidy()
+        if self._passes() >= passes and not iterate:
+            self.cascade, self.steps = simple, steps  # a loop that saves nothing
+
+    def _passes(self) -> int:
+        return levels(self.cascade, self.rank).passes.get(self.rank, 0)
 
     def take(self, result: Rewritten | Refused | None) -> Rewritten | None:
         if not isinstance(result, Rewritten):
@@ -235,6 +277,8 @@ class _Search:
                 result = self.take(accumulate(self.cascade, root, self.rank))
             else:
                 running = frozenset(states.get(other, other) for other in beside)
+                if not all(self.cascade.tensor(name).kind == "state" for name in running):
+                    continue  # something it depends on could not be made to run
                 rescaled = running_rescale(self.cascade, root, self.rank, running, divisors_proven=True)
                 result = (
                     self.take(rescaled)
@@ -261,28 +305,28 @@ class _Search:
 
     # --- what remains ------------------------------------------------------------------------------------------------------------
 
-    def blocked(self) -> tuple[Blocked, ...]:
-        """The failing sub-expressions, and outputs that keep the rank though they depend on complete values."""
+    def blocked(self, cascade: Cascade) -> tuple[Blocked, ...]:
+        """The failing sub-expressions, and outputs of `cascade` that keep the rank though they depend on complete values."""
         found = [
             Blocked(root, text(obstacle.expr), obstacle.reason, tuple(sorted(self.found.waits_for[root])))
             for root, obstacle in self.found.obstacles.items()
         ]
-        fiber = Fiber(self.cascade, self.rank)
-        for einsum in self.cascade.einsums:
-            if einsum.output not in self.cascade.outputs or fiber.completes(einsum):
+        fiber = Fiber(cascade, self.rank)
+        for einsum in cascade.einsums:
+            if einsum.output not in cascade.outputs or fiber.completes(einsum):
                 continue
             if any(fiber.moves(index) for index in einsum.indices) and fiber.complete(einsum.body):
                 roots = tuple(sorted(fiber.roots(einsum.body)))
                 reason = f"it is an output with an element for each `{self.rank}`, and each depends on complete values"
                 found.append(Blocked(einsum.output, text(einsum.body), reason, roots))
-        return tuple(found) or tuple(self._forced())
+        return tuple(found) or tuple(self._forced(cascade))
 
-    def _forced(self) -> list[Blocked]:
+    def _forced(self, cascade: Cascade) -> list[Blocked]:
         """What the analysis says, where the passes come from something that is no reduction of the fiber."""
-        flat = {einsum.output: einsum for einsum in self.cascade.einsums}
+        flat = {einsum.output: einsum for einsum in cascade.einsums}
         return [
             Blocked(each.einsum, text(flat[each.einsum].body), f"it goes along `{each.rank}` again: {each}", (each.needs,))
-            for each in levels(self.cascade, self.rank).forced_by
+            for each in levels(cascade, self.rank).forced_by
             if each.rank == self.rank and each.einsum in flat
         ]
 

@@ -47,6 +47,11 @@ class Fiber:
         return frozenset((self.rank, split.outer, split.inner)) if split else frozenset((self.rank,))
 
     @cached_property
+    def _inner(self) -> frozenset[str]:
+        split = self.cascade.rank(self.rank).split
+        return frozenset((split.inner,)) if split else frozenset()
+
+    @cached_property
     def _plain(self) -> Mapping[str, Einsum]:
         """The one Einsum of each tensor that is no state and no scatter target."""
         kinds = {tensor.name: tensor.kind for tensor in self.cascade.tensors}
@@ -124,8 +129,8 @@ class Fiber:
             bound = frozenset((body.rank,))
         else:
             return False
-        if not bound & self.ranks:
-            return False
+        if not bound & (self.ranks - self._inner):
+            return False  # a reduction of the inner part alone sees one tile
         scattered = self.cascade.tensor(einsum.output).kind == "scatter"
         return scattered or not any(self.moves(index) for index in einsum.indices)
 

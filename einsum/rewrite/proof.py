@@ -10,9 +10,7 @@ if TYPE_CHECKING:
 
 def as_text(derivation: Derivation) -> str:
     """Passes, each step as before, rule, condition, after; then what remains, and the derived spec."""
-    rank = derivation.rank
-    before, after = derivation.passes_before.get(rank, 0), derivation.passes_after.get(rank, 0)
-    lines = [f"{derivation.original.name}: passes over {rank}: {before} -> {after}"]
+    lines = [f"{derivation.original.name}: {', '.join(f'passes over {rank}: {b} -> {a}' for rank, b, a in _passes(derivation))}"]
     for number, step in enumerate(derivation.steps, 1):
         lines.append("")
         lines.append(f"step {number}: {step.rewrite} ({step.target})")
@@ -33,6 +31,12 @@ def as_text(derivation: Derivation) -> str:
         lines.extend(["", "derived spec:", ""])
         lines.append(derivation.spec.rstrip("\n"))
     return "\n".join(lines)
+
+
+def _passes(derivation: Derivation) -> list[tuple[str, int, int]]:
+    """(rank, passes before, passes after) of the ranks that were asked for."""
+    before, after = derivation.passes_before, derivation.passes_after
+    return [(rank, before.get(rank, 0), after.get(rank, 0)) for rank in derivation.ranks]
 
 
 def _block(title: str, content: str) -> list[str]:
@@ -56,9 +60,8 @@ _ESCAPES = {
 
 def as_latex(derivation: Derivation) -> str:
     """The proof as a LaTeX fragment: one `description` a step, formulas verbatim in the spec's notation."""
-    rank = derivation.rank
-    before, after = derivation.passes_before.get(rank, 0), derivation.passes_after.get(rank, 0)
-    lines = [rf"\paragraph{{{_escaped(derivation.original.name)}}} Passes over \texttt{{{_escaped(rank)}}}: {before} to {after}."]
+    passes = ", ".join(rf"\texttt{{{_escaped(rank)}}}: {before} to {after}" for rank, before, after in _passes(derivation))
+    lines = [rf"\paragraph{{{_escaped(derivation.original.name)}}} Passes over {passes}."]
     if derivation.steps:
         lines.append(r"\begin{enumerate}")
         for step in derivation.steps:

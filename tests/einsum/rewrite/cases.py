@@ -434,6 +434,21 @@ Y[p,f] = TN[p,a] / TD[p] * VA[a,f]
         3,
         1,
     ),
+    Case(
+        "computed-twice",
+        _spec(
+            "computed-twice",
+            XV,
+            """
+S1[p] = sum[m](exp(S[p,m]))
+S2[p] = sum[m](exp(S[p,m]))
+AV[p,f] = exp(S[p,m]) / S1[p] / S2[p] * V[m,f]
+""",
+            "AV",
+        ),
+        2,
+        1,
+    ),
     # --- partly ----------------------------------------------------------------------------------------------------------------------
     Case(
         "softmax-kept",

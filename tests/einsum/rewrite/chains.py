@@ -11,7 +11,17 @@ from einsmith.einsum import spec
 from einsmith.einsum.cascade import Cascade
 
 MOVING = ("X[p,m]", "W[p,m]", "abs(X[p,m])", "softplus(W[p,m])", "m", "(X[p,m] * W[p,m])")
-UNARY = ("abs({})", "relu({})", "tanh({})", "sigmoid({})", "({}) ** 2", "-({})", "softplus({})", "where(m <= p, {}, 0)", "0.5 * ({})")
+UNARY = (
+    "abs({})",
+    "relu({})",
+    "tanh({})",
+    "sigmoid({})",
+    "({}) ** 2",
+    "-({})",
+    "softplus({})",
+    "where(m <= p, {}, 0)",
+    "0.5 * ({})",
+)
 BINARY = ("({}) + ({})", "({}) - ({})", "({}) * ({})", "max({}, {})", "min({}, {})", "where(m <= 2, {}, {})")
 WITH_ROOT = (
     "exp({x} - max({g}, {x}))", "{x} * {g}", "{x} / (1 + abs({g}))", "{x} - {g}", "{x} + {g}", "exp(tanh({x}) - {g} / (1 + abs({g})))",
@@ -48,7 +58,9 @@ def chains(draw: st.DrawFn) -> Cascade:
         roots.append(f"R{number}[p]")
         if draw(st.integers(0, 3)) == 0:
             other = draw(st.sampled_from(roots))
-            lines.append(f"C{number}[p] = {draw(st.sampled_from(('tanh({})', 'log(1 + abs({}))', '2 * {} + 1', 'max({}, 0)'))).format(other)}")
+            lines.append(
+                f"C{number}[p] = {draw(st.sampled_from(('tanh({})', 'log(1 + abs({}))', '2 * {} + 1', 'max({}, 0)'))).format(other)}"
+            )
             roots.append(f"C{number}[p]")
     body = "\n".join(f"  {line}" for line in lines)
     outputs = ", ".join(dict.fromkeys((roots[-1].split("[")[0], draw(st.sampled_from(roots)).split("[")[0])))

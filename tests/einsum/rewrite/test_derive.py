@@ -194,7 +194,9 @@ def test_names_do_not_matter() -> None:
     for old, new in (("GM", "Zip"), ("SN", "Zap"), ("SD", "GM"), ("AV", "QK2"), ("softmax", "x")):
         text = text.replace(old, new)
     found = derive(spec.loads(text), "m")
-    assert [step.rewrite for step in found.steps] == [step.rewrite for step in derive(spec.loads(BY_NAME["causal"].text), "m").steps]
+    assert [step.rewrite for step in found.steps] == [
+        step.rewrite for step in derive(spec.loads(BY_NAME["causal"].text), "m").steps
+    ]
 
 
 def test_names_in_use_are_not_taken_again() -> None:
