@@ -22,8 +22,8 @@ PATTERNS = ("noncausal self", "causal self", "noncausal cross", "causal cross")
 SOFTMAX = frozenset((
     "softmax", "softmax-causal", "softmax-cross", "deferred-division", "tile-local-2pass", "tile-local-merge", "flash2", "fusemax",
     "gqa", "mqa", "diffqkv", "moh", "global-query", "alibi", "sink", "differential", "aaren", "reversed", "channel", "varlen",
-    "sliding-window", "streaming", "duo", "moa", "concentric", "modality-mutual", "na1d", "na1d-causal", "na2d", "na3d", "halonet",
-    "maxvit-block", "maxvit-grid", "s2-attn-shift", "hilo", "agent", "topk-attention", "online-normaliser",
+    "sliding-window", "streaming", "duo", "moa", "s2-shard", "concentric", "modality-mutual", "na1d", "na1d-causal", "na2d", "na3d",
+    "halonet", "maxvit-block", "maxvit-grid", "s2-attn-shift", "hilo", "agent", "topk-attention", "online-normaliser",
 ))  # fmt: skip
 """Files in which a row whose scores are all -inf must give 0."""
 
@@ -106,6 +106,8 @@ OWN = {
     "aggregated": {"NY": (1, 5, 4, 2, 3), "NX": (1, 3, 4, 7, 3), "W": (0, 1, 2, 3, 1), "M": (1, 4, 1, 5, 2)},
     "s2-attn-shift": {"J": (1, 2, 1, 3, 1), "R": (1, 3, 4, 2, 1), "S": (1, 4, 3, 2, 7)},
     "agent": {"G": (1, 3, 4, 20, 2)},
+    "routing": {"C": (1, 2, 3, 4, 5), "J": (1, 1, 5, 6, 2)},
+    "snapkv": {"W": (1, 3, 2, 5, 1), "J": (1, 1, 5, 2, 1), "Z": (0, 1, 2, 3, 1)},
     "landmark": {"R": (1, 3, 2, 1, 5), "S": (1, 2, 5, 7, 1)},
     "biformer": {"R": (1, 3, 4, 2, 7), "S": (1, 2, 3, 5, 1), "J": (1, 2, 4, 1, 3)},
     "topk-attention": {"J": (1, 1, 5, 5, 2)},
@@ -141,6 +143,14 @@ def params(name: str, pattern: str) -> list[dict[str, Any]]:
             return [{**c, "power": power} for c in causal for power in (15, 3)]
         case "streaming" | "duo":
             return [{"sinks": 4, "recent": 16}, {"sinks": 1, "recent": 3}, {"sinks": 0, "recent": 2}]
+        case "s2-shard":
+            return [
+                {"block": 8, "local": 2, "stride": 2},
+                {"block": 3, "local": 1, "stride": 3},
+                {"block": 1, "local": 0, "stride": 1},
+            ]
+        case "routing":
+            return [{"causal": 0}, {"causal": 1}]
         case "moa":
             return [{"sinks": 4}, {"sinks": 0}]
         case "lka":

@@ -629,3 +629,52 @@ def landmark(Q: Tensor, K: Tensor, V: Tensor, KL: Tensor, S: int) -> Tensor:
             row = row + first[..., r : r + 1] * softmax(q, K[:, :, block], V[:, :, block])
         out.append(row)
     return torch.cat(out, 2)
+
+
+def vig(Q: Tensor, K: Tensor, V: Tensor, GF: Tensor, GB: Tensor, tau: float = 16) -> Tensor:
+    backward = gla(Q.flip(2), K.flip(2), V.flip(2), GB.flip(2), tau).flip(2)
+    return gla(Q, K, V, GF, tau) + backward
+
+
+def lightnet(Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
+    out = []
+    for t in range(K.shape[2]):
+        weights = torch.softmax(K[:, :, : t + 1], 2)
+        out.append(Q[:, :, t, None] @ (weights.transpose(-1, -2) @ V[:, :, : t + 1]))
+    return torch.cat(out, 2)
+
+
+def s2_shard(Q: Tensor, K: Tensor, V: Tensor, block: int = 8, local: int = 2, stride: int | None = None) -> Tensor:
+    p, m = positions(Q.shape[2], K.shape[2])
+    heads = torch.arange(Q.shape[1])[:, None, None]
+    near = p // block - m // block < local
+    kept = (m // block - heads) % (stride or Q.shape[1]) == 0
+    return softmax_rows(scores_of(Q, K).masked_fill(~((m <= p) & (near | kept)), -INF)) @ V
+
+
+def snapkv(
+    Q: Tensor, O: Tensor, K: Tensor, V: Tensor, KW: Tensor, VW: Tensor, J: int, Z: int,  # noqa: E741
+) -> Tensor:  # fmt: skip
+    prefix, window = K.shape[2], KW.shape[2]
+    scores = scores_of(O, torch.cat([K, KW], 2))
+    scores[..., prefix:] = hide_later_keys(scores[..., prefix:])
+    votes = torch.softmax(scores, -1)[..., :prefix].sum(2)
+    pooled = torch.nn.functional.max_pool1d(votes, 2 * Z + 1, 1, Z)
+    chosen = pooled.sort(dim=-1, descending=True, stable=True).indices[..., :J, None]
+    keys = torch.cat([K.gather(2, chosen.expand(-1, -1, -1, K.shape[-1])), KW], 2)
+    values = torch.cat([V.gather(2, chosen.expand(-1, -1, -1, V.shape[-1])), VW], 2)
+    assert window == O.shape[2]
+    return softmax(Q, keys, values)
+
+
+def routing(Q: Tensor, K: Tensor, V: Tensor, MU: Tensor, J: int, causal: int = 0) -> Tensor:
+    out = torch.zeros(*Q.shape[:3], V.shape[-1], dtype=torch.float64)
+    for b in range(Q.shape[0]):
+        for h in range(Q.shape[1]):
+            for centroid in MU[h]:
+                queries = (Q[b, h] @ centroid).topk(J).indices
+                keys = (K[b, h] @ centroid).topk(J).indices
+                scores = scores_of(Q[b, h, queries], K[b, h, keys])
+                later = (keys[None, :] > queries[:, None]) & bool(causal)
+                out[b, h, queries] += softmax_rows(scores.masked_fill(later, -INF)) @ V[b, h, keys]
+    return out
