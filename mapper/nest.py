@@ -757,31 +757,26 @@ def _check_aligned(nest: Nest, step: Step, access: Access, producer: Step) -> No
 
 def _illegal(nest: Nest, step: Step, access: Access, rank: str, explain: bool) -> EinsmithError:
     """The refusal of a fusion, with the pass analysis as its reason."""
-    reason = _levels(nest.cascade, step, access.tensor, rank) if explain else ""
+    reason = f"`{access.tensor}` is known only after the whole of `{rank}`"
+    if explain:
+        reason = _passes_apart(nest.cascade, step, access.tensor, rank) or reason
     return refuse(
         "E511",
-        f"group {nest.number} loops over `{rank}`, and `{step.name}` reads `{access.tensor}` before it is complete: "
-        f"`{access.tensor}` is known only after the whole of `{rank}`",
-        f"put `{step.name}` in a later group, or do not loop over `{rank}` here", step.einsum.span, reason,
+        f"group {nest.number} loops over `{rank}`, and `{step.name}` reads `{access.tensor}` before it is complete: {reason}",
+        f"put `{step.name}` in a later group, or do not loop over `{rank}` here", step.einsum.span,
     )  # fmt: skip
 
 
-def _levels(cascade: Cascade, step: Step, tensor: str, rank: str) -> str:
-    """What the pass analysis says of both, in a few words."""
+def _passes_apart(cascade: Cascade, step: Step, tensor: str, rank: str) -> str | None:
+    """What the pass analysis says of a value and the Einsum that reads it; None if it tells them not apart."""
     from ..einsum.analysis.passes import levels
 
-    parent = cascade.rank(rank).part_of or rank
-    try:
-        found = levels(cascade, parent)
-        reader, read = _level(found, step.output), _level(found, tensor)
-    except (EinsmithError, KeyError, AttributeError, TypeError):
-        return f"a complete value over `{rank}`"
-    return f"pass {reader} over `{parent}`, while `{tensor}` is made in pass {read}"
-
-
-def _level(found: Any, name: str) -> int:
-    level = found.of_einsum[name]
-    return int(max(level.values()) if isinstance(level, dict) else level)
+    whole = cascade.rank(rank).part_of or rank
+    found = levels(cascade, whole).of_einsum
+    read, reader = found.get(tensor, 0), found.get(step.output, 0)
+    if reader <= read:
+        return None
+    return f"`{tensor}` is made in pass {read} over `{whole}`, `{step.name}` belongs to pass {reader}"
 
 
 def _add_streams(nest: Nest) -> None:
