@@ -38,7 +38,7 @@ def dtype_of(expr: Expr, tensors: Mapping[str, DType], scalars: Mapping[str, DTy
         case Map(op=op, args=args):
             if op in COMPARISONS or op in LOGICAL:
                 return "bool"
-            if op in _KEEPS_INT:
+            if op in _KEEPS_INT and not (op == "**" and not never_negative(args[1], scalars)):
                 return join("int", *(dtype_of(arg, tensors, scalars) for arg in args))
             return "float"
         case Reduce(op="any" | "all"):
@@ -51,6 +51,23 @@ def dtype_of(expr: Expr, tensors: Mapping[str, DType], scalars: Mapping[str, DTy
             return join("int", dtype_of(body, tensors, scalars))
         case Select(body=body):
             return dtype_of(body, tensors, scalars)
+
+
+def never_negative(expr: Expr, scalars: Mapping[str, DType]) -> bool:
+    """Is the expression at least 0 by its form alone? (So that a power of whole numbers is whole.)"""
+    match expr:
+        case Number() | Coord() | Map(op="abs"):
+            return True
+        case Scalar(name=name):
+            return name not in scalars  # extents and counts; a parameter may be negative
+        case Map(op="max", args=args):
+            return any(never_negative(arg, scalars) for arg in args)
+        case Map(op="+" | "*" | "//" | "%" | "min", args=args):
+            return all(never_negative(arg, scalars) for arg in args)
+        case Map(op="clamp", args=(_, low, _)):
+            return never_negative(low, scalars)
+        case _:
+            return False
 
 
 def is_whole(expr: Expr, whole: Callable[[str], bool], scalars: Mapping[str, DType]) -> bool:
@@ -69,6 +86,8 @@ def is_whole(expr: Expr, whole: Callable[[str], bool], scalars: Mapping[str, DTy
         case Map(op=op, args=args):
             if op in COMPARISONS or op in LOGICAL or op in _ROUNDS:
                 return True
+            if op == "**" and not never_negative(args[1], scalars):
+                return False
             return op in _KEEPS_INT and all(is_whole(arg, whole, scalars) for arg in args)
         case Reduce(op="any" | "all" | "argmax" | "argmin") | Select(op="argtopk" | "argsort"):
             return True

@@ -68,7 +68,8 @@ def evaluate(
     wanted = tuple(dict.fromkeys((*cascade.outputs, *keep)))
     evaluator = _Evaluator(cascade, bound, tensors)
     try:
-        evaluator.run(frozenset(wanted))
+        with np.errstate(all="ignore"):
+            evaluator.run(frozenset(wanted))
     except MemoryError:
         span = evaluator.einsum.span if evaluator.einsum else None
         raise EinsmithError(Diagnostic("E328", "the intermediates of this Einsum do not fit in memory", span)) from None
@@ -582,8 +583,7 @@ class _Evaluator:
         """A factor over its own ranks, 0 where nothing that exists needs it."""
         values = self._materialised(expr, domain, active)
         if inverse:
-            with np.errstate(all="ignore"):
-                values = 1.0 / values
+            values = 1.0 / values
             if active is not None:
                 values = np.where(active, values, 0.0)
         _finite(values)
@@ -688,8 +688,7 @@ class _Evaluator:
             except Fault as fault:
                 raise self._error(fault, body, block) from None
             return
-        with np.errstate(all="ignore"):
-            _COMBINE[body.op].at(out, places, values.astype(out.dtype, copy=False))
+        _COMBINE[body.op].at(out, places, values.astype(out.dtype, copy=False))
 
 
 _WHOLE = frozenset({"+", "-", "*", "//", "%", "neg", "abs", "min", "max", "clamp", "sign", "relu", "round", "floor", "ceil"})
@@ -770,25 +769,24 @@ def identity(op: str, dtype: np.dtype[np.generic]) -> float | int | bool:
 def reduced(op: str, values: Array, count: int) -> Array:
     """Reduce the last `count` dimensions."""
     axes = tuple(range(values.ndim - count, values.ndim))
-    with np.errstate(all="ignore"):
-        if op in ("any", "all"):
-            return np.asarray(truth(values).any(axis=axes) if op == "any" else truth(values).all(axis=axes))
-        if values.dtype == np.bool_:
-            values = values.astype(np.int64)
-        if op in ("argmax", "argmin"):
-            if not values.shape[-1]:
-                return np.zeros(values.shape[:-1], np.int64)
-            return np.asarray(values.argmax(axis=-1) if op == "argmax" else values.argmin(axis=-1))
-        if op == "max":
-            return np.asarray(values.max(axis=axes, initial=identity(op, values.dtype)))
-        if op == "min":
-            return np.asarray(values.min(axis=axes, initial=identity(op, values.dtype)))
-        if op == "mean":
-            return np.asarray(as_float(values).sum(axis=axes))
-        if values.dtype == np.int64 and not _fits(op, values, math.prod(values.shape[axis] for axis in axes)):
-            exact = values.astype(object)
-            return narrowed(np.asarray(exact.sum(axis=axes) if op == "sum" else exact.prod(axis=axes), dtype=object), None)
-        return np.asarray(values.sum(axis=axes) if op == "sum" else values.prod(axis=axes))
+    if op in ("any", "all"):
+        return np.asarray(truth(values).any(axis=axes) if op == "any" else truth(values).all(axis=axes))
+    if values.dtype == np.bool_:
+        values = values.astype(np.int64)
+    if op in ("argmax", "argmin"):
+        if not values.shape[-1]:
+            return np.zeros(values.shape[:-1], np.int64)
+        return np.asarray(values.argmax(axis=-1) if op == "argmax" else values.argmin(axis=-1))
+    if op == "max":
+        return np.asarray(values.max(axis=axes, initial=identity(op, values.dtype)))
+    if op == "min":
+        return np.asarray(values.min(axis=axes, initial=identity(op, values.dtype)))
+    if op == "mean":
+        return np.asarray(as_float(values).sum(axis=axes))
+    if values.dtype == np.int64 and not _fits(op, values, math.prod(values.shape[axis] for axis in axes)):
+        exact = values.astype(object)
+        return narrowed(np.asarray(exact.sum(axis=axes) if op == "sum" else exact.prod(axis=axes), dtype=object), None)
+    return np.asarray(values.sum(axis=axes) if op == "sum" else values.prod(axis=axes))
 
 
 def _fits(op: str, values: Array, count: int) -> bool:
@@ -810,7 +808,6 @@ def accumulated(op: str, values: Array, axis: int) -> Array:
     if values.dtype == np.bool_:
         values = values.astype(np.int64)
     function = {"cumsum": np.add, "cumprod": np.multiply, "cummax": np.maximum}[op]
-    with np.errstate(all="ignore"):
-        if values.dtype == np.int64 and op != "cummax" and not _fits(op, values, values.shape[axis]):
-            return narrowed(np.asarray(function.accumulate(values.astype(object), axis=axis), dtype=object), None)
-        return np.asarray(function.accumulate(values, axis=axis))
+    if values.dtype == np.int64 and op != "cummax" and not _fits(op, values, values.shape[axis]):
+        return narrowed(np.asarray(function.accumulate(values.astype(object), axis=axis), dtype=object), None)
+    return np.asarray(function.accumulate(values, axis=axis))
