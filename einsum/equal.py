@@ -108,17 +108,17 @@ def _match(first: Cascade, second: Cascade, names: dict[str, str]) -> None:
             only = [(sorted(mine - theirs), "first"), (sorted(theirs - mine), "second")]
             listing = "; ".join(f"only the {which} has {', '.join(f'`{n}`' for n in found)}" for found, which in only if found)
             help = "pair them up with `--map FIRST=SECOND`"
-            problems.append(Diagnostic("E330", f"the cascades have different {what}s: {listing}", help=help))
+            problems.append(Diagnostic("E333", f"the cascades have different {what}s: {listing}", help=help))
     for name in sorted(inputs[0].keys() & inputs[1].keys()):
         one, other = inputs[0][name], inputs[1][name]
         if len(one.ranks) != len(other.ranks) or one.dtype != other.dtype:
             shapes = " and ".join(f"{t.dtype} [{', '.join(t.ranks)}]" for t in (one, other))
-            problems.append(Diagnostic("E330", f"input `{name}` is {shapes}", other.span))
+            problems.append(Diagnostic("E333", f"input `{name}` is {shapes}", other.span))
     for name in sorted(outputs[0].keys() & outputs[1].keys()):
         counts = len(first.tensor(outputs[0][name]).ranks), len(second.tensor(name).ranks)
         if counts[0] != counts[1]:
             message = f"output `{name}` has {counts[0]} dimensions in the first, {counts[1]} in the second"
-            problems.append(Diagnostic("E330", message))
+            problems.append(Diagnostic("E333", message))
     if problems:
         raise SpecError(problems)
 

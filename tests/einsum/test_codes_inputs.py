@@ -16,11 +16,7 @@ from einsmith.einsum import codes
 
 ROOT = Path(__file__).parents[2]
 CODES = [code for code in codes.codes() if code.startswith("E3")]
-USED = {
-    code
-    for name in ("sizes", "inputs", "npz", "interpret", "arithmetic", "schedule", "equal", "canonical")
-    for code in re.findall(r"\"(E3\d\d)\"", (ROOT / "einsum" / f"{name}.py").read_text(encoding="utf-8"))
-}
+USED = {code for path in (ROOT / "einsum").rglob("*.py") for code in re.findall(r"\"(E3\d\d)\"", path.read_text(encoding="utf-8"))}
 
 
 def test_every_code_has_a_text_and_every_text_a_code():
