@@ -57,6 +57,16 @@ def leaves_of(cascade: Cascade, name: str) -> frozenset[str]:
     return leaves_of(cascade, split.outer) | leaves_of(cascade, split.inner)
 
 
+def extent_of(cascade: Cascade, rank: str) -> Formula:
+    """Extent of a rank as a formula; the count of a split by the name that it was given."""
+    found = cascade.rank(rank)
+    if found.part_of is not None:
+        split = cascade.rank(found.part_of).split
+        if split is not None and split.outer == rank and split.count is not None:
+            return symbol(split.count)
+    return formula(found.extent)
+
+
 def root_of(cascade: Cascade, name: str) -> Rank:
     """The rank that a part was cut from, all the way up."""
     rank = cascade.rank(name)

@@ -20,9 +20,9 @@ from functools import cached_property
 
 from ..cascade import Scan, Select
 from ..symbolic import ONE, ZERO, Call, Formula, constant, maximum, product, symbol, total
-from .fiber import Fiber, fiber_of, leaves_of
+from .fiber import Fiber, extent_of, fiber_of, leaves_of
 from .passes import Levels, Prepared, Read, Run, Step, run
-from .points import Spaces, extent_of
+from .points import Spaces
 
 NOMINAL = 1024
 """Size of a symbol that nobody gave, only to choose between traversals."""

@@ -21,10 +21,13 @@ from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce,
 from ..flatten import flatten
 from ..sizes import evaluate_scalar
 from ..symbolic import ONE, Formula, constant, formula, symbol
-from .fiber import Fiber, expanded, fiber_of, leaves_of
+from .fiber import Fiber, expanded, extent_of, fiber_of, leaves_of
 from .order import facts
 
 Direction = Literal["ascending", "descending"]
+
+ROUNDS = 3
+"""Rounds of equal rises after which levels are taken to rise with every step of a loop."""
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -69,6 +72,8 @@ class EinsumLevel:
     """The rank that the Einsum goes along: the rank asked for, one of its parts, or None."""
     complete: bool
     """Whether its values are complete."""
+    growth: int = 0
+    """Levels more with each further step of the loops that `Levels.loops` names; `level` is that of the first step."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,25 @@ class Levels:
     forced_by: tuple[Forced, ...]
     carried: dict[str, tuple[int, ...]]
     """Intermediates with an element for each position that a later level reads: level of definition, then those of its readers."""
+    growth: dict[str, int] = field(default_factory=dict)
+    """Passes more for each further step of `loops`, where that is not 0; `passes` are those of one step then."""
+    loops: tuple[str, ...] = ()
+    """Iterative ranks (other than this one) with a full traversal of this one in each step."""
+
+    def in_all(self, rank: str) -> Formula | None:
+        """Passes over the rank or a part in all steps of the loops; None where several loops add to them."""
+        return self._risen(self.passes[rank], self.growth.get(rank, 0))
+
+    def level_in_all(self, number: int) -> Formula | None:
+        """Level of one Einsum in the last step of the loops; None where several loops add to it."""
+        return self._risen(self.einsums[number].level, self.einsums[number].growth)
+
+    def _risen(self, first: int, growth: int) -> Formula | None:
+        if not growth:
+            return constant(first)
+        if len(self.loops) != 1:
+            return None
+        return constant(first) + growth * (extent_of(self.cascade, self.loops[0]) - ONE)
 
     @property
     def of_einsum(self) -> dict[str, int]:
@@ -252,10 +276,10 @@ class Run:
     touches: list[bool] = field(default_factory=list)
     forced: list[Forced] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
-
-
-class Diverges(Exception):
-    """A loop along another rank needs one more pass at each step."""
+    growth: list[int] = field(default_factory=list)
+    """Levels that each Einsum rises by with each further step of the loops; `levels` are those of the first step then."""
+    loops: tuple[str, ...] = ()
+    """Iterative ranks of the states whose levels rise."""
 
 
 class _Analysis:
@@ -270,22 +294,28 @@ class _Analysis:
         self.forced: list[Forced] = []
         self.pins: dict[int, Direction] = {}
 
-    def run(self, rounds: int | None = None) -> Run:
-        """Repeat until nothing changes (once, if there are no states); with `rounds`, exactly so often."""
-        limit = len(self.prepared.steps) + 3
-        count = 0
-        loops = any(tensor.kind == "state" for tensor in self.cascade.tensors)
+    def run(self) -> Run:
+        """Repeat until nothing changes (once, if there are no states), or until each round adds the same levels again.
+
+        A round is a further step of the loops. Once the same Einsums rise by the same amounts three times in a row, they feed
+        themselves through a state: each step of the loop takes so many passes more.
+        """
+        states = [tensor for tensor in self.cascade.tensors if tensor.kind == "state"]
+        rises: list[list[int]] = []
         while True:
-            before = dict(self.values)
+            before, levels_before = dict(self.values), list(self.levels)
             self.forced, self.pins = [], {}
             for number, step in enumerate(self.prepared.steps):
                 self._visit(number, step)
-            count += 1
-            if count == rounds or (rounds is None and (not loops or self.values == before)):
-                break
-            if count > limit:
-                raise Diverges(self.fiber.rank)
-        return Run(self.levels, self.touches, self.forced, self.values)
+            if not states or self.values == before:
+                return Run(self.levels, self.touches, self.forced, self.values, [0] * len(self.levels))
+            rises.append([after - old for after, old in zip(self.levels, levels_before, strict=True)])
+            if len(rises) > ROUNDS and any(rises[-1]) and all(rise == rises[-1] for rise in rises[-ROUNDS:]):
+                growth = rises[-1]
+                first = [level - rise * (len(rises) - 1) for level, rise in zip(self.levels, growth, strict=True)]
+                rising = {step.output for step, rise in zip(self.prepared.steps, growth, strict=True) if rise}
+                loops = dict.fromkeys(tensor.iterates or "" for tensor in states if tensor.name in rising)
+                return Run(first, self.touches, self.forced, self.values, growth, tuple(loops))
 
     # --- does an Einsum go along the fiber? ---
 
@@ -646,16 +676,22 @@ def levels(cascade: Cascade | Prepared, rank: str) -> Levels:
     runs = {part: run(prepared, fiber_of(flat, part)) for part in dict.fromkeys(p for p in alone if p is not None)}
     passes = {rank: max((level for level, on in zip(whole.levels, whole.touches, strict=True) if on), default=0)}
     reads: dict[str, dict[str, set[int]]] = {rank: {}}
+    growth: dict[str, int] = {}
+    loops: dict[str, None] = dict.fromkeys(whole.loops)
     einsums: list[EinsumLevel] = []
     forced = list(whole.forced)
     for number, step in enumerate(prepared.steps):
         part = alone[number]
         here = whole if part is None else runs[part]
         along = part if part is not None else rank if whole.touches[number] else None
-        einsums.append(EinsumLevel(step.output, here.levels[number], along, here.values[step.output].complete))
+        rise = here.growth[number]
+        einsums.append(EinsumLevel(step.output, here.levels[number], along, here.values[step.output].complete, rise))
         if along is None:
             continue
         passes[along] = max(passes.get(along, 0), here.levels[number])
+        if rise:
+            growth[along] = max(growth.get(along, 0), rise)
+            loops.update(dict.fromkeys(here.loops))
         _note_reads(reads.setdefault(along, {}), prepared, fiber_of(flat, along), step, here.levels[number])
     for part, here in runs.items():
         names = {step.output for step, where in zip(prepared.steps, alone, strict=True) if where == part}
@@ -664,6 +700,7 @@ def levels(cascade: Cascade | Prepared, rank: str) -> Levels:
         rank, flat, passes, tuple(einsums),
         {w: {name: tuple(sorted(found)) for name, found in inputs.items()} for w, inputs in reads.items() if inputs or w == rank},
         tuple(sorted(forced, key=lambda found: found.level)), _carried_levels(prepared, fiber, whole),
+        growth, tuple(loops),
     )  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 In: the ranks of a space and conditions on their coordinates. Out: a `Count`. Both parts of a split rank count as that rank, since
 points beyond its extent do not exist. Intervals of one rank and bands between two (`m <= p`, `abs(p - m) <= W`, `p + w < M`) have
-closed forms; other conditions are counted one by one where sizes are known and the space is small, and ignored (`exact` false) otherwise.
+closed forms; other conditions are counted one by one where sizes are known and the space is small, and ignored (`exact` false)
+otherwise.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from ..cascade import Cascade, Coord, Expr, Map, Number, Scalar, free_ranks
 from ..sizes import evaluate_scalar
 from ..symbolic import ONE, ZERO, Call, Formula, constant, formula, maximum, minimum, product, symbol
+from .fiber import extent_of
 from .order import facts
 from .regions import EVERYWHERE, Region
 
@@ -219,16 +221,6 @@ class Spaces:
         except (KeyError, ArithmeticError, ValueError):
             return None
         return constant(found)
-
-
-def extent_of(cascade: Cascade, rank: str) -> Formula:
-    """Extent of a rank as a formula; the count of a split by the name that it was given."""
-    found = cascade.rank(rank)
-    if found.part_of is not None:
-        split = cascade.rank(found.part_of).split
-        if split is not None and split.outer == rank and split.count is not None:
-            return symbol(split.count)
-    return formula(found.extent)
 
 
 @dataclass(frozen=True)

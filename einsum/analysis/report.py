@@ -47,12 +47,22 @@ class Analysis:
     # --- figures ---
 
     @cached_property
-    def passes(self) -> dict[str, int]:
-        """Passes over each rank, and over parts of a split rank along which some Einsum goes alone."""
-        found: dict[str, int] = {}
+    def passes(self) -> dict[str, Number | str]:
+        """Passes over each rank, and over parts of a split rank along which some Einsum goes alone.
+
+        A formula where each step of a loop adds to them and sizes are not known.
+        """
+        found: dict[str, Number | str] = {}
         for one in self.levels.values():
-            found |= one.passes
+            for rank, passes in one.passes.items():
+                in_all = one.in_all(rank)
+                found[rank] = passes if in_all is None else self.plain(in_all)
         return found
+
+    def plain(self, value: Formula) -> Number | str:
+        """A number wherever there is one."""
+        number = value.constant
+        return int(number) if number is not None else self.number(value)
 
     def number(self, value: Formula) -> Number | str:
         """The number where sizes are known, else the formula as text."""
@@ -88,6 +98,7 @@ class Analysis:
             "passes": self.passes,
             "reads": {rank: inputs for one in self.levels.values() for rank, inputs in one.reads.items()},
             "carried": {rank: one.carried for rank, one in self.levels.items() if one.carried},
+            "growth": {rank: {"per_step": one.growth, "loops": one.loops} for rank, one in self.levels.items() if one.growth},
             "forced_by": {rank: [forced.as_json() for forced in one.forced_by] for rank, one in self.levels.items()},
             "einsums": [self._einsum_json(number) for number in range(len(self.cascade.einsums))],
             "tensors": {name: self._tensor_json(name) for name in self.footprints},
@@ -109,10 +120,11 @@ class Analysis:
 
     def _einsum_json(self, number: int) -> dict[str, Any]:
         einsum, counted = self.cascade.einsums[number], self.operations[number]
-        level: dict[str, int] = {}
+        level: dict[str, Number | str] = {}
         for rank, found in self.levels.items():
             one = found.einsums[number]
-            level[one.iterates or rank] = one.level
+            in_all = found.level_in_all(number)
+            level[one.iterates or rank] = one.level if in_all is None else self.plain(in_all)
         return {
             "output": einsum.output,
             "text": print_einsum(einsum, self.cascade),

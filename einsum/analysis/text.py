@@ -44,16 +44,16 @@ def _passes(analysis: Analysis) -> str:
     for rank, found in analysis.levels.items():
         for name, count in found.passes.items():
             reads = found.reads.get(name, {})
-            if count <= 1 and len(found.passes) == 1 and len(analysis.levels) > 1:
+            if count <= 1 and len(found.passes) == 1 and len(analysis.levels) > 1 and not found.growth:
                 plain.append(name)
                 continue
             levels = "; ".join(f"{tensor} at {', '.join(map(str, where))}" for tensor, where in reads.items())
-            rows.append((name if name == rank else f"  {name} alone", str(count), levels))
+            rows.append((name if name == rank else f"  {name} alone", str(analysis.passes[name]), levels))
     if plain:
-        counts: dict[int, list[str]] = {}
+        counts: dict[str, list[str]] = {}
         for name in plain:
-            counts.setdefault(analysis.passes[name], []).append(name)
-        rows += [(", ".join(names), str(count), "") for count, names in sorted(counts.items(), reverse=True)]
+            counts.setdefault(str(analysis.passes[name]), []).append(name)
+        rows += [(", ".join(names), count, "") for count, names in sorted(counts.items(), reverse=True)]
     return "Passes\n" + _table(("rank", "passes", "inputs read at level"), rows)
 
 
@@ -66,7 +66,8 @@ def _cascade(analysis: Analysis) -> str:
         levels = []
         for rank in shown:
             one = analysis.levels[rank].einsums[number]
-            levels.append("-" if one.level == 0 else str(one.level) if one.iterates else f"({one.level})")
+            level = f"{one.level}+" if one.growth else str(one.level)
+            levels.append("-" if one.level == 0 else level if one.iterates else f"({level})")
         rows.append((*levels, print_einsum(einsum, analysis.cascade)))
     return "Levels (in brackets: an Einsum that does not go along the rank)\n" + _table((*shown, "Einsum"), rows)
 
@@ -75,6 +76,12 @@ def _findings(analysis: Analysis) -> str:
     lines: list[str] = []
     for rank, found in analysis.levels.items():
         count = found.passes[rank]
+        for part, growth in found.growth.items():
+            steps = " and ".join(f"`{loop}`" for loop in found.loops)
+            lines.append(
+                f"Each step of {steps} takes {growth} more {'pass' if growth == 1 else 'passes'} over `{part}`: what it reads is "
+                f"complete in `{part}` and comes from the step before. Levels are those of the first step."
+            )
         if count > 1:
             reasons: dict[int, str] = {}
             for forced in found.forced_by:
@@ -102,7 +109,7 @@ def _findings(analysis: Analysis) -> str:
 
 def _along(analysis: Analysis, rank: str) -> str:
     """Extent of a rank, in words."""
-    from .points import extent_of
+    from .fiber import extent_of
 
     return _shown(analysis, extent_of(analysis.cascade, rank))
 

@@ -21,11 +21,11 @@ from itertools import pairwise
 
 from ..cascade import Access, Coord, Reduce, Scan, Select, free_ranks, walk
 from ..symbolic import ONE, ZERO, Formula, maximum, minimum, product, symbol, total
-from .fiber import expanded, leaves_of
+from .fiber import expanded, extent_of, leaves_of
 from .footprint import Footprints, Live, Traversal
 from .order import facts
 from .passes import Read, Step
-from .points import extent_of, greatest, least, positive
+from .points import greatest, least, positive
 from .regions import Region, guarded, regions
 
 BUFFER = "S"
