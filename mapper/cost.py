@@ -75,7 +75,13 @@ class Cost:
         return sum(group.timing.cycles for group in self.groups)
 
     @property
+    def fill_cycles(self) -> float:
+        """Cycles more before each group's first tile is through and after its last: not in `cycles`, as in published models."""
+        return sum(group.timing.fill for group in self.groups)
+
+    @property
     def latency_s(self) -> float:
+        """In the steady state, without `fill_cycles`."""
         return self.cycles / self.arch.clock_hz
 
     @property
@@ -113,6 +119,7 @@ class Cost:
         return {
             "latency_s": self.latency_s,
             "cycles": self.cycles,
+            "fill_cycles": self.fill_cycles,
             "energy_pj": self.energy_pj,
             "traffic_bytes": self.traffic_bytes,
             "area_um2": self.area_um2,
@@ -128,7 +135,7 @@ class Cost:
             "area_parts": self.arch.area_um2,
             "groups": [
                 {
-                    "cycles": group.timing.cycles, "bound_by": group.timing.bound_by, "bounds": group.timing.bounds,
+                    "cycles": group.timing.cycles, "bound_by": group.timing.bound_by, "bounds": group.timing.bounds, "fill_cycles": group.timing.fill,
                     "traffic_words": group.traffic_words, "buffer_words": group.buffer_words, "buffer_need_bytes": group.buffer_need,
                 }
                 for group in self.groups
@@ -166,13 +173,14 @@ def group_cost(nest: Nest) -> GroupCost:
     at_buffer = _buffer_words(nest, sum(reads.values()))
     transfers: dict[str, float] = {}
     per_cycle = nest.arch.word_bytes * nest.arch.clock_hz
+    per_word = per_cycle / level.bandwidth if level.bandwidth is not None else 0.0
     if level.bandwidth is not None:
-        transfers[backing] = (sum(reads.values()) + sum(writes.values())) * per_cycle / level.bandwidth
+        transfers[backing] = (sum(reads.values()) + sum(writes.values())) * per_word
     if inner.bandwidth is not None:
         transfers[buffer] = sum(at_buffer.values()) * per_cycle / inner.bandwidth
     einsums = {step.name: _einsum(nest, step) for step in nest.steps if step.work or not step.initial}
     need = sum(item.words * item.slots for item in buffer_needs(nest)) * nest.arch.word_bytes
-    return GroupCost(timing(nest, transfers), traffic, at_buffer, need, einsums, _energy(nest, traffic, at_buffer, einsums))
+    return GroupCost(timing(nest, transfers, per_word), traffic, at_buffer, need, einsums, _energy(nest, traffic, at_buffer, einsums))
 
 
 def _einsum(nest: Nest, step: Step) -> EinsumCost:
@@ -294,6 +302,7 @@ def report(cost: Cost) -> str:
     lines = [
         f"{cost.placed.cascade.name} on {arch.name}, mapping {cost.placed.mapping.name}",
         f"  latency      {seconds(cost.latency_s)}  ({cost.cycles:,.0f} cycles at {arch.clock_hz / 1e6:,.0f} MHz)",
+        f"               and {cost.fill_cycles:,.0f} cycles of fill and drain ({cost.fill_cycles / (cost.cycles or 1):.1%})",
         f"  energy       {joules(cost.energy_pj)}",
         f"  traffic      {amount(cost.traffic_bytes, 'B')} across the boundary of `{arch.backing[0]}`",
         f"  area         {cost.area_um2 / 1e6:,.4g} mm2",

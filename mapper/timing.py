@@ -32,6 +32,9 @@ class Timing:
     dependences: float
     """Least cycles that the order of the work within and across tiles allows, given the schedule."""
     cycles: float
+    """In the steady state: neither the first transfers nor the last are counted."""
+    fill: float
+    """Cycles more until the first tile is through and the last result has left: what nothing overlaps with."""
     bound_by: str
     """An array, a storage level, or `dependences`."""
 
@@ -40,8 +43,8 @@ class Timing:
         return {**self.busy, **self.transfers, "dependences": self.dependences}
 
 
-def timing(nest: Nest, transfers: dict[str, float]) -> Timing:
-    """The timing of a group; `transfers`: cycles that each storage level needs for its traffic."""
+def timing(nest: Nest, transfers: dict[str, float], cycles_per_word: float) -> Timing:
+    """The timing of a group; `transfers`: cycles that each storage level needs for its traffic; per word, those of the backing store."""
     busy = {name: 0.0 for name in nest.arch.arrays}
     for step in nest.steps:
         busy[step.binding.array] += nest.busy(step)
@@ -58,7 +61,30 @@ def timing(nest: Nest, transfers: dict[str, float]) -> Timing:
     bounds = {**busy, **transfers, "dependences": work}
     order = {name: i for i, name in enumerate(bounds)}
     bound_by = max(bounds, key=lambda name: (bounds[name], -order[name]))
-    return Timing(busy, transfers, work, cycles, bound_by)
+    fill = _fill(nest, compute, moved, cycles, cycles_per_word)
+    return Timing(busy, transfers, work, cycles, fill, bound_by)
+
+
+def _fill(nest: Nest, compute: float, moved: float, steady: float, cycles_per_word: float) -> float:
+    """The first tile with its transfers, all other tiles at the steady pace, the last store; less the steady state."""
+    tiles = max(1, nest.tiles)
+    first = tuple(step for step in nest.steps if all(s != "last" or t == 1 for s, t in zip(step.slots, nest.trips, strict=True)))
+    loaded = 0.0
+    there: dict[str, float] = {}
+    seen: set[int] = set()
+    for step in first:
+        for position, stream in enumerate(nest.streams):
+            if step in stream.readers:
+                if position not in seen:
+                    seen.add(position)
+                    loaded += nest.stream_tile(stream) * cycles_per_word
+                there[step.name] = loaded
+    last = max((nest.resident_words(r, len(nest.trips)) for r in nest.residents.values() if r.leaves), default=0) * cycles_per_word
+    through = makespan(nest, first, nominal(nest), there)
+    if nest.group.buffering == 1:
+        return max(0.0, through - (steady / tiles if tiles > 1 else compute) - loaded) if tiles > 1 else 0.0
+    rest = max(compute * (tiles - 1) / tiles, moved - loaded - last, 0.0)
+    return max(0.0, through + rest + last - steady)
 
 
 # --- within a tile ----------------------------------------------------------------------------------------------------
@@ -103,13 +129,13 @@ def carried(nest: Nest, step: Step, tensor: str) -> bool:
     return all(access.indices[at] == Coord(declared.iterates) for access in step.reads if access.tensor == tensor)
 
 
-def makespan(nest: Nest, steps: tuple[Step, ...], durations: dict[str, float]) -> float:
-    """Cycles of one tile: arrays side by side, each doing its steps in order."""
+def makespan(nest: Nest, steps: tuple[Step, ...], durations: dict[str, float], there: dict[str, float] | None = None) -> float:
+    """Cycles of one tile: arrays side by side, each doing its steps in order; `there`: when the inputs of a step have come."""
     before = predecessors(nest)
     free = dict.fromkeys(nest.arch.arrays, 0.0)
     ready: dict[str, float] = {}
     for step in steps:
-        start = max([0.0, *(ready[p] for p in before[step.name] if p in ready)])
+        start = max([(there or {}).get(step.name, 0.0), *(ready[p] for p in before[step.name] if p in ready)])
         if durations[step.name]:
             start = max(start, free[step.binding.array])
             free[step.binding.array] = start + durations[step.name]

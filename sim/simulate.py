@@ -142,6 +142,7 @@ class Simulated:
             "events": self.events,
             "whole": self.whole,
             "model_cycles": self.cost.cycles,
+            "model_fill_cycles": self.cost.fill_cycles,
             "groups": [
                 {
                     "cycles": group.cycles, "tiles": group.tiles, "of_tiles": group.nest.tiles, "window_cycles": group.window_cycles,
@@ -324,7 +325,8 @@ def report(run: Simulated) -> str:
     lines = [
         f"{model.placed.cascade.name} on {arch.name}, mapping {model.placed.mapping.name}: simulated event by event",
         f"  cycles       {run.cycles:,.0f}  ({seconds(run.latency_s)})" + ("" if run.whole else "  extrapolated, see below"),
-        f"  cost model   {model.cycles:,.0f}; the simulation takes {more:+,.0f} cycles ({more / (model.cycles or 1):+.2%})",
+        f"  cost model   {model.cycles:,.0f}; the simulation takes {more:+,.0f} cycles ({more / (model.cycles or 1):+.2%});"
+        f" the model expects {model.fill_cycles:+,.0f} of fill and drain",
         "  utilization  " + ", ".join(f"{name} {share:.1%}" for name, share in run.utilization.items()),
         f"  events       {run.events:,}",
     ]
