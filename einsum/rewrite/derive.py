@@ -27,6 +27,7 @@ from .basis_expansion import basis_expansion
 from .common_subexpressions import common_subexpressions
 from .dead_einsums import dead_einsums
 from .deferred_division import deferred_division
+from .factor_by_algebra import factor_by_algebra
 from .fiber import Fiber
 from .hoist_factor import hoist_factor
 from .hoist_gather import hoist_gather
@@ -44,6 +45,7 @@ SIMPLIFYING: tuple[Callable[[Cascade, str, str], Rewritten | Refused | None], ..
     deferred_division,  # sum(a / s) = sum(a) / s
     hoist_factor,  # sum(a * b) = sum(a) * b
     hoist_term,  # max(a + b) = max(a) + b
+    factor_by_algebra,  # the same where the factors are not written as such
     basis_expansion,  # sum(a1*b1 + a2*b2) = sum(a1)*b1 + sum(a2)*b2
 )
 
@@ -277,7 +279,7 @@ class _Search:
                 result = self.take(accumulate(self.cascade, root, self.rank))
             else:
                 running = frozenset(states.get(other, other) for other in beside)
-                if not all(self.cascade.tensor(name).kind == "state" for name in running):
+                if not all(self.cascade.tensor(name).iterates == loop_rank(self.cascade, self.rank) for name in running):
                     continue  # something it depends on could not be made to run
                 rescaled = running_rescale(self.cascade, root, self.rank, running, divisors_proven=True)
                 result = (

@@ -12,10 +12,11 @@ it is written.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..cascade import Cascade, Einsum, Map, Reduce
-from .accumulate import COMBINE
+from .accumulate import COMBINE, loop_rank
+from .computer_algebra import counterexample
 from .fiber import Fiber
 from .moments import moments
 from .running_rescale import rescalable
@@ -71,11 +72,9 @@ def _beside(einsum: Einsum, fiber: Fiber, state: bool) -> Obstacle | None:
         return Obstacle(body, "a recurrence along the rank that depends on complete values")
     if not isinstance(body, Reduce) or (body.op not in COMBINE and body.op != "mean"):
         return Obstacle(body, "it is no sum, product, max or min")
-    for root in fiber.running or ():
-        for definition in fiber.cascade.definitions(root):
-            inner = definition.body
-            if fiber.cascade.tensor(root).kind == "einsum" and not (isinstance(inner, Reduce) and inner.op in (*COMBINE, "mean")):
-                return Obstacle(body, f"`{root}` has no running value")
+    for root in sorted(fiber.running or ()):
+        if not _runs(root, fiber):
+            return Obstacle(body, f"`{root}` has no running value, tile by tile")
     op = "sum" if body.op == "mean" else body.op
     bound = frozenset(body.ranks)
     found = rescalable(body.body, op, bound, fiber)
@@ -84,7 +83,19 @@ def _beside(einsum: Einsum, fiber: Fiber, state: bool) -> Obstacle | None:
     if op in ("max", "min"):
         shifted = shiftable(body.body, op, bound, fiber)
         return None if not isinstance(shifted, Obstacle) else (shifted if _additive(body.body) else found)
-    return found if isinstance(moments(body.body, op, bound, fiber), Obstacle) else None
+    if not isinstance(moments(body.body, op, bound, fiber), Obstacle):
+        return None
+    numbers = counterexample(body.body, fiber)
+    return replace(found, reason=f"{found.reason}; {numbers}") if numbers else found
+
+
+def _runs(root: str, fiber: Fiber) -> bool:
+    """Can the root have a value after each tile: a state over the outer part, or a reduction that can become one?"""
+    tensor = fiber.cascade.tensor(root)
+    if tensor.kind == "state":
+        return tensor.iterates == loop_rank(fiber.cascade, fiber.rank)
+    bodies = [einsum.body for einsum in fiber.cascade.definitions(root)]
+    return tensor.kind == "einsum" and all(isinstance(body, Reduce) and body.op in (*COMBINE, "mean") for body in bodies)
 
 
 def _additive(expr: object) -> bool:

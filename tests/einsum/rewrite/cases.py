@@ -449,6 +449,22 @@ AV[p,f] = exp(S[p,m]) / S1[p] / S2[p] * V[m,f]
         2,
         1,
     ),
+    Case(
+        "hidden-factor",
+        _spec(
+            "hidden-factor",
+            "X: [p, m], W: [p, m]",
+            """
+G[p] = sum[m](X[p,m])
+H[p] = sum[m](W[p,m])
+Y[p] = sum[m]((X[p,m] * G[p] * H[p] - G[p] * H[p] * W[p,m]) / (X[p,m] * G[p] + X[p,m] * H[p] + 3 * G[p] + 3 * H[p]))
+""",
+            "Y",
+            ranks="p: P, m: M",
+        ),
+        2,
+        1,
+    ),
     # --- partly ----------------------------------------------------------------------------------------------------------------------
     Case(
         "softmax-kept",
