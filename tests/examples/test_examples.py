@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from einsmith.cli.run import command
 from einsmith.einsum import printer, spec
 from einsmith.einsum.analysis import passes as analysis
+from einsmith.einsum.cascade import Cascade
 from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.einsum.interpret import evaluate
 from einsmith.einsum.verify import verify
@@ -37,9 +38,11 @@ def reference(name: str, arrays: dict[str, np.ndarray], sizes: dict[str, int], p
     return result
 
 
-def value(name: str, arrays: dict[str, np.ndarray], sizes: dict[str, int], params: dict[str, Any]) -> np.ndarray:
-    """The only output of a file, by the interpreter."""
-    outputs = evaluate(catalogue.load(name), arrays, sizes, params)
+def value(
+    name: str, arrays: dict[str, np.ndarray], sizes: dict[str, int], params: dict[str, Any], cascade: Cascade | None = None
+) -> np.ndarray:
+    """The only output of a file, or of another form of it, by the interpreter."""
+    outputs = evaluate(cascade or catalogue.load(name), arrays, sizes, params)
     (output,) = outputs.values()
     return output
 
