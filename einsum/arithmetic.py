@@ -30,18 +30,20 @@ class Fault(Exception):
 
 
 def apply(op: str, args: tuple[Array, ...], active: Array | None = None) -> Array:
-    """The element-wise operation `op`, `where` apart (it is lazy, so it belongs to the interpreter)."""
-    with np.errstate(all="ignore"):
-        if op in _INT_OR_FLOAT:
-            numbers = [_number(arg) for arg in args]
-            if all(number.dtype == np.int64 for number in numbers):
-                return _INTEGER[op](*numbers, active)
-            return _FLOATING[op](*(as_float(number) for number in numbers), active)
-        if op in _COMPARE:
-            return _COMPARE[op](*args)
-        if op in _LOGIC:
-            return _LOGIC[op](*(truth(arg) for arg in args))
-        return _REAL[op](*(as_float(arg) for arg in args))
+    """The element-wise operation `op`, `where` apart (it is lazy, so it belongs to the interpreter).
+
+    numpy's warnings about infinities and NaN are the caller's to silence.
+    """
+    if op in _INT_OR_FLOAT:
+        numbers = [_number(arg) for arg in args]
+        if all(number.dtype == np.int64 for number in numbers):
+            return _INTEGER[op](*numbers, active)
+        return _FLOATING[op](*(as_float(number) for number in numbers), active)
+    if op in _COMPARE:
+        return _COMPARE[op](*args)
+    if op in _LOGIC:
+        return _LOGIC[op](*(truth(arg) for arg in args))
+    return _REAL[op](*(as_float(arg) for arg in args))
 
 
 def truth(values: Array) -> Array:

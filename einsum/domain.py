@@ -59,11 +59,13 @@ class Domain:
 
     def spread(self, values: Array, ranks: tuple[str, ...]) -> Array:
         """An array whose dimensions are `ranks` as an array over the domain (a view)."""
-        order = sorted(range(len(ranks)), key=lambda i: self.axes[ranks[i]])
+        axes = [self.axes[rank] for rank in ranks]
         shape = [1] * len(self.ranges)
-        for i in order:
-            shape[self.axes[ranks[i]]] = values.shape[i]
-        return values.transpose(order).reshape(shape) if len(ranks) > 1 else values.reshape(shape)
+        for axis, length in zip(axes, values.shape, strict=True):
+            shape[axis] = length
+        if axes != sorted(axes):
+            values = values.transpose(sorted(range(len(axes)), key=axes.__getitem__))
+        return values.reshape(shape)
 
     def with_ranges(self, ranges: Mapping[str, Range]) -> Domain:
         """The domain with other or further ranges; new ranks come last."""

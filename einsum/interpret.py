@@ -35,13 +35,12 @@ from .cascade import (
     Select,
     Tensor,
     children,
-    free_ranks,
 )  # fmt: skip
 from .contract import Factor, contract, plan
 from .diagnostics import Diagnostic, EinsmithError
 from .domain import Domain, Partitions, Range, both
 from .inputs import checked, infer_sizes, random_inputs, require_memory
-from .schedule import Loop, Step, iterated_axis, reads, schedule, surrounding
+from .schedule import Loop, Step, reads, schedule, surrounding
 from .sizes import Sizes, bind
 
 __all__ = ["evaluate", "infer_sizes", "random_inputs"]
@@ -88,6 +87,7 @@ class _Evaluator:
         self.einsum = cascade.einsums[0] if cascade.einsums else None
         self._named: list[Expr] = []  # keeps the expressions alive whose ids are keys below
         self._kinds: dict[int, DType] = {}
+        self._shifts_of: dict[int, tuple[tuple[str | None, int] | None, ...]] = {}
         self._ranks_of: dict[tuple[int, frozenset[str]], frozenset[str]] = {}
         self._hoisted: dict[int, tuple[Domain, Array]] = {}
 
@@ -151,16 +151,17 @@ class _Evaluator:
         places: list[slice | int] = []
         before: list[slice | int] = []
         for index in einsum.indices:
-            shift = 0 if isinstance(index, Coord) else 1
-            ranks = free_ranks(index)
-            if not ranks:
-                places.append(0)
-                before.append(0)
-                continue
-            low, high = domain.ranges[next(iter(ranks))]
-            places.append(slice(low + shift, high + shift))
-            before.append(slice(low, high))
-        step = tensor.iterates is not None and not isinstance(einsum.indices[iterated_axis(tensor)], Number)
+            match index:
+                case Coord(rank=rank):
+                    places.append(slice(*domain.ranges[rank]))
+                    before.append(places[-1])
+                case Map(args=(Coord(rank=rank), _)):
+                    low, high = domain.ranges[rank]
+                    places.append(slice(low + 1, high + 1))
+                    before.append(slice(low, high))
+                case _:
+                    places.append(0)
+        step = len(before) == len(places) and tensor.kind == "state"
         return values[(*places, ...)], values[(*before, ...)] if step else None
 
     # --- filling arrays -----------------------------------------------------------------------------------------------
@@ -282,40 +283,50 @@ class _Evaluator:
 
     def _access(self, expr: Access, domain: Domain, active: Array | None) -> Array:
         values = self.tensors[expr.tensor]
-        plain: dict[int, tuple[str, slice]] = {}
-        fixed: dict[int, int] = {}
-        used: dict[str, int] = {}
-        for index in expr.indices:
-            for rank in self.ranks_of(index, domain.ranks):
-                used[rank] = used.get(rank, 0) + 1
-        for axis, index in enumerate(expr.indices):
-            shifted = self._shifted(index)
-            extent = values.shape[axis]
-            if shifted is None:
-                continue
-            name, shift = shifted
-            if name is None:
-                if 0 <= shift < extent:
-                    fixed[axis] = shift
-            elif used[name] == 1:
-                low, high = domain.ranges[name]
-                if low + shift >= 0 and high + shift <= extent:
-                    plain[axis] = (name, slice(low + shift, high + shift))
-        others = [axis for axis in range(values.ndim) if axis not in plain and axis not in fixed]
-        names = tuple(name for name, _ in plain.values())
-        cut = values[(*(plain[axis][1] if axis in plain else fixed.get(axis, slice(None)) for axis in range(values.ndim)), ...)]
-        if not others:
-            return domain.spread(cut, names)
-        # what is left of `cut`: its dimensions without the fixed ones; bring those with computed indices to the front
-        left = [axis for axis in range(values.ndim) if axis not in fixed]
-        front = cut.transpose([*(left.index(axis) for axis in others), *(left.index(axis) for axis in plain)])
-        places = [self._index(expr, axis, values.shape[axis], domain, active) for axis in others]
-        if 0 in front.shape[: len(others)]:  # nothing to access, and nothing that counts accesses it
+        shifts = self._shifts(expr)
+        used = (
+            [rank for index in expr.indices for rank in self.ranks_of(index, domain.ranks)]
+            if None in shifts
+            else [shift[0] for shift in shifts if shift and shift[0]]
+        )
+        # each dimension is taken whole by one rank, at one fixed place, or by computed indices
+        places: list[Any] = []
+        names: list[str] = []
+        computed: list[int] = []
+        for axis, (shifted, extent) in enumerate(zip(shifts, values.shape, strict=True)):
+            if shifted is not None:
+                name, shift = shifted
+                if name is None and 0 <= shift < extent:
+                    places.append(shift)
+                    continue
+                if name is not None and used.count(name) == 1:
+                    low, high = domain.ranges[name]
+                    if low + shift >= 0 and high + shift <= extent:
+                        places.append(slice(low + shift, high + shift))
+                        names.append(name)
+                        continue
+            places.append(slice(None))
+            computed.append(axis)
+        cut = values[(*places, ...)]
+        if not computed:
+            return domain.spread(cut, tuple(names))
+        left = [axis for axis, place in enumerate(places) if isinstance(place, slice)]  # dimensions of `cut`
+        order = computed + [axis for axis in left if axis not in computed]
+        front = cut.transpose([left.index(axis) for axis in order])
+        indices = [self._index(expr, axis, values.shape[axis], domain, active) for axis in computed]
+        if 0 in front.shape[: len(computed)]:  # nothing to access, and nothing that counts accesses it
             return np.zeros((1,) * len(domain.ranges), values.dtype)
-        found: Array = front[tuple(np.broadcast_arrays(*places))]  # (the domain's dimensions, then the plain ones)
+        found: Array = front[tuple(np.broadcast_arrays(*indices))]  # (the domain's dimensions, then the named ones)
         for name in names:
             found = found.swapaxes(domain.axes[name], len(domain.ranges)).squeeze(len(domain.ranges))
         return found
+
+    def _shifts(self, expr: Access) -> tuple[tuple[str | None, int] | None, ...]:
+        """`_shifted` of each index."""
+        if id(expr) not in self._shifts_of:
+            self._named.append(expr)
+            self._shifts_of[id(expr)] = tuple(map(self._shifted, expr.indices))
+        return self._shifts_of[id(expr)]
 
     def _shifted(self, index: Expr) -> tuple[str | None, int] | None:
         """(rank, shift) of `rank + shift`; (None, shift) of a constant; None of anything else."""
