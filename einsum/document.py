@@ -20,6 +20,8 @@ from .source import Source, Span
 
 MAX_FILE = 256 * 1024
 """Longest spec file, bytes."""
+MAX_PROBLEMS = 200
+"""Reading a mapping ends after so many errors; not all of them are shown anyway."""
 MAX_NESTING = 8
 """Deepest nesting of YAML collections; a spec file needs four."""
 
@@ -346,6 +348,8 @@ class _Reader:
         seen: dict[str, Span] = {}
         cut = False
         for key_node, value in node.items:
+            if len(self.problems) > MAX_PROBLEMS:
+                break
             if cut and isinstance(key_node, _Scalar) and ")" in key_node.value and isinstance(value, _Scalar) and not value.value:
                 continue  # the rest of a value that YAML cut off at a comma
             cut = isinstance(value, _Scalar) and self.is_cut(value)

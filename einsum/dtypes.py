@@ -7,10 +7,27 @@ stand in an index.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from .cascade import COMPARISONS, LOGICAL, Access, Cascade, Coord, DType, Einsum, Expr, Map, Number, Reduce, Scalar, Scan, Select
+from .cascade import (
+    COMPARISONS,
+    LOGICAL,
+    Access,
+    Cascade,
+    Coord,
+    DType,
+    Einsum,
+    Expr,
+    Map,
+    Number,
+    Reduce,
+    Scalar,
+    Scan,
+    Select,
+    accesses,
+)
 
 _ORDER: tuple[DType, ...] = ("bool", "int", "float")
 _KEEPS_INT = frozenset({"+", "-", "*", "//", "%", "**", "neg", "min", "max", "abs", "sign", "clamp"})
@@ -109,13 +126,14 @@ def whole_tensors(cascade: Cascade) -> frozenset[str]:
     """Tensors that hold whole numbers alone: int and bool ones, and those defined by rounding."""
     scalars = scalar_dtypes(cascade.params)
     found = {tensor.name for tensor in cascade.tensors if tensor.dtype != "float" or tensor.kind != "input"}
-    changed = True
-    while changed:
-        changed = False
-        for einsum in cascade.einsums:
-            if einsum.output in found and not is_whole(einsum.body, found.__contains__, scalars):
-                found.discard(einsum.output)
-                changed = True
+
+    def changes(einsum: Einsum) -> bool:
+        if einsum.output not in found or is_whole(einsum.body, found.__contains__, scalars):
+            return False
+        found.discard(einsum.output)
+        return True
+
+    _settle(cascade.einsums, changes)
     return frozenset(found)
 
 
@@ -125,14 +143,29 @@ def tensor_dtypes(
     """Dtype of every tensor, from those of the inputs: the least solution, so that states may depend on one another."""
     scalars = scalar_dtypes(params)
     found: dict[str, DType] = dict(inputs) | {einsum.output: "bool" for einsum in einsums if einsum.output not in inputs}
-    changed = True
-    while changed:
-        changed = False
-        for einsum in einsums:
-            dtype = join(found[einsum.output], dtype_of(einsum.body, found, scalars))
-            if dtype != found[einsum.output] and einsum.output not in inputs:
-                found[einsum.output], changed = dtype, True
+
+    def changes(einsum: Einsum) -> bool:
+        dtype = join(found[einsum.output], dtype_of(einsum.body, found, scalars))
+        if dtype == found[einsum.output] or einsum.output in inputs:
+            return False
+        found[einsum.output] = dtype
+        return True
+
+    _settle(einsums, changes)
     return found
+
+
+def _settle(einsums: tuple[Einsum, ...], changes: Callable[[Einsum], bool]) -> None:
+    """Apply `changes` to each Einsum, and again to the readers of what it changed, until nothing changes."""
+    readers: dict[str, list[Einsum]] = {}
+    for einsum in einsums:
+        for access in accesses(einsum.body):
+            readers.setdefault(access.tensor, []).append(einsum)
+    waiting = deque(einsums)
+    while waiting:
+        einsum = waiting.popleft()
+        if changes(einsum):
+            waiting.extend(readers.get(einsum.output, ()))
 
 
 def with_dtypes(cascade: Cascade) -> Cascade:

@@ -140,22 +140,37 @@ def _left(einsum: Einsum) -> frozenset[str]:
 
 
 def _components(members: tuple[int, ...], edges: list[Edge]) -> list[frozenset[int]]:
-    """Strongly connected components, by reachability as bit sets."""
-    place = {member: i for i, member in enumerate(members)}
-    reach = [1 << i for i in range(len(members))]
+    """Strongly connected components (Tarjan's algorithm, with a stack of its own)."""
+    needs: dict[int, list[int]] = {member: [] for member in members}
     for edge in edges:
-        if edge.reader in place and edge.writer in place:
-            reach[place[edge.reader]] |= 1 << place[edge.writer]
-    for k in range(len(members)):
-        bit = 1 << k
-        for i in range(len(members)):
-            if reach[i] & bit:
-                reach[i] |= reach[k]
-    seen: set[int] = set()
+        if edge.reader in needs and edge.writer in needs:
+            needs[edge.reader].append(edge.writer)
+    number: dict[int, int] = {}
+    low: dict[int, int] = {}
+    open_: list[int] = []
+    closed: set[int] = set()
     result: list[frozenset[int]] = []
-    for i in range(len(members)):
-        if i not in seen:
-            group = [j for j in range(len(members)) if reach[i] >> j & 1 and reach[j] >> i & 1]
-            seen.update(group)
-            result.append(frozenset(members[j] for j in group))
+    for root in members:
+        work = [] if root in number else [(root, iter(needs[root]))]
+        while work:
+            node, rest = work[-1]
+            if node not in number:
+                number[node] = low[node] = len(number)
+                open_.append(node)
+            following = next((other for other in rest if other not in closed), None)
+            if following is None:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
+                if low[node] == number[node]:
+                    at = len(open_) - 1
+                    while open_[at] != node:
+                        at -= 1
+                    result.append(frozenset(open_[at:]))
+                    closed.update(open_[at:])
+                    del open_[at:]
+            elif following in number:
+                low[node] = min(low[node], number[following])
+            else:
+                work.append((following, iter(needs[following])))
     return result

@@ -85,6 +85,8 @@ def _logical_lines(source: Source, start: int, end: int) -> Iterator[tuple[int, 
     """(start, end, trouble) of each statement, blank lines and comments left out; trouble is about its brackets."""
     text = source.text
     position = begin = start
+    comment = -1
+    """Start of the comment at the end of the statement, if it has one."""
     stack: list[int] = []
     trouble: Diagnostic | None = None
 
@@ -92,7 +94,7 @@ def _logical_lines(source: Source, start: int, end: int) -> Iterator[tuple[int, 
         first = begin
         while first < stop and text[first] in " \t\n":
             first += 1
-        if first < stop and (text[first] != "#" or "\n" in text[first:stop]):
+        if first < stop:
             yield first, stop, trouble
         elif trouble is not None:
             yield begin, stop, trouble
@@ -104,6 +106,8 @@ def _logical_lines(source: Source, start: int, end: int) -> Iterator[tuple[int, 
         char, at = match[0], match.start()
         position = at + 1
         if char == "#":
+            if not stack and comment < 0:
+                comment = at
             newline = text.find("\n", at, end)
             position = end if newline == -1 else newline
         elif char == "\n":
@@ -111,8 +115,8 @@ def _logical_lines(source: Source, start: int, end: int) -> Iterator[tuple[int, 
                 continue
             if stack:
                 trouble = trouble or _unclosed(source, stack[-1])
-            yield from finish(at)
-            begin, trouble, stack = position, None, []
+            yield from finish(at if comment < 0 else comment)
+            begin, comment, trouble, stack = position, -1, None, []
         elif char in _CLOSER:
             stack.append(at)
             if len(stack) > MAX_BRACKETS and trouble is None:
@@ -131,7 +135,7 @@ def _logical_lines(source: Source, start: int, end: int) -> Iterator[tuple[int, 
                 )  # fmt: skip
     if stack:
         trouble = trouble or _unclosed(source, stack[-1])
-    yield from finish(end)
+    yield from finish(end if comment < 0 else comment)
 
 
 def _unclosed(source: Source, opener: int) -> Diagnostic:

@@ -83,7 +83,7 @@ def _unknown(what: str, name: str, known: set[str], code: str) -> Diagnostic:
 _SCALAR_OPS = {
     "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "//": lambda a, b: a // b, "%": lambda a, b: a % b,
     "/": lambda a, b: a // b if isinstance(a, int) and isinstance(b, int) and a % b == 0 else a / b,
-    "**": lambda a, b: a**b, "neg": lambda a: -a, "min": min, "max": max, "abs": abs, "floor": math.floor, "ceil": math.ceil,
+    "**": lambda a, b: _power(a, b), "neg": lambda a: -a, "min": min, "max": max, "abs": abs, "floor": math.floor, "ceil": math.ceil,
     "sqrt": math.sqrt, "rsqrt": lambda a: 1 / math.sqrt(a), "exp": math.exp, "exp2": lambda a: 2.0**a, "log": math.log,
     "log2": math.log2, "round": round, "sin": math.sin, "cos": math.cos, "tanh": math.tanh, "erf": math.erf,
     "clamp": lambda a, lo, hi: min(max(a, lo), hi), "sign": lambda a: (a > 0) - (a < 0),
@@ -91,6 +91,16 @@ _SCALAR_OPS = {
     "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "not": lambda a: not a, "where": lambda c, x, y: x if c else y,
     "and": lambda a, b: a and b, "or": lambda a, b: a or b,
 }  # fmt: skip
+
+
+def _power(a: int | float, b: int | float) -> int | float:
+    """a**b, without numbers of a million digits and without complex ones."""
+    if isinstance(a, int) and isinstance(b, int) and b > 1 and a.bit_length() * b > 4096:
+        raise OverflowError(f"{a}**{b} is too large")
+    if a < 0 and not float(b).is_integer():
+        raise ValueError(f"({a})**{b} is not a real number")
+    result: int | float = a**b
+    return result
 
 
 def evaluate_scalar(expr: Expr, values: Mapping[str, int | float]) -> int | float:

@@ -14,7 +14,7 @@ from .cascade import Cascade
 from .diagnostics import Diagnostic, SpecError
 from .resolve import resolve
 from .source import Source
-from .verify import check
+from .verify import verify, verify_rest
 
 MAX_SHOWN = 50
 """Most diagnostics reported of one file."""
@@ -33,11 +33,11 @@ def loads(text: str, name: str = "<string>") -> Cascade:
 def _load(source: Source, default_name: str) -> Cascade:
     pieces, problems = document.read(source)
     resolved = resolve(pieces, problems)
-    found = check(resolved.cascade, resolved.poisoned)
-    if resolved.problems:  # a cascade with holes breaks rules that no file can break
-        found = [problem for problem in found if problem.code != "E910"]
-    if resolved.problems or found:
-        raise SpecError(_listed(resolved.problems + found))
+    if resolved.problems:
+        raise SpecError(_listed(resolved.problems + verify_rest(resolved.cascade, resolved.poisoned)))
+    found = verify(resolved.cascade)
+    if found:
+        raise SpecError(_listed(found))
     cascade = resolved.cascade
     return cascade if cascade.name else replace(cascade, name=default_name)
 

@@ -48,20 +48,24 @@ SCATTERING = frozenset(("sum", "prod", "max", "min", "any", "all"))
 
 def verify(cascade: Cascade) -> list[Diagnostic]:
     """Everything that is wrong with a cascade; nothing for a valid one."""
-    return check(cascade, frozenset())
+    return _check(View(cascade, frozenset()), whole=True)
 
 
-def check(cascade: Cascade, poisoned: frozenset[str]) -> list[Diagnostic]:
-    """As `verify`, silent on the tensors (and ranks) named in `poisoned`, whose declarations are known to be wrong."""
-    view = View(cascade, poisoned)
+def verify_rest(cascade: Cascade, poisoned: frozenset[str]) -> list[Diagnostic]:
+    """What else is wrong with a cascade that has holes, where something was wrong already: silent on the tensors and ranks named
+    in `poisoned`, and on the rules that no file can break."""
+    return [diagnostic for diagnostic in _check(View(cascade, poisoned), whole=False) if diagnostic.code != "E910"]
+
+
+def _check(view: View, whole: bool) -> list[Diagnostic]:
     found: list[Diagnostic] = []
     blamed: set[int] = set()
     for stage in RULES:
         news = [finding for rule in stage for finding in rule(view)]
         found += [diagnostic for number, diagnostic in news if number is None or number not in blamed]
         blamed |= {number for number, _ in news if number is not None}
-        if any(number is None for number, _ in news) and stage is RULES[0]:
-            break
+        if whole and any(number is None for number, _ in news):
+            break  # later rules rely on sound declarations
     return found
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from einsmith.einsum.cascade import Access
 from einsmith.einsum.diagnostics import SpecError
+from einsmith.einsum.loops import Edge, _components
 from einsmith.einsum.spec import loads
 
 HEAD = "ranks: {t: T, u: T, c: C, p: P}\ninputs:\n  X: [t, p]\n  W: [t, c]\n"
@@ -65,3 +69,18 @@ def test_possible(lines: tuple[str, ...]) -> None:
 )  # fmt: skip
 def test_impossible(lines: tuple[str, ...], expected: list[tuple[str, str]]) -> None:
     assert problems(*lines) == expected
+
+
+@given(
+    st.integers(1, 9).flatmap(
+        lambda n: st.tuples(st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=20))
+    )
+)
+def test_components_are_strongly_connected(graph: tuple[int, list[tuple[int, int]]]) -> None:
+    import networkx
+
+    count, pairs = graph
+    edges = [Edge(reader, writer, Access("X", ()), frozenset(), None) for reader, writer in pairs]
+    reference = networkx.DiGraph(pairs)
+    reference.add_nodes_from(range(count))
+    assert set(_components(tuple(range(count)), edges)) == {frozenset(c) for c in networkx.strongly_connected_components(reference)}
