@@ -37,6 +37,8 @@ class Header:
     citation: str
     """Where it is from: the lines after that, up to the next that ends a sentence."""
     passes: dict[str, int]
+    growing: frozenset[str]
+    """Ranks written `e 3+`: so many passes in the first step of a loop, and more in each further one."""
     derived: dict[str, int]
     patterns: tuple[str, ...]
 
@@ -44,18 +46,20 @@ class Header:
 def header(cascade: Cascade) -> Header:
     """Read the doc: summary, citation, what is different, then lines `Passes: ...` and `Patterns: ...`."""
     text = " ".join(cascade.doc.split())
-    passes = re.search(r"Passes: (\w+ \d+(?:, \w+ \d+)*)\.(?: Derived: (\w+ \d+(?:, \w+ \d+)*)\.)?", text)
+    counts = r"(\w+ \d+\+?(?:, \w+ \d+\+?)*)\."
+    passes = re.search(rf"Passes: {counts}(?: Derived: {counts})?", text)
     assert passes, f"{cascade.name}: no line `Passes: m 3.`"
     patterns = re.search(r"Patterns: ([^.]+)\.", text)
     listed = tuple(patterns[1].split(", ")) if patterns and not patterns[1].startswith("none") else ()
     assert set(listed) <= set(PATTERNS), f"{cascade.name}: unknown pattern in {listed}"
     sentences = re.findall(r"\S.*?\.\n", cascade.doc + "\n", re.S)
     summary, citation = (" ".join(sentence.split()) for sentence in sentences[:2])
-    return Header(summary, citation, _counts(passes[1]), _counts(passes[2]), listed)
+    growing = frozenset(re.findall(r"(\w+) \d+\+", passes[1]))
+    return Header(summary, citation, _counts(passes[1]), growing, _counts(passes[2]), listed)
 
 
 def _counts(text: str | None) -> dict[str, int]:
-    return {rank: int(n) for rank, n in (part.split() for part in text.split(", "))} if text else {}
+    return {rank: int(n.rstrip("+")) for rank, n in (part.split() for part in text.split(", "))} if text else {}
 
 
 @cache

@@ -17,7 +17,12 @@ def table(folder: str, with_patterns: bool) -> str:
     for name, path in catalogue.FILES.items():
         if path.parent.name == folder:
             stated = catalogue.header(catalogue.load(name))
-            row = [f"[{name}](../../examples/{folder}/{path.name})", stated.summary, stated.citation, counts(stated.passes)]
+            row = [
+                f"[{name}](../../examples/{folder}/{path.name})",
+                stated.summary,
+                stated.citation,
+                counts(stated.passes, stated.growing),
+            ]
             row.append(counts(stated.derived))
             if with_patterns:
                 row.append(" ".join(SHORT[pattern] for pattern in stated.patterns))
@@ -25,14 +30,15 @@ def table(folder: str, with_patterns: bool) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
 
 
-def counts(passes: dict[str, int]) -> str:
-    return ", ".join(f"{rank} {n}" for rank, n in passes.items())
+def counts(passes: dict[str, int], growing: frozenset[str] = frozenset()) -> str:
+    return ", ".join(f"{rank} {n}{'+' if rank in growing else ''}" for rank, n in passes.items())
 
 
 def page() -> str:
     return (
         "# Example files\n\n"
-        "Passes are those of the cascade as written, over the ranks named; every other rank is swept at most once.\n"
+        "Passes are those of the cascade as written, over the ranks named; every other rank is swept at most once;\n"
+        "`e 3+` means three in the first step of a loop and more in each further one.\n"
         "*Derived* is the least that algebra is known to allow, where it is less or a lower bound. Patterns: NS noncausal\n"
         "self, CS causal self, NC noncausal cross, CC causal cross attention; see\n"
         "[the design](../design/examples.md). The page is made from the files' headers.\n\n"
