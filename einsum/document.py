@@ -228,27 +228,30 @@ class _Composer:
     def _node(self, event: Any, events: Any, depth: int) -> _Node:
         import yaml
 
+        start = event.start_mark.index
         if isinstance(event, yaml.AliasEvent):
             raise self._refused(event, f"the alias `*{event.anchor}`", "write the value out")
         if event.anchor is not None:
             raise self._refused(event, f"the anchor `&{event.anchor}`", "write the value out wherever it is used")
         if event.tag is not None:
             raise self._refused(event, f"the tag `{event.tag}`", "remove it")
-        start = event.start_mark.index
         if isinstance(event, yaml.ScalarEvent):
-            return _Scalar(event.value, event.style or None, Span(self.source, start, event.end_mark.index))
+            return _Scalar(event.value, event.style or None, self._span(start, event))
         if depth >= MAX_NESTING:
             raise self._refused(event, f"nesting more than {MAX_NESTING} deep", "")
         if isinstance(event, yaml.SequenceStartEvent):
             items = []
             while not isinstance(event := next(events), yaml.SequenceEndEvent):
                 items.append(self._node(event, events, depth + 1))
-            return _Sequence(tuple(items), Span(self.source, start, event.end_mark.index))
+            return _Sequence(tuple(items), self._span(start, event))
         pairs = []
         while not isinstance(event := next(events), yaml.MappingEndEvent):
             key = self._node(event, events, depth + 1)
             pairs.append((key, self._node(next(events), events, depth + 1)))
-        return _Mapping(tuple(pairs), Span(self.source, start, event.end_mark.index))
+        return _Mapping(tuple(pairs), self._span(start, event))
+
+    def _span(self, start: int, event: Any) -> Span:
+        return Span(self.source, start, event.end_mark.index)
 
     def _refused(self, event: Any, what: str, help_: str) -> SpecError:
         start = event.start_mark.index
@@ -262,7 +265,7 @@ class _Composer:
         return len(self.source.text) if end == -1 else end
 
     def _syntax(self, error: Any) -> Diagnostic:
-        mark = error.problem_mark or error.context_mark
+        mark: Any = error.problem_mark or error.context_mark
         text = self.source.text
         at = min(mark.index, len(text)) if mark else 0
         for each in (error.context_mark, error.problem_mark):
@@ -307,9 +310,16 @@ class _Reader:
         self.source = document.source
         self.problems: list[Diagnostic] = []
         self.top: dict[str, Callable[[_Node], None]] = {
-            "name": self.name, "doc": self.doc, "ranks": self.ranks, "inputs": self.inputs, "params": self.params, "sizes": self.sizes,
-            "tensors": self.targets, "cascade": self.cascade, "outputs": self.outputs,
-        }  # fmt: skip
+            "name": self.name,
+            "doc": self.doc,
+            "ranks": self.ranks,
+            "inputs": self.inputs,
+            "params": self.params,
+            "sizes": self.sizes,
+            "tensors": self.targets,
+            "cascade": self.cascade,
+            "outputs": self.outputs,
+        }
 
     def error(self, code: str, message: str, span: Span, label: str = "", help_: str = "", others: tuple[Label, ...] = ()) -> None:
         self.problems.append(Diagnostic(code, message, self.first_line(span), label, others, help_))
@@ -562,9 +572,11 @@ class _Reader:
             self.document.cascade = Span(self.source, body or node.span.end, max(node.span.end, body))
         elif node.style == ">":
             self.error(
-                "E012", "`cascade` is a folded text (`>`), which joins its lines", Span(self.source, node.span.start, node.span.start + 1),
+                "E012",
+                "`cascade` is a folded text (`>`), which joins its lines",
+                Span(self.source, node.span.start, node.span.start + 1),
                 help_="write `cascade: |`",
-            )  # fmt: skip
+            )
         else:
             text = self.text_of(node)
             if not text.exact:

@@ -26,7 +26,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Cycle:
-    """Einsums that need one another within one step: (reader, writer) of each read, the read to blame, and the way round from it."""
+    """Einsums that need one another within one step: (reader, writer) of each read, the read to blame, and the way round."""
 
     pairs: frozenset[tuple[int, int]]
     blamed: Edge

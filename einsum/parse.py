@@ -130,9 +130,12 @@ def _logical_lines(source: Source, start: int, end: int) -> Iterator[tuple[int, 
             opener = stack.pop()
             if _CLOSER[text[opener]] != char:
                 trouble = trouble or Diagnostic(
-                    "E104", f"`{char}` does not close `{text[opener]}`", Span(source, at, at + 1), f"expected `{_CLOSER[text[opener]]}`",
+                    "E104",
+                    f"`{char}` does not close `{text[opener]}`",
+                    Span(source, at, at + 1),
+                    f"expected `{_CLOSER[text[opener]]}`",
                     (Label(Span(source, opener, opener + 1), "opened here"),),
-                )  # fmt: skip
+                )
     if stack:
         trouble = trouble or _unclosed(source, stack[-1])
     yield from finish(end if comment < 0 else comment)
@@ -292,13 +295,15 @@ def _too_deep(tree: Statement | Node) -> _Problem | None:
 # --- what is wrong with a text ----------------------------------------------------------------------------------------
 
 LOOK_ALIKES = {
-    "−": "-", "–": "-", "—": "-", "‐": "-", "×": "*", "·": "*", "⋅": "*", "∗": "*", "÷": "/", "∕": "/", "⁄": "/", "≤": "<=", "≥": ">=",
-    "≠": "!=", "∞": "inf", "←": "=", "∧": "and", "∨": "or", "¬": "not", "√": "sqrt", "Σ": "sum", "∑": "sum", "∏": "prod", "²": "**2",
-    "“": "", "”": "", "‘": "", "’": "", "′": "", "⟨": "(", "⟩": ")", "【": "[", "】": "]", "、": ",", "。": ".",
-    "А": "A", "В": "B", "С": "C", "Е": "E", "Н": "H", "І": "I", "Ј": "J", "К": "K", "М": "M", "О": "O", "Р": "P", "Ѕ": "S", "Т": "T",
-    "Х": "X", "У": "Y", "а": "a", "с": "c", "е": "e", "һ": "h", "і": "i", "ј": "j", "о": "o", "р": "p", "ѕ": "s", "х": "x", "у": "y",
-    "ԛ": "q", "ԝ": "w", "Α": "A", "Β": "B", "Ε": "E", "Ζ": "Z", "Η": "H", "Ι": "I", "Κ": "K", "Μ": "M", "Ν": "N", "Ο": "O", "Ρ": "P",
-    "Τ": "T", "Υ": "Y", "Χ": "X", "ο": "o", "ν": "v", "ρ": "p", "ı": "i",
+    "−": "-", "–": "-", "—": "-", "‐": "-", "×": "*", "·": "*", "⋅": "*", "∗": "*", "÷": "/",
+    "∕": "/", "⁄": "/", "≤": "<=", "≥": ">=", "≠": "!=", "∞": "inf", "←": "=", "∧": "and", "∨": "or",
+    "¬": "not", "√": "sqrt", "Σ": "sum", "∑": "sum", "∏": "prod", "²": "**2", "“": "", "”": "", "‘": "",
+    "’": "", "′": "", "⟨": "(", "⟩": ")", "【": "[", "】": "]", "、": ",", "。": ".", "А": "A",
+    "В": "B", "С": "C", "Е": "E", "Н": "H", "І": "I", "Ј": "J", "К": "K", "М": "M", "О": "O",
+    "Р": "P", "Ѕ": "S", "Т": "T", "Х": "X", "У": "Y", "а": "a", "с": "c", "е": "e", "һ": "h",
+    "і": "i", "ј": "j", "о": "o", "р": "p", "ѕ": "s", "х": "x", "у": "y", "ԛ": "q", "ԝ": "w",
+    "Α": "A", "Β": "B", "Ε": "E", "Ζ": "Z", "Η": "H", "Ι": "I", "Κ": "K", "Μ": "M", "Ν": "N",
+    "Ο": "O", "Ρ": "P", "Τ": "T", "Υ": "Y", "Χ": "X", "ο": "o", "ν": "v", "ρ": "p", "ı": "i",
 }  # fmt: skip
 """Characters that look like ASCII ones (or mean one of them in mathematics), and what to write."""
 
@@ -390,7 +395,7 @@ def _unexpected(text: str, error: Any, kind: str) -> _Problem:
 
 def _hint(text: str, token: Any, kind: str, error: Any) -> str:
     if token.type == "EQUALS":
-        return "compare with `==`" if kind == "statement" and "=" in text[: token.start_pos] or kind == "expression" else ""
+        return "compare with `==`" if kind == "expression" or "=" in text[: token.start_pos] else ""
     if token.type == "PLUS" and error.accepts and "NUMBER" in error.accepts:
         return "there is no unary plus; remove it"
     if token.type == "NAME" and token.startswith("_") and text[: token.start_pos][-1:].isdigit():

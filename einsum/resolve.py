@@ -117,9 +117,11 @@ class _Resolver:
         inputs = {tensor.name: tensor.dtype for tensor in self.tensors if tensor.kind == "input"}
         dtypes = tensor_dtypes(inputs, tuple(self.einsums), tuple(self.params))
         tensors = tuple(
-            tensor if tensor.kind == "input" else Tensor(tensor.name, tensor.ranks, dtypes.get(tensor.name, "float"), tensor.kind, tensor.iterates, tensor.span)
+            tensor
+            if tensor.kind == "input"
+            else Tensor(tensor.name, tensor.ranks, dtypes.get(tensor.name, "float"), tensor.kind, tensor.iterates, tensor.span)
             for tensor in self.tensors
-        )  # fmt: skip
+        )
         cascade = Cascade(
             document.name, tuple(self.ranks), tuple(self.params), tensors, tuple(self.einsums),
             tuple(text.value for text in document.outputs), tuple(sizes), document.doc,
@@ -173,9 +175,13 @@ class _Resolver:
             same = known.kind == kind
             message = f"{kind} `{name}` is declared twice" if same else f"`{name}` is already {_ARTICLE[known.kind]}"
             self.error(
-                "E108", message, span, "" if same else f"cannot be {_ARTICLE[kind]} too", "ranks, extents, parameters and tensors share one name space",
+                "E108",
+                message,
+                span,
+                "" if same else f"cannot be {_ARTICLE[kind]} too",
+                "ranks, extents, parameters and tensors share one name space",
                 self.where_declared(name, f"{_ARTICLE[known.kind]} here" if not same else "first here"),
-            )  # fmt: skip
+            )
             return False
         else:
             self.names[name] = _Known(kind, span)
@@ -429,9 +435,11 @@ class _Resolver:
         if len(new) != 1 or new[0] == ranks[0]:
             others = "" if not new else " (here: " + ", ".join(f"`{rank}`" for rank in new) + ")"
             self.error(
-                "E209", f"`{op}[{ranks[0]}]` must fill exactly one rank on the left that does not stand in its expression{others}", span,
+                "E209",
+                f"`{op}[{ranks[0]}]` must fill exactly one rank on the left that does not stand in its expression{others}",
+                span,
                 help_=f"declare a rank for the results, such as `j: J`, and write `NAME[..., j] = {op}[{ranks[0]}](...)`",
-            )  # fmt: skip
+            )
             return None
         return Select(op, ranks[0], new[0], body, self.span(node, base))
 
@@ -504,9 +512,12 @@ class _Resolver:
         elif len(definitions) > 2 or len(steps) > 1 or len(initials) > 1:
             extra = definitions[2] if len(definitions) > 2 else definitions[1]
             self.error(
-                "E203", f"state `{name}` is defined more than once", self.left_span(extra), help_="a state has one initial value and one step, along one rank",
+                "E203",
+                f"state `{name}` is defined more than once",
+                self.left_span(extra),
+                help_="a state has one initial value and one step, along one rank",
                 others=(Label(self.left_span(definitions[0]), "first defined here"),),
-            )  # fmt: skip
+            )
         else:
             (step, at), (initial, start) = steps[0], initials[0]
             iterates = step.indices[at].args[0].rank  # type: ignore[union-attr]
@@ -515,9 +526,12 @@ class _Resolver:
             if start != at or initial.indices != expected:
                 shown = ",".join("0" if i == at else rank for i, rank in enumerate(ranks))
                 self.error(
-                    "E213", f"initial value and step of state `{name}` have different indices", self.left_span(initial), help_=f"write `{name}[{shown}] = ...`",
+                    "E213",
+                    f"initial value and step of state `{name}` have different indices",
+                    self.left_span(initial),
+                    help_=f"write `{name}[{shown}] = ...`",
                     others=(Label(self.left_span(step), "the step"),),
-                )  # fmt: skip
+                )
             else:
                 self.tensors.append(Tensor(name, ranks, kind="state", iterates=iterates, span=self.left_span(step)))
                 return

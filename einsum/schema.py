@@ -21,7 +21,9 @@ def schema() -> dict[str, Any]:
     """The schema."""
     name = {"type": "string", "pattern": NAME}
     # an editor reads `no` and `1e3` as YAML does, einsmith as the text that was typed
-    expression = {"type": ["integer", "number", "string", "boolean"], "description": "A number, or an expression of extents and parameters."}
+    about = "A number, or an expression of extents and parameters."
+    expression = {"type": ["integer", "number", "string", "boolean"], "description": about}
+    size = {"type": "integer", "minimum": 0, "maximum": 2**48}
     ranks = {"type": "array", "items": name, "description": "The rank along each dimension."}
     tensor = {
         "anyOf": [
@@ -62,7 +64,7 @@ def schema() -> dict[str, Any]:
             "ranks": _mapping("Rank variables and their extents.", rank),
             "inputs": _mapping("Tensors that are given, with the ranks of each.", tensor),
             "params": _mapping("Scalars: expressions of extents and earlier parameters. `--param` sets them.", expression),
-            "sizes": _mapping("Sizes of extents where the command line gives none.", {"type": "integer", "minimum": 0, "maximum": 2**48}),
+            "sizes": _mapping("Sizes of extents where the command line gives none.", size),
             "tensors": _mapping("Targets of scatters, with the ranks of each.", tensor),
             "cascade": {"type": "string", "minLength": 1, "description": "The Einsums, one per line: NAME[indices] = expression."},
             "outputs": {"type": "array", "items": name, "minItems": 1, "uniqueItems": True, "description": "Tensors to compute."},

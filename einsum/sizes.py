@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .cascade import Cascade, Expr, Map, Number, Scalar, walk
 from .diagnostics import Diagnostic, SpecError
@@ -80,10 +81,12 @@ def _unknown(what: str, name: str, known: set[str], code: str) -> Diagnostic:
     return Diagnostic(code, f"unknown {what} `{name}`", help=hint)
 
 
-_SCALAR_OPS = {
-    "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "//": lambda a, b: a // b, "%": lambda a, b: a % b,
+_SCALAR_OPS: dict[str, Callable[..., Any]] = {
+    "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "//": lambda a, b: a // b,
+    "%": lambda a, b: a % b,
     "/": lambda a, b: a // b if isinstance(a, int) and isinstance(b, int) and a % b == 0 else a / b,
-    "**": lambda a, b: _power(a, b), "neg": lambda a: -a, "min": min, "max": max, "abs": abs, "floor": math.floor, "ceil": math.ceil,
+    "**": lambda a, b: _power(a, b),
+    "neg": lambda a: -a, "min": min, "max": max, "abs": abs, "floor": math.floor, "ceil": math.ceil,
     "sqrt": math.sqrt, "rsqrt": lambda a: 1 / math.sqrt(a), "exp": math.exp, "exp2": lambda a: 2.0**a, "log": math.log,
     "log2": math.log2, "round": round, "sin": math.sin, "cos": math.cos, "tanh": math.tanh, "erf": math.erf,
     "clamp": lambda a, lo, hi: min(max(a, lo), hi), "sign": lambda a: (a > 0) - (a < 0),
@@ -113,7 +116,7 @@ def evaluate_scalar(expr: Expr, values: Mapping[str, int | float]) -> int | floa
         case Map(op="ceil", args=(Map(op="/", args=(a, b)),)):
             return -(-evaluate_scalar(a, values) // evaluate_scalar(b, values))
         case Map(op=op, args=args):
-            result: int | float = _SCALAR_OPS[op](*(evaluate_scalar(arg, values) for arg in args))  # type: ignore[no-untyped-call]
+            result: int | float = _SCALAR_OPS[op](*(evaluate_scalar(arg, values) for arg in args))
             return result
         case _:
             raise ValueError(f"not a scalar expression: {type(expr).__name__}")

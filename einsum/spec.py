@@ -1,7 +1,7 @@
 """Spec files to cascades: the one way in.
 
-In: a path, or a text. Out: a `Cascade` that `verify` finds nothing wrong with. Raises `SpecError` with every diagnostic of the file,
-in the order of their places.
+In: a path, or a text. Out: a `Cascade` that `verify` finds nothing wrong with. Raises `SpecError` with every diagnostic of the
+file, in the order of their places.
 """
 
 from __future__ import annotations

@@ -147,17 +147,14 @@ def names_are_distinct(view: View) -> Iterator[Finding]:
 def scalars_are_scalars(view: View) -> Iterator[Finding]:
     """Extents, tiles and parameters hold numbers, extents, counts and parameters alone; a parameter only earlier parameters."""
     cascade = view.cascade
-    params = {name for name, _ in cascade.params}
-    known = params | set(cascade.symbols) | set(cascade.counts) | view.poisoned
-    earlier: set[str] = set()
+    known = set(cascade.symbols) | set(cascade.counts) | view.poisoned
     for name, expr in cascade.params:
         for node in walk(expr):
             if not isinstance(node, Number | Scalar | Map):
                 yield _malformed(None, f"parameter `{name}` is no expression of scalars", node.span)
-            elif isinstance(node, Scalar) and (node.name not in known or (node.name in params and node.name not in earlier)):
-                if node.name not in view.poisoned:
-                    yield _malformed(None, f"parameter `{name}` uses `{node.name}` before it is defined", node.span)
-        earlier.add(name)
+            elif isinstance(node, Scalar) and node.name not in known:
+                yield _malformed(None, f"parameter `{name}` uses `{node.name}` before it is defined", node.span)
+        known.add(name)
     for rank in cascade.ranks:
         for expr in (rank.extent,) if rank.split is None else (rank.extent, rank.split.tile):
             if not all(isinstance(node, Number | Scalar | Map) for node in walk(expr)):
@@ -186,7 +183,7 @@ def extents_are_counts(view: View) -> Iterator[Finding]:
 
 
 def splits_fit(view: View) -> Iterator[Finding]:
-    """The parts of a split follow their rank: first the outer one with ceil(extent / tile) positions, then the inner one with a tile's."""
+    """The parts of a split are declared: the outer one with ceil(extent / tile) positions, the inner one with a tile's."""
     ranks = {rank.name: rank for rank in view.cascade.ranks}
     for rank in view.cascade.ranks:
         if rank.split is not None:
@@ -393,7 +390,7 @@ def _not_whole(index: Expr, einsum: Einsum, view: View, scalars: Mapping[str, DT
 
 
 def left_sides_fit(view: View) -> Iterator[Finding]:
-    """Left-hand sides: distinct ranks; `0` and `r+1` in a state; anything in a declared target whose right side is a reduction."""
+    """Left-hand sides: distinct ranks; `0` and `r+1` in a state; anything in a target whose right-hand side is a reduction."""
     for number, einsum, tensor in view.einsums():
         if tensor.kind == "scatter":
             yield from _scatter(number, einsum, tensor, view)
@@ -490,10 +487,17 @@ def left_ranks_are_not_reduced(view: View) -> Iterator[Finding]:
             if rank in view.lefts[number]:
                 where = _place(einsum.indices, rank)
                 others = (Label(where, "stands on the left here"),) if where is not None else ()
-                yield number, Diagnostic(
-                    "E207", f"rank `{rank}` is reduced by `{body.op}` and stands on the left too", body.span or einsum.span, "", others,
-                    f"leave `{rank}` out on one side, or use another rank of the same extent",
-                )  # fmt: skip
+                yield (
+                    number,
+                    Diagnostic(
+                        "E207",
+                        f"rank `{rank}` is reduced by `{body.op}` and stands on the left too",
+                        body.span or einsum.span,
+                        "",
+                        others,
+                        f"leave `{rank}` out on one side, or use another rank of the same extent",
+                    ),
+                )
 
 
 def _place(exprs: tuple[Expr, ...], rank: str) -> Span | None:
@@ -522,11 +526,18 @@ def free_ranks_are_on_the_left(view: View) -> Iterator[Finding]:
         names = ", ".join(f"`{rank}`" for rank in ranks)
         left = einsum.output + (f"[{','.join(_shown(index) for index in einsum.indices)}]" if einsum.indices else "")
         verb = "stands" if len(ranks) == 1 else "stand"
-        yield number, Diagnostic(
-            "E206", f"{'rank' if len(ranks) == 1 else 'ranks'} {names} {verb} on the right, but not on the left", _place((einsum.body,), ranks[0]) or einsum.span,
-            f"not an index of `{left}`", (),
-            f"only a product or quotient is summed by itself; write `sum[{','.join(ranks)}](...)`, or another reduction, or index `{einsum.output}` by it",
-        )  # fmt: skip
+        yield (
+            number,
+            Diagnostic(
+                "E206",
+                f"{'rank' if len(ranks) == 1 else 'ranks'} {names} {verb} on the right, but not on the left",
+                _place((einsum.body,), ranks[0]) or einsum.span,
+                f"not an index of `{left}`",
+                (),
+                f"only a product or quotient is summed by itself; write `sum[{','.join(ranks)}](...)`, or another reduction, "
+                f"or index `{einsum.output}` by it",
+            ),
+        )
 
 
 def _shown(index: Expr) -> str:
@@ -558,9 +569,11 @@ def loops_are_possible(view: View) -> Iterator[Finding]:
         if tensor.span is not None and tensor.name != view.cascade.einsums[number].output:
             others = (Label(tensor.span, "which is defined here"),)
         states = [view.tensors[name] for name in path if view.tensors[name].kind == "state"]
-        help_ = f"a tensor cannot stand in its own definition; a running state is written `{tensor.name}[r+1] = ... {tensor.name}[r] ...`"
+        running = f"`{tensor.name}[r+1] = ... {tensor.name}[r] ...`"
+        help_ = f"a tensor cannot stand in its own definition; a running state is written {running}"
         if states:
-            help_ = f"inside the loop over `{states[0].iterates}`, read `{states[0].name}` at `{states[0].iterates}`, its current position"
+            loop, state = states[0].iterates, states[0].name
+            help_ = f"inside the loop over `{loop}`, read `{state}` at `{loop}`, its current position"
         yield (
             number,
             Diagnostic(
@@ -588,10 +601,17 @@ def indices_can_be_inside(view: View) -> Iterator[Finding]:
                 reason = always_outside(index, rank, rank == target.iterates, view.cascade)
                 if reason:
                     others = (Label(target.span, f"{target.name}[{','.join(target.ranks)}]"),) if target.span is not None else ()
-                    yield number, Diagnostic(
-                        "E217", f"this index is {reason}, for every size", index.span or einsum.span, f"index along `{rank}`", others,
-                        "positions count from 0 to the extent minus 1, and there is no wrap-around",
-                    )  # fmt: skip
+                    yield (
+                        number,
+                        Diagnostic(
+                            "E217",
+                            f"this index is {reason}, for every size",
+                            index.span or einsum.span,
+                            f"index along `{rank}`",
+                            others,
+                            "positions count from 0 to the extent minus 1, and there is no wrap-around",
+                        ),
+                    )
 
 
 def _unguarded(expr: Expr) -> Iterator[Expr]:
