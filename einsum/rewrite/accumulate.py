@@ -91,14 +91,15 @@ def accumulate(cascade: Cascade, target: str, rank: str) -> Rewritten | None:
     state = running_state(cascade, definitions[0], rank)
     if state is None:
         return None
+    op = state.reduce.op
     new = state.einsums(state.reduce.body, state.at(Coord(state.outer)), definitions[0])
     after = replaced(cascade, target, new, state.tensors)
     step = Step(
         NAME,
         target,
         shown(definitions, cascade),
-        f"{state.reduce.op} is associative: {state.reduce.op} of all tiles = running {state.reduce.op} of the {state.reduce.op} of each",
-        f"what is reduced does not depend on `{target}`; an empty {state.reduce.op} is the initial value",
+        f"{op} is associative: {op} of all tiles = running {op} of the {op} of each",
+        f"what is reduced does not depend on `{target}`; an empty {op} is the initial value",
         shown(new, after),
     )
     return Rewritten(after, step, state.run_name)

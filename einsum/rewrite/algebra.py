@@ -1,6 +1,7 @@
 """Small algebra on expressions: constructors that fold identities, and a canonical form that decides equality.
 
-The constructors keep what a rewrite builds readable (`0 + x` is `x`, `x / 1` is `x`). `canonical` maps an expression to a polynomial
+The constructors keep what a rewrite builds readable (`0 + x` is `x`, `x / 1` is `x`). `canonical` maps an expression to a
+polynomial
 in its non-polynomial parts; equal canonical forms mean equal values over the reals. Different forms prove nothing.
 """
 

@@ -2,7 +2,8 @@
 
 In: the body of a sum over the fiber, and its `Fiber`. Out: `Term`s, each with a part that stays under the sum and the complete
 factors that may leave it. Total: what cannot be opened is an atom and stays where it is, complete values inside and all.
-Exponentials are never opened (exp(x - g) as exp(x) / exp(g) would leave the range of numbers; the running forms treat them), logarithms are.
+Exponentials are never opened (exp(x - g) as exp(x) / exp(g) would leave the range of numbers; the running forms treat them),
+logarithms are.
 
     (SN/SD) * (dP - D) * K     ->     SN*dP*K / SD   and   -(SN*K) * D / SD
 """

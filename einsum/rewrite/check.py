@@ -1,8 +1,10 @@
 """The numerical check of a derivation: original and derived form in float64 on random inputs of awkward shapes.
 
 In: two cascades with the same inputs and outputs. Out: a line for each set of sizes that was compared. Sizes are small: lengths
-that the tile does not divide, a single element, one tile exactly; inputs are ordinary, so large that logits reach 1e4, or masked with
--inf, some rows fully. Where the original is finite, a difference raises E920: a derivation that does not agree is a fault of einsmith and is never returned.
+that the tile does not divide, a single element, one tile exactly; inputs are ordinary, so large that logits reach 1e4, or masked
+with
+-inf, some rows fully. Where the original is finite, a difference raises E920: a derivation that does not agree is a fault of
+einsmith and is never returned.
 """
 
 from __future__ import annotations

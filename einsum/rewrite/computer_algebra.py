@@ -1,7 +1,7 @@
 """Separability where structure does not decide: random numbers refute it, sympy proves it.
 
-In: the body f of a sum and its `Fiber`. `counterexample` looks for numbers with f(x,g) * f(x0,g0) != f(x,g0) * f(x0,g); if there are
-some, f is no product a(x) * b(g), whatever form it is written in. `factored` asks sympy (imported only here, and only if no
+In: the body f of a sum and its `Fiber`. `counterexample` looks for numbers with f(x,g) * f(x0,g0) != f(x,g0) * f(x0,g); if there
+are some, f is no product a(x) * b(g), whatever form it is written in. `factored` asks sympy (imported only here, and only if no
 counterexample was found) for a and b; it answers None if sympy does not find them or is not installed.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ def leaves(expr: Expr, fiber: Fiber) -> Leaves | None:
     return Leaves(skeleton, by_kind["x"], by_kind["g"], by_kind["c"], {name: node for node, name in names.items()})
 
 
-_MORE = {
+_MORE: dict[str, Callable[[float], float]] = {
     "sigmoid": lambda v: 1 / (1 + math.exp(-v)), "softplus": lambda v: math.log1p(math.exp(v)), "relu": lambda v: max(v, 0.0),
     "silu": lambda v: v / (1 + math.exp(-v)), "gelu": lambda v: v * (1 + math.erf(v / math.sqrt(2))) / 2,
 }  # fmt: skip

@@ -3,7 +3,8 @@
 In: a cascade and a rank. Out: a `Derivation`: the derived cascade (an ordinary one), the steps, the passes before and after as the
 analysis counts them, and what blocks further ones. The search, in this order:
 
-1. simplify: shared and dead Einsums, gathers on their own; then, while a reduction depends on fewer complete values for it, let divisors, factors
+1. simplify: shared and dead Einsums, gathers on their own; then, while a reduction depends on fewer complete values for it, let
+divisors, factors
    and terms leave it, or expand it into finitely many sums;
 2. decide in which phase each reduction can be finished (see `phases`);
 3. cut the rank and let all reductions of a phase in which one depends on another run side by side;

@@ -4,7 +4,8 @@ before    Y[p] = mean[m](X[p,m])
 after     Y_sum[p] = sum[m](X[p,m])
           Y[p]     = Y_sum[p] / M
 
-If other reductions are to run beside the mean, the number is counted: then the running value of the mean is that of what has been seen.
+If other reductions are to run beside the mean, the number is counted: then the running value of the mean is that of what has been
+seen.
 
 after     Y_sum[p] = sum[m](X[p,m])
           Y_count  = sum[m](1)

@@ -1,6 +1,7 @@
 """Moments: f = w * (u_1 + v_1)^k_1 * (u_2 + v_2)^k_2 ..., the u moving, the v complete, w rescalable.
 
-In: the body of a sum and its `Fiber`. Out: `Moments`, or the sub-expression that is neither a factor that separates nor a power of a
+In: the body of a sum and its `Fiber`. Out: `Moments`, or the sub-expression that is neither a factor that separates nor a power
+of a
 sum that does.
 
     SN[p,m] * (V[m,f] - MU[p,f]) ** 2        w = SN[p,m]        u = V[m,f]    v = -MU[p,f]    k = 2

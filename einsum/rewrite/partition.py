@@ -122,7 +122,8 @@ def _extent(rank: Rank, split: Split) -> Rank:
 
 
 def _default_tile(cascade: Cascade, rank: Rank) -> int:
-    """A power of two: 128, or at most half of the extent where the spec's sizes make it small, so that there are tiles to speak of."""
+    """A power of two: 128, or at most half of the extent where the spec's sizes make it small, so that there are tiles to speak
+    of."""
     from ..sizes import evaluate_scalar
 
     values: dict[str, int | float] = dict(cascade.sizes)

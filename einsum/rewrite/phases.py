@@ -1,9 +1,11 @@
-"""Phases: in which sweep along the fiber each reduction can be finished, if it runs beside what it depends on wherever algebra allows.
+"""Phases: in which sweep along the fiber each reduction can be finished, if it runs beside what it depends on wherever algebra
+allows.
 
 In: a flat cascade and a rank. Out: for every complete value (root) its phase, from 1, and how it gets there:
 
 * it depends on no other root: phase 1, it accumulates;
-* it separates (as a product, for max and min as a sum, or into moments) from all roots of the greatest phase it depends on: that phase too;
+* it separates (as a product, for max and min as a sum, or into moments) from all roots of the greatest phase it depends on: that
+  phase too;
 * otherwise: one phase more, and an `Obstacle` that says which sub-expression stands in the way.
 
 An earlier phase never hurts a later reduction, so deciding in the order of definition gives the fewest phases for the cascade as

@@ -1,6 +1,7 @@
 """Running versions: what an expression is while the loop over the outer part is under way.
 
-A complete value that is the last position of a running state, `GM[p] = GM_run[p,M1]`, has a value after every step as well. This module
+A complete value that is the last position of a running state, `GM[p] = GM_run[p,M1]`, has a value after every step as well. This
+module
 rewrites expressions from the last position to the current one (`m1`) or the next one (`m1+1`), through all Einsums in between:
 
     SN[p,m1,m0] = exp(QK[p,m1,m0] - GM[p])      ->      SN_tile[p,m1,m0] = exp(QK[p,m1,m0] - GM_run[p,m1+1])

@@ -8,9 +8,12 @@ after     MU_step[p,m1]   = MU_run[p,m1] / N_run[m1] - MU_run[p,m1+1] / N_run[m1
           VAR_run[p,m1+1] = VAR_run[p,m1] + MU_step[p,m1] ** 2 * N_run[m1] + VAR_tile[p,m1]
           VAR[p]          = VAR_run[p,M1]
 
-Condition: f = w * prod_j (u_j + v_j)^k_j with w rescalable. Then, with d = v' - v, (u + v')^k = sum_i C(k,i) d^(k-i) (u + v)^i, so lower
-moments about the old value give all moments about the new one. Lower moments that run already are read, those that are 0 (the first about a
-running mean) are left out, the others become states of their own. For a mean and a variance this is the merge of Chan, Golub and LeVeque.
+Condition: f = w * prod_j (u_j + v_j)^k_j with w rescalable. Then, with d = v' - v, (u + v')^k = sum_i C(k,i) d^(k-i) (u + v)^i,
+so lower
+moments about the old value give all moments about the new one. Lower moments that run already are read, those that are 0 (the
+first about a
+running mean) are left out, the others become states of their own. For a mean and a variance this is the merge of Chan, Golub and
+LeVeque.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ NAME = "running-rescale"
 
 
 def rescalable(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber, divisors_proven: bool = False) -> Product | Obstacle:
-    """Is a reduction `op` of `expr` over the fiber (and the other `bound` ranks) rescalable? The factors, or what stands in the way.
+    """Is a reduction `op` of `expr` over the fiber (and the other `bound` ranks) rescalable? The factors, or what stands in the
+    way.
 
     `divisors_proven`: it has been shown, on the cascade before it had states, that a running divisor is 0 only where all that it
     divides is.
@@ -92,7 +93,8 @@ def _vanish_together(divisor: Expr, moving: Expr, fiber: Fiber) -> bool:
 def running_rescale(
     cascade: Cascade, target: str, rank: str, running: frozenset[str], divisors_proven: bool = False
 ) -> Rewritten | Refused | None:
-    """Run the reduction that defines `target` beside the states `running` that it depends on (`divisors_proven`: see `rescalable`)."""
+    """Run the reduction that defines `target` beside the states `running` that it depends on (`divisors_proven`: see
+    `rescalable`)."""
     definitions = cascade.definitions(target)
     if len(definitions) != 1:
         return None

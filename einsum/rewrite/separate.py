@@ -37,7 +37,8 @@ from .signs import Sign, sign
 
 @dataclass(frozen=True)
 class Product:
-    """f = moving * exp(exponent) * exp2(binary) * product(numerator) / product(denominator); the last three are complete or constant."""
+    """f = moving * exp(exponent) * exp2(binary) * product(numerator) / product(denominator); the last three are complete or
+    constant."""
 
     moving: Expr
     exponent: Expr = ZERO
@@ -143,13 +144,13 @@ class _Separator:
                 half = Number(0.5) if expr.op == "sqrt" else negate(Number(0.5))
                 return self._power(expr, a, half)
             case Map(op="abs", args=(a,)):
-                inner_product = self.product(a)
+                inner_product = self._inside(expr, a)
                 absolute = tuple(Map("abs", (part,)) for part in inner_product.numerator)
                 under = tuple(Map("abs", (part,)) for part in inner_product.denominator)
                 moving = Map("abs", (inner_product.moving,))
                 return replace(inner_product, moving=moving, numerator=absolute, denominator=under)
             case Map(op="relu", args=(a,)):
-                inner_product = self.product(a)
+                inner_product = self._inside(expr, a)
                 self._factor_non_negative(inner_product, expr)
                 return _with_moving(inner_product, Map("relu", (inner_product.moving,)))
             case Map(op="min" | "max", args=(a, b)):
@@ -175,6 +176,16 @@ class _Separator:
             case _:
                 raise _Blocked(expr, "it does not separate")
 
+    def _inside(self, expr: Expr, inner: Expr) -> Product:
+        """The product inside a map operation that passes factors on; of a sum, the operation itself is what blocks."""
+        try:
+            return self.product(inner)
+        except _Blocked:
+            if not isinstance(inner, Map) or inner.op not in ("+", "-"):
+                raise
+            op = expr.op if isinstance(expr, Map) else "a power"
+            raise _Blocked(expr, f"`{op}` of something that moves and something complete is not a product of the two") from None
+
     def _complete_factors(self, expr: Expr) -> Product:
         match expr:
             case Map(op="*", args=(a, b)):
@@ -191,7 +202,7 @@ class _Separator:
                 return Product(ONE, numerator=(expr,))
 
     def _power(self, expr: Expr, base: Expr, exponent: Expr) -> Product:
-        inner = self.product(base)
+        inner = self._inside(expr, base)
         whole = isinstance(exponent, Number) and exponent.value == int(exponent.value)
         if not whole:
             self._factor_non_negative(inner, expr)

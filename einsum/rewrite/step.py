@@ -103,7 +103,8 @@ def replaced(cascade: Cascade, output: str, new: Sequence[Einsum], tensors: Sequ
 
 
 def reordered(cascade: Cascade) -> Cascade:
-    """Tensors in the IR's order (inputs first, then in order of definition), those without a definition dropped, dtypes inferred."""
+    """Tensors in the IR's order (inputs first, then in order of definition), those without a definition dropped, dtypes
+    inferred."""
     known = {tensor.name: tensor for tensor in cascade.tensors}
     names = dict.fromkeys((*(t.name for t in cascade.inputs), *(einsum.output for einsum in cascade.einsums)))
     return with_dtypes(replace(cascade, tensors=tuple(known[name] for name in names)))

@@ -39,7 +39,7 @@ def _attention(name: str, scores: str, inputs: str = QKV, extra: str = "") -> st
 
 
 CASES = [
-    # --- softmax attention: 3 -> 1 ------------------------------------------------------------------------------------------
+    # --- softmax attention: 3 -> 1
     Case("softmax", _attention("softmax", "S[p,m] = QK[p,m]"), 3, 1),
     Case("causal", _attention("causal", "S[p,m] = where(m <= p, QK[p,m], -inf)"), 3, 1),
     Case("window", _attention("window", "S[p,m] = where(abs(p - m) <= 2, QK[p,m], -inf)"), 3, 1),
@@ -233,7 +233,7 @@ AV[p,f] = B[p,m] / BD[p] * V[m,f]
         4,
         1,
     ),
-    # --- reductions without a stabiliser ---------------------------------------------------------------------------------------
+    # --- reductions without a stabiliser
     Case(
         "plain-softmax",
         _spec("plain-softmax", XV, "AV[p,f] = exp(S[p,m]) / SD[p] * V[m,f]".join(["SD[p] = sum[m](exp(S[p,m]))\n", ""]), "AV"),
@@ -258,7 +258,7 @@ AV[p,f] = A[p,m] / AD[p] * V[m,f]
         1,
     ),
     Case("sigmoid", _spec("sigmoid", XV, "AV[p,f] = sigmoid(S[p,m]) * V[m,f]", "AV"), 1, 1),
-    # --- normalisers and moments -------------------------------------------------------------------------------------------------
+    # --- normalisers and moments
     Case(
         "log-sum-exp",
         _spec(
@@ -465,7 +465,7 @@ Y[p] = sum[m]((X[p,m] * G[p] * H[p] - G[p] * H[p] * W[p,m]) / (X[p,m] * G[p] + X
         2,
         1,
     ),
-    # --- partly ----------------------------------------------------------------------------------------------------------------------
+    # --- partly
     Case(
         "softmax-kept",
         _spec("softmax-kept", "S: [p, m]", SOFTMAX, "A", ranks="p: P, m: M"),
@@ -507,7 +507,7 @@ AV[p,f] = A[p,m] / AD[p] * V[m,f]
         ),
         3,
         2,
-        "B[p,m] / BD[p] - 0.1",
+        "relu(B[p,m] / BD[p] - 0.1)",
     ),
     Case(
         "two-phases",
@@ -526,9 +526,9 @@ AV[p,f] = SN[p,m] / SD[p] * V[m,f]
         ),
         4,
         2,
-        "S[p,m] - GM[p]",
+        "relu(S[p,m] - GM[p] + 1)",
     ),
-    # --- must stay above 1 --------------------------------------------------------------------------------------------------------------
+    # --- must stay above 1
     Case(
         "sigmoid-of-difference",
         _spec("sigmoid-of-difference", XV, "GM[p] = max[m](S[p,m])\nAV[p,f] = sum[m](sigmoid(S[p,m] - GM[p]) * V[m,f])", "AV"),
@@ -541,7 +541,7 @@ AV[p,f] = SN[p,m] / SD[p] * V[m,f]
         _spec("relu-of-difference", XV, "GM[p] = max[m](S[p,m])\nAV[p,f] = sum[m](relu(S[p,m] - GM[p]) * V[m,f])", "AV"),
         2,
         2,
-        "S[p,m] - GM[p]",
+        "relu(S[p,m] - GM[p])",
     ),
     Case(
         "mean-absolute-deviation",
@@ -554,7 +554,7 @@ AV[p,f] = SN[p,m] / SD[p] * V[m,f]
         ),
         2,
         2,
-        "X[p,m] - MU[p]",
+        "abs(X[p,m] - MU[p])",
     ),
     Case(
         "global-quantisation",

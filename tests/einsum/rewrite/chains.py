@@ -24,10 +24,13 @@ UNARY = (
 )
 BINARY = ("({}) + ({})", "({}) - ({})", "({}) * ({})", "max({}, {})", "min({}, {})", "where(m <= 2, {}, {})")
 WITH_ROOT = (
-    "exp({x} - max({g}, {x}))", "{x} * {g}", "{x} / (1 + abs({g}))", "{x} - {g}", "{x} + {g}", "exp(tanh({x}) - {g} / (1 + abs({g})))",
-    "({x} - {g}) ** 2", "sqrt(abs({x} * {g}))", "sigmoid({x} - {g})", "where({x} > {g}, {x}, 0)", "log(1 + abs({x})) - {g}", "{x} * {g} * {g}",
+    "exp({x} - max({g}, {x}))", "{x} * {g}", "{x} / (1 + abs({g}))", "{x} - {g}", "{x} + {g}",
+    "exp(tanh({x}) - {g} / (1 + abs({g})))",
+    "({x} - {g}) ** 2", "sqrt(abs({x} * {g}))", "sigmoid({x} - {g})", "where({x} > {g}, {x}, 0)", "log(1 + abs({x})) - {g}",
+    "{x} * {g} * {g}",
     "exp({x} / (1 + abs({x})) - tanh({g}))", "({x} - {g}) * {x}", "{g} * 2",
 )  # fmt: skip
+AFTER = ("tanh({})", "log(1 + abs({}))", "2 * {} + 1", "max({}, 0)")
 REDUCTIONS = ("sum", "sum", "sum", "max", "min", "mean")
 
 
@@ -57,13 +60,10 @@ def chains(draw: st.DrawFn) -> Cascade:
         lines.append(f"R{number}[p] = {draw(st.sampled_from(REDUCTIONS))}[m]({element(2)})")
         roots.append(f"R{number}[p]")
         if draw(st.integers(0, 3)) == 0:
-            other = draw(st.sampled_from(roots))
-            lines.append(
-                f"C{number}[p] = {draw(st.sampled_from(('tanh({})', 'log(1 + abs({}))', '2 * {} + 1', 'max({}, 0)'))).format(other)}"
-            )
+            after = draw(st.sampled_from(AFTER)).format(draw(st.sampled_from(roots)))
+            lines.append(f"C{number}[p] = {after}")
             roots.append(f"C{number}[p]")
     body = "\n".join(f"  {line}" for line in lines)
     outputs = ", ".join(dict.fromkeys((roots[-1].split("[")[0], draw(st.sampled_from(roots)).split("[")[0])))
-    return spec.loads(
-        f"name: chain\nranks: {{p: P, m: M}}\ninputs: {{X: [p, m], W: [p, m]}}\ncascade: |\n{body}\noutputs: [{outputs}]\nsizes: {{P: 3, M: 9}}\n"
-    )
+    head = "name: chain\nranks: {p: P, m: M}\ninputs: {X: [p, m], W: [p, m]}\ncascade: |"
+    return spec.loads(f"{head}\n{body}\noutputs: [{outputs}]\nsizes: {{P: 3, M: 9}}\n")

@@ -15,7 +15,8 @@ from einsmith.einsum.cascade import Cascade
 from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.einsum.flatten import flatten
 from einsmith.einsum.interpret import evaluate, random_inputs
-from einsmith.einsum.rewrite import check, derive as module
+from einsmith.einsum.rewrite import check
+from einsmith.einsum.rewrite import derive as module
 from einsmith.einsum.rewrite.derive import derive
 from einsmith.einsum.rewrite.step import Refused, Rewritten
 from einsmith.einsum.verify import verify
@@ -258,3 +259,39 @@ def test_blocked_says_which_dependency() -> None:
     found = derive(spec.loads(BY_NAME["sigmoid-of-difference"].text), "m")
     (blocked,) = found.blocked_by or ()
     assert (blocked.einsum, blocked.expression, blocked.depends_on) == ("AV", "sigmoid(S[p,m] - GM[p])", ("GM",))
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "derivations.md"
+HEADER = """# Derivations
+
+What `einsmith derive --rank m` makes of the cascades in `tests/einsum/rewrite/cases.py`: passes over m as written and derived,
+the rewrites
+that were used (tidying left out), and the running states, or the sub-expression that blocks. A test keeps this page true.
+
+| cascade | passes | derived | rewrites | running states, or what blocks |
+|---|---|---|---|---|
+"""
+FOOTER = """
+Not reached yet, though algebra allows it: split (tree) and scan forms, top-k and argmax as bounded states, products under a
+rescale, sparsemax by its
+threshold, reassociation of contractions (it saves operations, not passes), a state over an uncut rank that others could run beside.
+"""
+TIDYING = {"dead-einsums", "inline", "common-subexpressions", "partition", "mean-as-sum"}
+
+
+def table() -> str:
+    rows = []
+    for case in CASES:
+        found = derive(spec.loads(case.text), case.rank, check=False)
+        rules = ", ".join(dict.fromkeys(step.rewrite for step in found.steps if step.rewrite not in TIDYING)) or "none"
+        states = ", ".join(f"`{tensor.name}`" for tensor in found.cascade.tensors if tensor.kind == "state")
+        blocks = ", ".join(dict.fromkeys(f"`{blocked.expression}`" for blocked in found.blocked_by or ()))
+        last = f"blocked by {blocks}" if blocks else states or "none"
+        rows.append(f"| {case.name} | {found.passes_before['m']} | {found.passes_after['m']} | {rules} | {last} |")
+    return HEADER + "\n".join(rows) + "\n" + FOOTER
+
+
+def test_the_page_of_derivations_is_true(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--update"):
+        PAGE.write_text(table(), encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == table()
