@@ -39,22 +39,27 @@ class Checked:
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
 @guarded
 def command(specs: tuple[str, ...]) -> Checked:
-    """Parse, resolve and verify spec files: all errors of each, with their places.
+    """Parse, resolve and verify spec files: all errors of each, with their places. Where a spec gives all its sizes, so are they.
 
     Example: einsmith check examples/attention/*.yaml
     """
-    from ..einsum import spec
+    from dataclasses import replace
+
+    from ..einsum import sizes, spec
     from ..einsum.diagnostics import SpecError
 
     checked = Checked()
     for name in specs:
         try:
-            spec.load(name)
+            cascade = spec.load(name)
+            if set(cascade.symbols) <= {symbol for symbol, _ in cascade.sizes}:
+                sizes.bind(cascade)
         except SpecError as error:
             checked.bad.append(name)
-            for diagnostic in error.diagnostics:
+            found = [each if each.span is not None else replace(each, file=name) for each in error.diagnostics]
+            for diagnostic in found:
                 print(f"{diagnostic}\n", file=sys.stderr)
-            checked.diagnostics += error.diagnostics
+            checked.diagnostics += found
         else:
             checked.good.append(name)
     return checked
