@@ -28,7 +28,7 @@ _FLIPPED = {">": "<", ">=": "<="}
 
 
 class NoKey(Exception):
-    """The function has no canonical form here: too large, or it reads points that may not exist."""
+    """The function has no canonical form here: it is too large with all definitions put in."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,21 @@ class _Keys:
         if tensor.kind == "scatter":
             return self._scatter(einsum, places, scope)
         ranks = {index.rank: place for index, place in zip(einsum.indices, places, strict=True) if isinstance(index, Coord)}
-        splits = self.cascade.domain_splits(frozenset(ranks))
-        if not whole:
-            for rank in splits:
-                assert rank.split is not None
-                for part in (rank.split.outer, rank.split.inner):
-                    if scope.ranks.get(part) != ranks[part]:
-                        raise NoKey
+        if not whole and not self._exists(ranks, scope):  # the tensor as a whole, 0 where no point exists, and a place in it
+            own = {rank: _digest("bound", scope.depth + i, self._rank(rank)) for i, rank in enumerate(ranks)}
+            body = self._expr(einsum.body, _Scope(own, scope.depth + len(own), scope.states))
+            return _digest("tensor", list(own.values()), body, places)
         return self._expr(einsum.body, _Scope(ranks, scope.depth, scope.states))
+
+    def _exists(self, ranks: Mapping[str, str], scope: _Scope) -> bool:
+        """Is a point certain to exist: does no split rank stand on the left, or is it read at just these coordinates?"""
+        parts = [
+            part
+            for rank in self.cascade.domain_splits(frozenset(ranks))
+            if rank.split
+            for part in (rank.split.outer, rank.split.inner)
+        ]
+        return all(scope.ranks.get(part) == ranks[part] for part in parts)
 
     def _state(self, name: str, definitions: tuple[Einsum, ...], places: tuple[str, ...], scope: _Scope) -> str:
         tensor = self.cascade.tensor(name)
@@ -185,13 +192,8 @@ class _Keys:
         return _digest("map", op, keys)
 
     def _reduce(self, expr: Reduce, scope: _Scope) -> str:
-        """Nested reductions by the same operation are one; the order of their ranks does not matter."""
+        """The order of the ranks does not matter."""
         op, ranks, body = expr.op, list(expr.ranks), expr.body
-        mates = [self._mates(expr.ranks, scope)]
-        while isinstance(body, Reduce) and body.op == op and op not in ("mean", "argmax", "argmin"):
-            mates.append(self._mates(body.ranks, scope))
-            ranks += body.ranks
-            body = body.body
         kinds = {rank: self._rank(rank) for rank in ranks}
         ranks.sort(key=kinds.__getitem__)
         groups = [list(group) for _, group in itertools.groupby(ranks, key=kinds.__getitem__)]
@@ -202,7 +204,7 @@ class _Keys:
             bound = {rank: _digest("bound", scope.depth + i, kinds[rank]) for i, rank in enumerate(chain)}
             key = self._expr(body, scope.bind(bound))
             best = key if best is None else min(best, key)
-        return _digest("reduce", op, sorted(kinds.values()), sorted(map(str, mates)), best)
+        return _digest("reduce", op, sorted(kinds.values()), self._mates(expr.ranks, scope), best)
 
     def _mates(self, bound: tuple[str, ...], scope: _Scope) -> list[tuple[str, str]]:
         """Keys of the ranks around a reduction that decide which of its points exist."""
