@@ -195,6 +195,8 @@ def distribute(
     tensors: list[Tensor] = []
     total: Expr = ZERO
     for term, name in zip(found, names, strict=True):
+        if reduce.op in ("sum", "mean"):
+            term = _constants_out(term, frozenset(reduce.ranks))
         negative = isinstance(term.stays, Map) and term.stays.op == "neg"
         stays = term.stays.args[0] if negative else term.stays  # type: ignore[union-attr]
         body = replace(reduce, body=stays)
@@ -208,6 +210,23 @@ def distribute(
         total = subtract(total, value) if negative else add(total, value)
     new.append(replace(einsum, body=total))
     return reordered(flatten(replaced(cascade, einsum.output, new, tensors))), tuple(new)
+
+
+def _constants_out(term: Term, bound: frozenset[str]) -> Term:
+    """The term with the factors that do not depend on any reduced rank outside, complete or not."""
+    match term.stays:
+        case Map(op="neg", args=(a,)):
+            return _negative(_constants_out(replace(term, stays=a), bound))
+        case Map(op="*", args=(a, b)):
+            left = _constants_out(Term(a), bound)
+            right = _constants_out(Term(b), bound)
+            return _times(_times(left, right), Term(ONE, term.numerator, term.denominator))
+        case Map(op="/", args=(a, b)) if not free_ranks(b) & bound:
+            return _times(_constants_out(Term(a), bound), Term(ONE, term.numerator, (*term.denominator, b)))
+        case stays if not free_ranks(stays) & bound and not is_number(stays, 1):
+            return Term(ONE, (stays, *term.numerator), term.denominator)
+        case _:
+            return term
 
 
 def _put_together(value: Expr, term: Term) -> Expr:

@@ -31,6 +31,9 @@ from ..cascade import (
     walk,
 )  # fmt: skip
 
+MAX_OPENED = 1000
+"""Definitions that one view looks through: beyond it a tensor counts as opaque (an expression may double with every definition)."""
+
 
 @dataclass(frozen=True)
 class Fiber:
@@ -139,8 +142,9 @@ class Fiber:
     def definition(self, access: Access) -> Expr | None:
         """What a plain tensor's element is, in terms of what its Einsum reads; None for inputs, states, scans and selections."""
         einsum = self._plain.get(access.tensor)
-        if einsum is None or isinstance(einsum.body, Scan | Select):
+        if einsum is None or isinstance(einsum.body, Scan | Select) or len(self._opened) >= MAX_OPENED:
             return None
+        self._opened.append(access.tensor)
         ranks = tuple(index.rank for index in einsum.indices if isinstance(index, Coord))
         if len(ranks) != len(einsum.indices):
             return None
@@ -149,6 +153,16 @@ class Fiber:
         if any(isinstance(node, Scan) for node in walk(einsum.body)):
             return None
         return substitute(einsum.body, dict(zip(ranks, access.indices, strict=True)))
+
+    @cached_property
+    def _opened(self) -> list[str]:
+        return []
+
+    def why_opaque(self, access: Access) -> str:
+        """Why `definition` has no answer."""
+        if len(self._opened) >= MAX_OPENED:
+            return "there are too many definitions behind it to look through"
+        return "its elements depend on complete values through a scan, a selection or a state"
 
     def look_through(self, expr: Expr) -> Expr:
         """The expression with accesses to mixed map Einsums replaced by what they are, all the way down."""

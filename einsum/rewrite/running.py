@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Tensor, children, rebuild
+from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Tensor, accesses, children, rebuild
 from .accumulate import IDENTITY
 from .fiber import Fiber
 from .signs import Sign, sign
@@ -85,6 +85,11 @@ class RunningVersions:
             self.tensors.append(Tensor(existing, ranks))
             self.einsums.append(Einsum(existing, coords(ranks), body))
         return Access(existing, coords(ranks))
+
+    def name_of(self, expr: Expr, otherwise: str) -> str:
+        """What a correction is named after: the one complete value that it follows."""
+        read = dict.fromkeys(node.tensor for node in accesses(expr) if self.fiber.complete(node))
+        return next(iter(read)).removesuffix("_run") if len(read) == 1 else otherwise
 
     # --- as one expression ---------------------------------------------------------------------------------------------------
 

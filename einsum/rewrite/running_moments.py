@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from itertools import product as grid
 from math import comb
 
-from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Tensor, accesses, free_ranks
+from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Tensor, free_ranks
 from .accumulate import RunningState, running_state
 from .algebra import ONE, ZERO, add, canonical, is_number, multiply, negate, polynomial, power, subtract
 from .fiber import Fiber, is_step_of
@@ -125,8 +125,7 @@ class _Builder:
         return self._named(step, complete, "step")
 
     def _named(self, expr: Expr, complete: Expr, suffix: str) -> Access:
-        read = [node.tensor for node in accesses(complete) if self.fiber.complete(node)]
-        base = read[0].removesuffix("_run") if len(read) == 1 else self.target.output
+        base = self.versions.name_of(complete, self.target.output)
         return self.versions.named(f"{base}_{suffix}", expr, in_order(free_ranks(expr), self.cascade))
 
     def _moment(self, index: tuple[int, ...]) -> Expr:

@@ -110,8 +110,7 @@ def running_rescale(
     versions.reserve(state.tile_name, state.run_name)
     body = versions.next(state.reduce.body)
     factor, guard = correction(found, versions)
-    states = versions.states(found.complete)
-    base = states[0].removesuffix("_run") if len(states) == 1 else target
+    base = versions.name_of(found.complete, target)
     ranks = in_order(free_ranks(factor), cascade)
     rescale = versions.named(f"{base}_rescale", factor, ranks)
     now = state.at(Coord(state.outer))

@@ -51,8 +51,7 @@ def running_shift(cascade: Cascade, target: str, rank: str, running: frozenset[s
     body = versions.next(state.reduce.body)
     height = negate(found.complete)
     shift = subtract(versions.at(height, "now"), versions.at(height, "next"))
-    states = versions.states(found.complete)
-    base = states[0].removesuffix("_run") if len(states) == 1 else target
+    base = versions.name_of(found.complete, target)
     correction = versions.named(f"{base}_shift", shift, in_order(free_ranks(shift), cascade))
     now, identity = state.at(Coord(state.outer)), IDENTITY[state.reduce.op]
     carried = Map("where", (Map("==", (now, identity)), identity, add(now, correction)))

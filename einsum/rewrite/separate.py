@@ -120,7 +120,7 @@ class _Separator:
             case Access():
                 inner = fiber.definition(expr)
                 if inner is None:
-                    raise _Blocked(expr, "its elements depend on complete values through a scan, a selection or a state")
+                    raise _Blocked(expr, fiber.why_opaque(expr))
                 return self.product(inner)
             case Map(op="*", args=(a, b)):
                 return _times(self.product(a), self.product(b))
@@ -258,7 +258,7 @@ class _Separator:
             case Access():
                 inner = fiber.definition(expr)
                 if inner is None:
-                    raise _Blocked(expr, "its elements depend on complete values through a scan, a selection or a state")
+                    raise _Blocked(expr, fiber.why_opaque(expr))
                 return self.total(inner)
             case Map(op="+", args=(a, b)):
                 left, right = self.total(a), self.total(b)
