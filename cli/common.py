@@ -39,7 +39,7 @@ def guarded(function: Callable[..., Result]) -> Callable[..., None]:
     def command(*args: Any, as_json: bool, **kwargs: Any) -> None:
         try:
             result = function(*args, **kwargs)
-        except (click.ClickException, click.exceptions.Exit):  # usage errors have exit code 2
+        except click.ClickException:  # usage errors have exit code 2
             raise
         except EinsmithError as error:
             fail(error.diagnostics, as_json)
