@@ -35,13 +35,19 @@ class _Module:
         self.program = plan.program
         self.blocked = plan.program.cascade
         blocks, inner = plan.best.blocks, plan.program.inner
-        exact = inner is None or not plan.tile_fixed or self.fixed_tile() == blocks[inner]
+        exact = inner is None or not plan.tile_fixed or (self.fixed_tile() == blocks[inner] and not self.tile_is_given())
         self.lowering = Lowering(plan.program, exact, self.explain)
         self.body: Body = self.lowering.run()
         self.spelled = self.lowering.spelled
         self.kernel = re.sub(r"\W", "_", cascade.name).strip("_").lower() or "cascade"
         self.kernel = f"_{self.kernel}" if self.kernel[0].isdigit() else self.kernel
         self.whole = whole_scalars(self.blocked)
+
+    def tile_is_given(self) -> bool:
+        """May the caller of `run` choose the inner tile?"""
+        inner = self.program.inner
+        extent = self.blocked.rank(inner).extent if inner is not None else None
+        return isinstance(extent, Scalar) and extent.name in self.textbook.symbols
 
     def fixed_tile(self) -> int | None:
         """Extent of the inner tile where it is not the plan's to choose."""
@@ -121,11 +127,12 @@ class _Module:
 
     def pointers(self) -> list[str]:
         """Inputs that the kernel reads, then outputs."""
-        read = {tensor for tensor, _ in self.body.strides} | {t.name for t in self.blocked.inputs if self._used(t.name)}
-        return [t.name for t in self.blocked.inputs if t.name in read] + list(self.cascade.outputs)
+        return [t.name for t in self.blocked.inputs if t.name in self.body.pointers] + list(self.cascade.outputs)
 
-    def _used(self, tensor: str) -> bool:
-        return any(re.search(rf"\btl\.load\({re.escape(self.spelled(tensor))}\b", line) for line in self.body.lines)
+    def strides(self) -> dict[tuple[str, int], str]:
+        """(tensor, dimension) -> argument, in the order of the pointers."""
+        order = self.pointers()
+        return dict(sorted(self.body.strides.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
 
     def scalar_arguments(self) -> dict[str, str]:
         """Name in the kernel -> Python expression on the host, for everything that is not a pointer, stride or block."""
@@ -159,7 +166,7 @@ class _Module:
 
     def kernel_text(self) -> str:
         constants = self.constexprs()
-        arguments = [self.lowering.pointer(n) for n in self.pointers()] + list(self.body.strides.values())
+        arguments = [self.lowering.pointer(n) for n in self.pointers()] + list(self.strides().values())
         arguments += [n for n in self.scalar_arguments() if n not in constants]
         arguments += [f"{n}: tl.constexpr" for n in constants]
         arguments += [f"{n}: tl.constexpr" for n in self.used_blocks().values()] + ["PRECISION: tl.constexpr"]
@@ -299,7 +306,7 @@ class _Module:
         lines.append(f"    grid = ({' * '.join(count) or '1'},)")
         lines.append("    arguments = dict(")
         items = [f"{self.lowering.pointer(n)}={self.spelled(n)}" for n in self.pointers()]
-        items += [f"{name}={self.spelled(tensor)}.stride({dimension})" for (tensor, dimension), name in self.body.strides.items()]
+        items += [f"{name}={self.spelled(tensor)}.stride({dimension})" for (tensor, dimension), name in self.strides().items()]
         items += [f"{name}={code}" for name, code in self.scalar_arguments().items()]
         items += [f"{name}={name}" for name in self.used_blocks().values()]
         items.append('PRECISION="tf32" if allow_tf32 else "ieee"')

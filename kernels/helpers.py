@@ -18,7 +18,7 @@ def _minus(a, b):
 @triton.jit
 def _over(a, b):
     """a / b, where 0 / 0 is 0: a row without any position gives 0."""
-    return tl.where((a == 0) & (b == 0), 0.0, a / b)
+    return tl.where(a == 0, tl.where(b == 0, 0.0, a / b), a / b)
 ''',
     "_floor_div": '''
 @triton.jit

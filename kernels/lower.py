@@ -35,6 +35,8 @@ class Body:
     """Text of a kernel and what it needs."""
 
     lines: list[str]
+    pointers: dict[str, None] = field(default_factory=dict)
+    """Tensors that the kernel reads or writes."""
     scalars: dict[str, None] = field(default_factory=dict)
     """Scalars of the cascade that the kernel takes as arguments, in order of first use."""
     strides: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -419,6 +421,7 @@ class Lowering:
 
     def pointer(self, tensor: str) -> str:
         """Name of the pointer argument of a tensor; an output's differs from that of its tile."""
+        self.body.pointers.setdefault(tensor)
         if tensor not in self.program.stores:
             return self.spelled(tensor)
         if tensor not in self.pointers:

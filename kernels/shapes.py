@@ -25,7 +25,9 @@ class Case:
     name: str
     sizes: dict[str, int]
     scale: float = 1.0
-    """Standard deviation of the inputs."""
+    """Factor on the random inputs."""
+    strided: bool = False
+    """Are the inputs views whose dimensions lie in the opposite order in memory?"""
 
 
 def shape_grid(cascade: Cascade) -> list[Case]:
@@ -39,7 +41,7 @@ def shape_grid(cascade: Cascade) -> list[Case]:
         for names, values in ((long, long_sizes), (features, feature_sizes), (others, other_sizes)):
             for number, symbol in enumerate(names):
                 sizes[symbol] = values[number % len(values)]
-        cases.append(Case(name, sizes, scale))
+        cases.append(Case(name, sizes, scale, strided=name == "primes"))
 
     add("ones", (1,), (1,), (1,))
     add("primes", (37, 29, 31), (13, 7, 11), (2, 3, 1))
@@ -49,6 +51,7 @@ def shape_grid(cascade: Cascade) -> list[Case]:
     add("more queries than keys", (150, 17), (48, 16), (1, 2))
     add("eight to one", (33, 65), (16, 16), (1, 8))
     add("large logits", (40, 70), (32, 16), (1, 2), 12.0)
+    add("no keys", (5, 0), (16, 16), (1, 2))
     if given:
         cases.append(Case("as in the spec", given))
     return [case for case in cases if _possible(cascade, case)]

@@ -120,6 +120,11 @@ def identity(tensor: Tensor) -> tuple[Expr, ...]:
     return tuple(Coord(rank) for rank in tensor.ranks)
 
 
+def _own(cascade: Cascade, rank: str, index: Expr) -> bool:
+    """Is a tensor read at its own coordinate along a rank, written whole or in parts?"""
+    return index == Coord(rank) or (cascade.rank(rank).split is not None and index == whole_coordinate(cascade, rank))
+
+
 def inline(cascade: Cascade) -> Cascade:
     """Put the definition in place of an element-wise intermediate that is read elsewhere than at its own coordinates."""
     bodies: dict[str, tuple[tuple[str, ...], Expr]] = {}
@@ -130,7 +135,7 @@ def inline(cascade: Cascade) -> Cascade:
             if not isinstance(node, Access):
                 return node
             tensor = cascade.tensor(node.tensor)
-            if tensor.kind != "einsum" or node.indices == identity(tensor):
+            if tensor.kind != "einsum" or all(_own(cascade, r, i) for r, i in zip(tensor.ranks, node.indices, strict=True)):
                 return node
             if node.tensor not in bodies:
                 raise refuse(

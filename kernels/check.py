@@ -1,0 +1,235 @@
+"""Numerical checks: a generated kernel against the float64 interpreter over a grid of awkward shapes.
+
+In: a module file (or its text) and the cascade it came from. Out: a `Checked`: one line a case and output. The kernel runs on a GPU if
+there is one, else in Triton's interpreter in float32. The bound of each case is set by the computation itself: the error may be twice that of
+the same computation in plain torch in the same type, and a floor of a few units in the last place of the greatest output, because on small
+shapes plain torch may happen to be exact. Outputs are filled with NaN before the kernel runs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..einsum.cascade import Cascade
+from ..einsum.diagnostics import Diagnostic, EinsmithError
+from .child import ask
+from .shapes import Case, shape_grid
+from .store import stored
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FLOOR_ULP = 8
+"""Units in the last place of the greatest output that are always allowed: exponentials and quotients of GPUs are good to two each, and
+a sum in another order moves a few more."""
+EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23}
+"""Distance from 1 to the next number of each type."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One output of one case."""
+
+    case: str
+    sizes: Mapping[str, int]
+    dtype: str
+    output: str
+    error: float
+    """Greatest distance from the float64 interpreter."""
+    allowed: float
+    fault: str | None = None
+    """What went wrong where there are no numbers."""
+
+    @property
+    def passed(self) -> bool:
+        return self.fault is None and self.error <= self.allowed
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "case": self.case, "sizes": dict(self.sizes), "dtype": self.dtype, "output": self.output, "error": self.error,
+            "allowed": self.allowed, "passed": self.passed, "fault": self.fault,
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        sizes = " ".join(f"{n}={v}" for n, v in self.sizes.items())
+        end = self.fault or f"error {self.error:.1e}, allowed {self.allowed:.1e}"
+        return f"  {'ok  ' if self.passed else 'FAIL'} {self.output} {self.dtype} {self.case} ({sizes}): {end}"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """All rows of a check."""
+
+    name: str
+    device: str
+    rows: tuple[Row, ...]
+    left_out: tuple[str, ...] = field(default=())
+    """Cases whose sizes the cascade does not allow."""
+
+    @property
+    def failed(self) -> int:
+        return sum(not row.passed for row in self.rows)
+
+    @property
+    def passed(self) -> int:
+        return sum(row.passed for row in self.rows)
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failed or not self.rows else 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "passed": self.passed, "failed": self.failed, "device": self.device, "left_out": list(self.left_out),
+            "cases": [row.as_json() for row in self.rows],
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        where = "on the GPU" if self.device == "cuda" else "in Triton's interpreter, float32"
+        lines = [f"{self.name}: {self.passed} passed, {self.failed} failed ({where}; against the float64 interpreter)", *map(str, self.rows)]
+        if self.left_out:
+            lines.append(f"  not defined for this cascade: {', '.join(self.left_out)}")
+        return "\n".join(lines)
+
+
+def device() -> str:
+    """`cuda` if a GPU can be used, else `cpu`. Imports torch only where there is one to be seen."""
+    if not (Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()):
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check(
+    module: str | Path,
+    cascade: Cascade | None = None,
+    *,
+    cases: Sequence[Case] | None = None,
+    dtypes: Sequence[str] | None = None,
+    params: Mapping[str, int | float] | None = None,
+    allow_tf32: bool = False,
+    seed: int = 0,
+    timeout_s: float = 600.0,
+) -> Checked:
+    """Check a module (a path, or its text) against a cascade (default: the one that the module carries)."""
+    import numpy as np
+
+    source = _source(module)
+    cascade = cascade if cascade is not None else cascade_of(source, str(module) if isinstance(module, Path) else "<module>")
+    where = device()
+    types = list(dtypes or (["float16", "bfloat16", "float32"] if where == "cuda" else ["float32"]))
+    left_out: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="einsmith-") as folder:
+        jobs, wanted = [], []
+        for number, case in enumerate(cases if cases is not None else shape_grid(cascade)):
+            for dtype in types:
+                try:
+                    inputs, exact = _expected(cascade, case, dtype, params, np.random.default_rng(seed + number))
+                except EinsmithError as error:
+                    if cases is not None:
+                        raise
+                    left_out.append(f"{case.name} ({error.diagnostics[0].message})")
+                    break
+                path = Path(folder) / f"{number}-{dtype}"
+                np.savez(f"{path}-in.npz", **inputs)  # type: ignore[arg-type]
+                job = {
+                    "inputs": f"{path}-in.npz", "outputs": f"{path}-out.npz", "dtype": dtype, "strided": case.strided,
+                    "scalars": _scalars(cascade, source, case.sizes, params),
+                }  # fmt: skip
+                jobs.append(job)
+                wanted.append((case, dtype, exact))
+        job = {"file": str(stored(source)), "device": where, "cases": jobs, "plain": True, "allow_tf32": allow_tf32}
+        answers = ask("check_worker", job, interpret=where == "cpu", timeout_s=timeout_s) if jobs else []
+        rows = []
+        for (case, dtype, exact), one, found in zip(wanted, jobs, answers, strict=True):
+            if found["error"] is not None:
+                rows += [Row(case.name, case.sizes, dtype, name, float("nan"), 0.0, found["error"]) for name in exact]
+                continue
+            made = np.load(str(one["outputs"]))
+            for name, want in exact.items():
+                error, plain = distance(made[f"out.{name}"], want), distance(made[f"plain.{name}"], want)
+                scale = float(np.max(np.abs(want[np.isfinite(want)]), initial=0.0))
+                allowed = 2 * (plain if np.isfinite(plain) else 0.0) + FLOOR_ULP * EPSILON[dtype] * scale
+                rows.append(Row(case.name, case.sizes, dtype, name, error, allowed))
+    return Checked(cascade.name, where, tuple(rows), tuple(left_out))
+
+
+def distance(got: np.ndarray, want: np.ndarray) -> float:
+    """Greatest difference; infinite where shapes, NaNs or infinities differ."""
+    import numpy as np
+
+    if got.shape != want.shape:
+        return float("inf")
+    want = np.asarray(want, dtype=np.float64)
+    odd = ~np.isfinite(want)
+    same = (got == want) | (np.isnan(got) & np.isnan(want))
+    if not np.all(same[odd]) or not np.all(np.isfinite(got[~odd])):
+        return float("inf")
+    return float(np.max(np.abs(got - want)[~odd], initial=0.0))
+
+
+def cascade_of(source: str, name: str) -> Cascade:
+    """The cascade that a generated module carries. Raises EinsmithError (E609) if it is not one."""
+    import ast
+
+    from ..einsum.spec import loads
+
+    try:
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "SPEC":
+                return loads(ast.literal_eval(node.value), f"{name} (SPEC)")
+    except (SyntaxError, ValueError):
+        pass
+    raise EinsmithError(Diagnostic("E609", "this file is not a kernel module that einsmith wrote", file=name, help="give a spec file, or what `einsmith emit` wrote"))
+
+
+def _source(module: str | Path) -> str:
+    if isinstance(module, str) and "\n" in module:
+        return module
+    try:
+        return Path(module).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EinsmithError(Diagnostic("E609", f"cannot read the module: {error}", file=str(module))) from None
+
+
+def _expected(
+    cascade: Cascade, case: Case, dtype: str, params: Mapping[str, int | float] | None, rng: np.random.Generator
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Inputs, rounded to the type, and the outputs that the interpreter gives for them."""
+    import numpy as np
+
+    from ..einsum import interpret
+
+    inputs = interpret.random_inputs(cascade, case.sizes, params, rng)
+    for tensor in cascade.inputs:
+        if tensor.dtype == "float":
+            inputs[tensor.name] = rounded(inputs[tensor.name] * case.scale, dtype)
+    return inputs, {name: np.asarray(x) for name, x in interpret.evaluate(cascade, inputs, case.sizes, params).items()}
+
+
+def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
+    """The values that a type can hold, as float32 or float64."""
+    import numpy as np
+
+    if dtype == "float16":
+        return array.astype(np.float16).astype(np.float64)
+    single = array.astype(np.float32)
+    if dtype == "bfloat16":  # round to nearest, ties to even, on the bits
+        bits = single.view(np.uint32)
+        single = (((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) << 16).astype(np.uint32).view(np.float32)
+    return single.astype(np.float64)
+
+
+def _scalars(cascade: Cascade, source: str, sizes: Mapping[str, int], params: Mapping[str, int | float] | None) -> dict[str, int | float]:
+    """Keywords of `run` beside the inputs: sizes that no shape tells, and the parameters given."""
+    import re
+
+    signature = re.search(r"^def run\(\*, (.*)\):$", source, re.MULTILINE)
+    names = {part.split("=")[0].strip() for part in signature[1].split(",")} if signature else set()
+    found: dict[str, int | float] = {n: v for n, v in sizes.items() if n in names}
+    return found | dict(params or {})

@@ -1,0 +1,55 @@
+"""Worker of `check` and `run`: runs one generated module on inputs from files. Runs in a process of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .child import answer, load_module
+
+
+def run_all(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run every case of the job; outputs go to files, faults into the answer."""
+    import numpy as np
+    import torch
+
+    module = load_module(job["file"])
+    device = job["device"]
+    results = []
+    for case in job["cases"]:
+        dtype = getattr(torch, case["dtype"])
+        arrays = np.load(case["inputs"])
+        inputs = {name: _tensor(torch, arrays[name], dtype, device, case["strided"]) for name in arrays.files}
+        found: dict[str, Any] = {"seconds": None, "error": None}
+        try:
+            outputs = module.run(**inputs, **case["scalars"], allow_tf32=job["allow_tf32"], out=_fill)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            made = {f"out.{name}": x.detach().cpu().double().numpy() for name, x in outputs.items()}
+            if job["plain"]:
+                plain = module.reference(**inputs, **case["scalars"])
+                made |= {f"plain.{name}": x.detach().cpu().double().numpy() for name, x in plain.items()}
+            np.savez(case["outputs"], **made)
+        except Exception as error:  # whatever the kernel or Triton raises belongs into the report of this case
+            found["error"] = f"{type(error).__name__}: {error}"[:500]
+        results.append(found)
+    return results
+
+
+def _tensor(torch: Any, array: Any, dtype: Any, device: str, strided: bool) -> Any:
+    """The input on the device; strided: with its dimensions in the opposite order in memory."""
+    x = torch.from_numpy(array)
+    x = x.to(dtype) if x.is_floating_point() else x if x.dtype == torch.bool else x.to(torch.int32)
+    x = x.to(device)
+    if strided and x.dim() > 1:
+        x = x.permute(*reversed(range(x.dim()))).contiguous().permute(*reversed(range(x.dim())))
+    return x
+
+
+def _fill(outputs: dict[str, Any]) -> None:
+    """NaN everywhere before the kernel runs: what it does not write shows."""
+    for x in outputs.values():
+        x.fill_(float("nan") if x.is_floating_point() else -1)
+
+
+if __name__ == "__main__":
+    answer(run_all)

@@ -1,0 +1,55 @@
+"""The form of a cascade that a kernel is planned from: as few sweeps over the sequential rank as algebra allows.
+
+In: a cascade as the user wrote it, and its sizes. Out: the cascade to plan, and what was done about it in words. The rank is the one that a
+program would walk (`blocking.sequential_rank`); if the analysis counts more than one pass over it, the derivation is asked for fewer.
+A cascade that still needs several passes is planned with several loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..einsum.cascade import Cascade
+from ..einsum.diagnostics import EinsmithError
+from ..einsum.flatten import flatten
+from ..einsum.sizes import bind
+from .blocking import inline, sequential_rank
+
+
+@dataclass(frozen=True)
+class OnePass:
+    """A cascade ready to plan. `note` says what happened; empty if nothing did."""
+
+    cascade: Cascade
+    rank: str | None
+    passes: int
+    note: str
+
+
+def one_pass(
+    cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mapping[str, int | float] | None = None
+) -> OnePass:
+    """The derived form, if the rank that a program walks needs more than one pass as written."""
+    if any(tensor.iterates is not None for tensor in cascade.tensors):
+        return OnePass(cascade, None, 1, "")
+    extents = bind(cascade, sizes, params).extents
+    rank = sequential_rank(inline(flatten(cascade)), extents)
+    if rank is None or cascade.rank(rank).part_of is not None:
+        return OnePass(cascade, None, 1, "")
+    from ..einsum.analysis.passes import levels
+
+    before = levels(cascade, rank).passes.get(rank, 0)
+    if before <= 1:
+        return OnePass(cascade, rank, before, f"one pass over `{rank}` as written")
+    from ..einsum.rewrite.derive import derive
+
+    try:
+        derivation = derive(cascade, rank)
+    except EinsmithError as error:
+        reason = error.diagnostics[0].message
+        return OnePass(cascade, rank, before, f"{before} passes over `{rank}`; no derived form: {reason}")
+    after = derivation.passes_after.get(rank, before)
+    if after >= before:
+        return OnePass(cascade, rank, before, f"{before} passes over `{rank}`, which the derivation cannot lower")
+    return OnePass(derivation.cascade, rank, after, f"derived: {after} instead of {before} passes over `{rank}`")
