@@ -15,6 +15,10 @@ Polynomial: TypeAlias = dict[tuple[str, ...], int]
 """Monomial (its symbols, sorted; () for 1) -> coefficient, never 0."""
 
 
+MAX_TERMS = 400
+"""Most terms of a product: an expression of few characters can multiply out to millions."""
+
+
 def always_outside(index: Expr, rank: str, state: bool, cascade: Cascade) -> str:
     """`negative` or `beyond the extent` if the index is so at every point for all sizes; else empty."""
     if isinstance(index, Coord) and index.rank == rank:
@@ -114,7 +118,10 @@ def _scaled(a: Polynomial, factor: int) -> Polynomial:
     return {monomial: factor * coefficient for monomial, coefficient in a.items()}
 
 
-def _product(a: Polynomial, b: Polynomial) -> Polynomial:
+def _product(a: Polynomial, b: Polynomial) -> Polynomial | None:
+    """The product; None where it has too many terms to be worth it."""
+    if len(a) * len(b) > MAX_TERMS:
+        return None
     total: Polynomial = {}
     for left, x in a.items():
         for right, y in b.items():

@@ -6,6 +6,9 @@ help line. All diagnostics of a file travel together in one `SpecError`.
 
 from __future__ import annotations
 
+import difflib
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +70,19 @@ class SpecError(EinsmithError):
     """A spec file (or a size, parameter or input given with it) is wrong."""
 
 
+def closest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The name that was probably meant, for a did-you-mean; None if none is close (or all are absurdly long)."""
+    if len(name) > MAX_NAME:
+        return None
+    others = [other for other in itertools.islice(names, MAX_NAMES) if len(other) <= MAX_NAME]
+    close = difflib.get_close_matches(name, others, 1, cutoff)
+    return close[0] if close else next((other for other in others if other.lower() == name.lower()), None)
+
+
+MAX_NAME = 80
+"""Longest name that is compared with others, characters: the comparison takes quadratic time."""
+MAX_NAMES = 300
+"""Most names that one is compared with."""
 MAX_SHOWN = 160
 """Longest part of a source line that a diagnostic shows, characters."""
 
@@ -85,21 +101,21 @@ def render(diagnostic: Diagnostic) -> str:
         first_line, first_column = diagnostic.position
         lines.append(f"{margin}--> {diagnostic.span.source.name}:{first_line}:{first_column}")
         lines.append(f"{margin} |")
-        order = sorted(range(len(labels)), key=lambda i: (labels[i][0].source is not diagnostic.span.source, numbers[i]))
+        source = diagnostic.span.source
+        order = sorted(range(len(labels)), key=lambda i: (labels[i][0].source is not source, numbers[i]))
         previous: int | None = None
+        shift = 0
         for i in order:
             span, text, mark = labels[i]
             number, column = span.source.position(span.start)
-            if span.source is not diagnostic.span.source:
+            if span.source is not source:
                 lines.append(f"{margin}::: {span.source.name}:{number}:{column}")
                 previous = None
             elif previous is not None and number > previous + 1:
                 lines.append(f"{margin} ...")
-            if number != previous:
+            if number != previous or not shift < column <= shift + MAX_SHOWN:
                 shown, shift = _window(span.source.line(number), column)
                 lines.append(f"{number:>{len(margin)}} | {shown}")
-            else:
-                _, shift = _window(span.source.line(number), column)
             width = max(
                 1,
                 min(span.end - span.start, len(span.source.line(number)) - column + 1, MAX_SHOWN - (column - 1 - shift)),

@@ -7,14 +7,14 @@ or `null` is the text that was typed.
 
 from __future__ import annotations
 
-import difflib
+import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from .diagnostics import Diagnostic, Label, SpecError
+from .diagnostics import Diagnostic, Label, SpecError, closest
 from .parse import TARGET, character_name
 from .source import Source, Span
 
@@ -166,11 +166,11 @@ def _normal(text: str) -> str:
 def _neighbour(file: Path) -> str:
     """A did-you-mean over the files beside a missing one."""
     try:
-        names = [other.name for other in file.parent.iterdir()][:1000] if file.parent.is_dir() else []
+        names = [other.name for other in itertools.islice(file.parent.iterdir(), 1000)] if file.parent.is_dir() else []
     except OSError:
         return ""
-    close = difflib.get_close_matches(file.name, names, 1)
-    return f"did you mean `{file.with_name(close[0])}`?" if close else ""
+    close = closest(file.name, names)
+    return f"did you mean `{file.with_name(close)}`?" if close else ""
 
 
 _UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
@@ -337,7 +337,7 @@ class _Reader:
         present = {key.value for key, _ in pairs}
         for key_node, _ in root.items:
             if isinstance(key_node, _Scalar) and key_node.value not in present:
-                present.update(difflib.get_close_matches(key_node.value, list(self.top), 1))
+                present.add(closest(key_node.value, self.top) or "")
         for key_text, value in pairs:
             self.top[key_text.value](value)
         for key in ("cascade", "outputs"):
@@ -374,9 +374,9 @@ class _Reader:
             seen[key.value] = key.span
             if allowed is not None and key.value not in allowed:
                 names = list(allowed)
-                close = difflib.get_close_matches(key.value, names, 1)
+                close = closest(key.value, names)
                 listing = ", ".join(f"`{name}`" for name in names)
-                hint = f"did you mean `{close[0]}`?" if close else f"{where} has the keys {listing}"
+                hint = f"did you mean `{close}`?" if close else f"{where} has the keys {listing}"
                 self.document.incomplete = True
                 self.error("E007", f"unknown key `{key.value}` in {where}", key.span, help_=hint)
                 continue

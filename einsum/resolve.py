@@ -7,7 +7,6 @@ is `verify`'s table. A name whose declaration or definition is wrong stays known
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ from .cascade import (
     free_ranks,
     walk,
 )
-from .diagnostics import Diagnostic, Label
+from .diagnostics import Diagnostic, Label, closest
 from .document import Document, Entry, TensorEntry, Text
 from .dtypes import tensor_dtypes
 from .sizes import MAX_EXTENT
@@ -146,11 +145,8 @@ class _Resolver:
         return (Label(span, words),) if span is not None else ()
 
     def suggestion(self, name: str, among: Iterable[str]) -> str:
-        names = list(among)
-        close = difflib.get_close_matches(name, names, 1, 0.6)
-        if not close:
-            close = [other for other in names if other.lower() == name.lower()][:1]
-        return f"did you mean `{close[0]}`?" if close else ""
+        close = closest(name, among) if len(self.problems) < MAX_SUGGESTIONS else None
+        return f"did you mean `{close}`?" if close else ""
 
     # --- declarations ---
 
@@ -767,8 +763,8 @@ class _Resolver:
                 "E110", f"`{name}` is {_ARTICLE[known.kind]}, not a function", where, help_=hint, others=self.where_declared(name)
             )
         elif known is None:
-            close = difflib.get_close_matches(name, sorted(FUNCTIONS | BINDERS), 1, 0.7)
-            hint = f"did you mean `{close[0]}`?" if close else f"the functions are {', '.join(sorted(FUNCTIONS))}"
+            close = closest(name, sorted(FUNCTIONS | BINDERS), 0.7)
+            hint = f"did you mean `{close}`?" if close else f"the functions are {', '.join(sorted(FUNCTIONS))}"
             self.error("E109", f"unknown function `{name}`", where, help_=_INSTEAD.get(name.lower(), hint))
         self.failed = True
 
@@ -853,9 +849,11 @@ class _Resolver:
 
 _UNKNOWN = Scalar("?")
 """Stands for an extent that is wrong: nothing is known of it."""
+MAX_SUGGESTIONS = 60
+"""After so many errors no more names are looked for: they are not shown anyway."""
 MAX_LINE = 10_000
 """As much of a line that does not parse as is searched for names, characters."""
-_ASSIGNED = re.compile(r"(?:^\s*|;\s*)([A-Za-z_]\w*)|([A-Za-z_]\w*)\s*(?:\[[^\]]*\])?\s*:?=(?!=)")
+_ASSIGNED = re.compile(r"(?:^\s*|;\s*)([A-Za-z_]\w*)|\b([A-Za-z_]\w*)\s*(?:\[[^\[\]=]*\])?\s*:?=(?!=)")
 _SIGNATURES = {"where": "where(condition, x, y)", "clamp": "clamp(x, low, high)"}
 
 
