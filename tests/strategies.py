@@ -331,7 +331,10 @@ def cascade_of(expr: Expr) -> Cascade:
     expr = Map("where", (Map("<", (Coord("p"), Coord("m"))), expr, Number(0)))
     ranks = (Rank("p", Scalar(_NAMES["p"])), Rank("m", Scalar(_NAMES["m"])))
     tensors = (
-        Tensor("X", ("p", "m"), kind="input"), Tensor("I", ("p",), "int", "input"), Tensor("Z", (), kind="input"), Tensor("Y", ("p", "m")),
-    )  # fmt: skip
+        Tensor("X", ("p", "m"), kind="input"),
+        Tensor("I", ("p",), "int", "input"),
+        Tensor("Z", (), kind="input"),
+        Tensor("Y", ("p", "m")),
+    )
     einsum = Einsum("Y", (Coord("p"), Coord("m")), expr)
     return with_dtypes(Cascade("expression", ranks, (("W", Number(3)),), tensors, (einsum,), ("Y",)))

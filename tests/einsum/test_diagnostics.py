@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from einsmith.einsum.diagnostics import MAX_SHOWN, Diagnostic, Label, closest, render
 from einsmith.einsum.source import Source, Span
 
@@ -54,9 +56,7 @@ def test_two_places_far_apart_on_a_long_line_are_both_shown() -> None:
     source = Source("x.yaml", "ONE" + "x" * 1000 + "TWO")
     lines = render(Diagnostic("E101", "wrong", at(source, "ONE"), others=(Label(at(source, "TWO"), "also"),))).split("\n")
     carets = [
-        (above[line.index(line.strip("| ")[0]) :][:3])
-        for above, line in zip(lines[3:], lines[4:], strict=False)
-        if set(line) & set("^-")
+        (above[line.index(line.strip("| ")[0]) :][:3]) for above, line in itertools.pairwise(lines[3:]) if set(line) & set("^-")
     ]
     assert carets == ["ONE", "TWO"]
 

@@ -23,13 +23,29 @@ def bomb(levels: int = 30) -> str:
     return "\n".join(lines) + "\n"
 
 
+def ranks(*entries: str) -> str:
+    return "ranks:\n" + "".join(f"  {entry}\n" for entry in entries)
+
+
+def params(*entries: str) -> str:
+    return "params:\n" + "".join(f"  {entry}\n" for entry in entries)
+
+
+def einsums(*lines: str) -> str:
+    return spec("\n  ".join(lines))
+
+
+def split(i: int, extent: int) -> str:
+    return f"r{i}: {{extent: N{extent}, split: [s{i}, t{i}], tile: 2, count: N{i}}}"
+
+
 HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "a line of 5 MB": (spec("Y[p] = " + "X[p,0] + " * 600_000 + "1"), "E004"),
     "5 MB in quotes": ('name: "' + "a" * 5_000_000 + '"\n', "E004"),
     "a cascade of 200 KB": (spec("Y[p] = " + "X[p,0] + " * 22_000 + "1"), "E105"),
-    "many short Einsums": (spec("\n  ".join(f"Y{i}[p] = X[p,0]+{i}" for i in range(9000))), "E105"),
-    "Einsums that need one another": (spec("\n  ".join(f"Y{i or ''}[p] = Y{(i * 7 + 1) % 2000 or ''}[p]" for i in range(2000))), "E214"),
-    "a long chain of Einsums, upside down": (spec("\n  ".join(f"Y{i or ''}[p] = Y{i + 1}[p]" for i in range(2500)) + "\n  Y2500[p] = 1"), "E202"),
+    "many short Einsums": (einsums(*(f"Y{i}[p] = X[p,0]+{i}" for i in range(9000))), "E105"),
+    "Einsums that need one another": (einsums(*(f"Y{i or ''}[p] = Y{(i * 7 + 1) % 2000 or ''}[p]" for i in range(2000))), "E214"),
+    "a chain of Einsums, upside down": (einsums(*(f"Y{i or ''}[p] = Y{i + 1}[p]" for i in range(2500)), "Y2500[p] = 1"), "E202"),
     "a statement of 60,000 characters": (spec("Y = " + "1 + " * 15_000 + "1"), "E105"),
     "alias bomb": (bomb(), "E011"),
     "alias of itself": ("name: &a [*a]\n", "E011"),
@@ -44,17 +60,13 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "10,000 nested YAML mappings": ("ranks: " + "{a: " * 10_000 + "\n", "E0"),
     "deep YAML by indentation": ("".join("  " * i + "a:\n" for i in range(400)), "E0"),
     "20,000 unknown keys": ("".join(f"key{i}: 1\n" for i in range(20_000)), "E00"),
-    "5,000 ranks": (spec("Y = 1", "ranks: {" + ", ".join(f"r{i}: R{i}*R{i + 1}" for i in range(5_000)) + "}\n"), "ok"),
+    "5,000 ranks": (spec("Y = 1", ranks(*(f"r{i}: R{i}*R{i + 1}" for i in range(5_000)))), "ok"),
     "5,000 parameters that need the one before": (
-        spec("Y = 1", "params: {a0: 1, " + ", ".join(f"a{i}: a{i - 1}+1" for i in range(1, 5_000)) + "}\n"), "ok",
+        spec("Y = 1", params("a0: 1", *(f"a{i}: a{i - 1}+1" for i in range(1, 5_000)))), "ok",
     ),
-    "parameters in a circle": (spec("Y = 1", "params: {" + ", ".join(f"a{i}: a{(i + 1) % 3000}" for i in range(3_000)) + "}\n"), "E202"),
-    "counts that need the one before": (
-        spec("Y = 1", "ranks:\n" + "".join(f"  r{i}: {{extent: N{i - 1}, split: [s{i}, t{i}], tile: 2, count: N{i}}}\n" for i in range(1, 1500))), "ok",
-    ),
-    "counts in a circle": (
-        spec("Y = 1", "ranks:\n" + "".join(f"  r{i}: {{extent: N{(i + 1) % 900}, split: [s{i}, t{i}], tile: 2, count: N{i}}}\n" for i in range(900))), "E215",
-    ),
+    "parameters in a circle": (spec("Y = 1", params(*(f"a{i}: a{(i + 1) % 3_000}" for i in range(3_000)))), "E202"),
+    "counts that need the one before": (spec("Y = 1", ranks(*(split(i, i - 1) for i in range(1, 1_500)))), "ok"),
+    "counts in a circle": (spec("Y = 1", ranks(*(split(i, (i + 1) % 900) for i in range(900)))), "E215"),
     "NUL": (spec("Y = 1\x00"), "E002"),
     "escape codes": (spec("Y = \x1b[31m1"), "E002"),
     "a lone surrogate": (b"name: \xed\xa0\x80\n", "E002"),
@@ -72,11 +84,16 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "a huge shift by products": (spec("Y = 1", "ranks: {p: " + "*".join(["9223372036854775807"] * 100) + "}\n"), "E216"),
     "a product of sums as an index": (spec("Y[p] = X[" + "*".join(["(P+M+1+p)"] * 90) + ",0]"), "ok"),
     "a product of many sums as an index": (
-        spec("Y = X[" + "*".join(f"(A{i}+B{i})" for i in range(60)) + ",0]", "ranks: {p: P, m: M, " + ", ".join(f"r{i}: A{i}+B{i}" for i in range(60)) + "}\ninputs: {X: [p, m]}\n"),
+        spec(
+            "Y = X[" + "*".join(f"(A{i}+B{i})" for i in range(60)) + ",0]",
+            ranks("p: P", "m: M", *(f"r{i}: A{i}+B{i}" for i in range(60))) + "inputs: {X: [p, m]}\n",
+        ),
         "ok",
     ),
     "thousands of undefined names": (
-        spec("Y = " + "\n  ".join(["1"] + [f"Z{i} = aa{i}b + 1" for i in range(2_500)]), "ranks: {" + ", ".join(f"rr{i}b: RR{i}b" for i in range(5_000)) + "}\n"), "E103",
+        einsums("Y = 1", *(f"Z{i} = aa{i}b + 1" for i in range(2_500)))
+        .replace(HEAD, ranks(*(f"rr{i}b: RR{i}b" for i in range(5_000)))),
+        "E103",
     ),
     "names of thousands of characters": (spec("Y = " + "ab" * 4_000, "ranks: {p: P}\nparams: {" + "ba" * 4_000 + ": 1}\n"), "E005"),
     "a long word where a statement should be": (spec("\n  ".join(["a" * 9_000 + "!"] * 6)), "E10"),

@@ -56,17 +56,27 @@ def test_possible(lines: tuple[str, ...]) -> None:
         pytest.param(("S[0] = 0", "S[t+1] = S[t] + Z[t]", "Z[t] = S[t+1]", "Y = S[T]"), [("E214", "Z[t]")], id="through another"),
         pytest.param(("S[0] = 0", "S[t+1] = S[t] + S[T]", "Y = S[T]"), [("E214", "S[T]")], id="its own last position"),
         pytest.param(("S[0] = 0", "Z = max[t](S[t])", "S[t+1] = S[t] + Z", "Y = S[T]"), [("E214", "S[t]")], id="its own maximum"),
-        pytest.param(("S[0] = 0", "D[t] = S[t]", "Z[t] = max[u](D[u])", "S[t+1] = Z[t]", "Y = S[T]"), [("E214", "D[u]")], id="other steps"),
         pytest.param(
-            ("S[0] = 0", "D[t] = S[t]", "Z[t] = where(t + 1 < T, D[t+1], 0)", "S[t+1] = Z[t]", "Y = S[T]"), [("E214", "D[t+1]")], id="a later step"
+            ("S[0] = 0", "D[t] = S[t]", "Z[t] = max[u](D[u])", "S[t+1] = Z[t]", "Y = S[T]"), [("E214", "D[u]")], id="other steps"
+        ),
+        pytest.param(
+            ("S[0] = 0", "D[t] = S[t]", "Z[t] = where(t + 1 < T, D[t+1], 0)", "S[t+1] = Z[t]", "Y = S[T]"),
+            [("E214", "D[t+1]")],
+            id="a later step",
         ),
         pytest.param(("Z[p] = Z[p] + 1", "Y[p] = Z[p]"), [("E214", "Z[p]")], id="a tensor by itself"),
         pytest.param(("A[p] = B[p]", "B[p] = A[p]", "Y[p] = A[p]"), [("E214", "B[p]")], id="two tensors by one another"),
         pytest.param(("Y[p] = Z[p]", "Z[p] = X[0,p]"), [("E202", "Z[p]")], id="order alone"),
-        pytest.param(("S[0] = 0", "Y = S[T]", "S[t+1] = S[t] + 1", "Z = 1"), [("E202", "S[T]")], id="the last position before the step"),
-        pytest.param(("S[0] = 0", "Y[t] = S[t+1]", "S[t+1] = S[t] + 1", "Z = 1"), [("E202", "S[t+1]")], id="the next position before the step"),
+        pytest.param(
+            ("S[0] = 0", "Y = S[T]", "S[t+1] = S[t] + 1", "Z = 1"), [("E202", "S[T]")], id="the last position before the step"
+        ),
+        pytest.param(
+            ("S[0] = 0", "Y[t] = S[t+1]", "S[t+1] = S[t] + 1", "Z = 1"),
+            [("E202", "S[t+1]")],
+            id="the next position before the step",
+        ),
     ],
-)  # fmt: skip
+)
 def test_impossible(lines: tuple[str, ...], expected: list[tuple[str, str]]) -> None:
     assert problems(*lines) == expected
 
