@@ -76,7 +76,10 @@ def evaluate(
 
 
 class _NotFinite(Exception):
-    """A contraction met an infinity or NaN: only the definition itself says what comes out."""
+    """A contraction met an infinity or NaN (in a factor over these ranks): only the definition itself says what comes out."""
+
+    def __init__(self, ranks: tuple[str, ...] = ()) -> None:
+        self.ranks = frozenset(ranks)
 
 
 class _Evaluator:
@@ -192,15 +195,18 @@ class _Evaluator:
 
     def _materialised(self, expr: Expr, domain: Domain, active: Array | None) -> Array:
         """A factor of a product as an array of the domain's shape; an access as a view where that is possible."""
-        if isinstance(expr, Access) and active is None and self._is_view(expr):
-            return np.broadcast_to(as_float(self.value(expr, domain, None)), domain.shape)
+        if active is None and self._is_view(expr):
+            return np.broadcast_to(self.value(expr, domain, None), domain.shape)
         out = np.empty(domain.shape)
         self._fill(out, expr, domain, active)
         return out
 
-    def _is_view(self, access: Access) -> bool:
-        ranks = [index.rank for index in access.indices if isinstance(index, Coord)]
-        return len(ranks) == len(access.indices) == len(set(ranks))
+    def _is_view(self, expr: Expr) -> bool:
+        """Is it an access that needs no copy?"""
+        if not isinstance(expr, Access) or self.cascade.tensor(expr.tensor).dtype != "float":
+            return False
+        ranks = [index.rank for index in expr.indices if isinstance(index, Coord)]
+        return len(ranks) == len(expr.indices) == len(set(ranks))
 
     @contextmanager
     def _hoisting(self, expr: Expr, domain: Domain, active: Array | None) -> Iterator[None]:
@@ -524,22 +530,35 @@ class _Evaluator:
     # --- sums of products ---------------------------------------------------------------------------------------------
 
     def _contraction(self, expr: Reduce, free: Domain, active: Array | None) -> Array | None:
-        """A sum of products by matrix products; None where the definition must be followed point by point."""
+        """A sum of products by matrix products; None if it is not one."""
         factors = product(expr.body)
         if len(factors) < 2:
             return None
         domain = free.with_ranges({rank: (0, self.sizes.extents[rank]) for rank in expr.ranks})
         result = np.zeros(free.shape)
-        try:
-            self._contract(result, factors, free, domain, active)
-        except _NotFinite:
-            return None
+        self._contract(result, expr.body, factors, free, domain, active)
         return result
 
     def _contract(
-        self, result: Array, factors: list[tuple[Expr, bool]], free: Domain, domain: Domain, active: Array | None
+        self, result: Array, body: Expr, factors: list[tuple[Expr, bool]], free: Domain, domain: Domain, active: Array | None
     ) -> None:
-        """Add the sum over a part of the points to the matching part of the result."""
+        """Add the sum over the points of a domain to the result, which has the shape of the free ranks' domain.
+
+        Cut into parts where a temporary would be too large, or where numbers are not finite; there, small parts follow the
+        definition point by point.
+        """
+
+        def cut(among: frozenset[str], count: int) -> None:
+            rank = max(
+                among or domain.ranks, key=lambda name: (name in free.ranks and domain.length(name) > 1, domain.length(name))
+            )
+            low, high = domain.ranges[rank]
+            step = -(-(high - low) // min(high - low, count))
+            for start in range(low, high, step):
+                part = {rank: (start, min(high, start + step))}
+                inner = free.with_ranges(part) if rank in free.ranks else free
+                self._contract(_part(result, free, inner), body, factors, inner, domain.with_ranges(part), free.cut(active, inner))
+
         ranks = [self.ranks_of(factor, domain.ranks) for factor, _ in factors]
         bound = domain.ranks - free.ranks
         existing = []  # existence of points as further factors, unless a factor can take it up
@@ -549,28 +568,33 @@ class _Evaluator:
                 existing.append(involved)
         lengths = {rank: domain.length(rank) for rank in domain.names}
         path = plan([*ranks, *existing], free.ranks, lengths)
-        sizes = [(math.prod(lengths[rank] for rank in own), own) for own in path.intermediates]
-        sizes += [
-            (math.prod(lengths[rank] for rank in own), own)
-            for (factor, _), own in zip(factors, ranks, strict=True)
-            if not (isinstance(factor, Access) and self._is_view(factor))
-        ]
-        most, largest = max(sizes, key=lambda pair: pair[0], default=(0, frozenset()))
-        if most > self.limit:
-            rank = max(largest, key=lambda rank: (rank in free.ranks and lengths[rank] > 1, lengths[rank]))
-            low, high = domain.ranges[rank]
-            step = -(-(high - low) // min(high - low, -(-most // self.limit)))
-            for start in range(low, high, step):
-                part = {rank: (start, min(high, start + step))}
-                if rank in free.ranks:
-                    inner = free.with_ranges(part)
-                    self._contract(_part(result, free, inner), factors, inner, domain.with_ranges(part), free.cut(active, inner))
-                else:
-                    self._contract(result, factors, free, domain.with_ranges(part), active)
+        held = [*path.intermediates, *(own for (factor, _), own in zip(factors, ranks, strict=True) if not self._is_view(factor))]
+        sizes = [math.prod(lengths[rank] for rank in own) for own in held]
+        if sizes and max(sizes) > self.limit:
+            cut(held[sizes.index(max(sizes))], -(-max(sizes) // self.limit))
             return
-        arrays = []
         exists = self.partitions.existing(domain, bound)
         counted = both(None if active is None else _append(active, len(bound)), exists)
+        try:
+            result += self._multiplied(factors, ranks, existing, free, domain, counted)
+        except _NotFinite as fault:
+            if domain.size > BLOCK:
+                cut(frozenset(rank for rank in fault.ranks if lengths[rank] > 1), 8)
+                return
+            values = np.broadcast_to(self.value(body, domain, counted), domain.shape)
+            result += reduced("sum", values if counted is None else np.where(counted, values, 0), len(bound))
+
+    def _multiplied(
+        self,
+        factors: list[tuple[Expr, bool]],
+        ranks: list[frozenset[str]],
+        existing: list[frozenset[str]],
+        free: Domain,
+        domain: Domain,
+        counted: Array | None,
+    ) -> Array:
+        """The sum of the product of the factors, all of which are finite, as is the sum."""
+        arrays = []
         greatest = 1.0
         for (factor, inverse), own in zip(factors, ranks, strict=True):
             arrays.append(self._factor(factor, inverse, domain.only(own), domain.project(counted, own)))
@@ -579,16 +603,17 @@ class _Evaluator:
         if greatest > 2.0**53:  # products of integers are exact, or refused
             raise _NotFinite
         for own in existing:
-            values = self.partitions.existing(domain.only(own))
+            part = domain.only(own)
+            values = self.partitions.existing(part)
             if values is not None:
-                arrays.append(Factor(domain.only(own).names, np.broadcast_to(values, domain.only(own).shape).astype(np.float64)))
-        if len(arrays) < len(ranks) + len(existing):  # this part of the points exists whole
-            path = plan([frozenset(factor.ranks) for factor in arrays], free.ranks, lengths)
-        total = contract(arrays, free.ranks, path)
-        idle = math.prod(lengths[rank] for rank in bound - frozenset().union(*(array.ranks for array in arrays)))
-        values = free.spread(total.values if idle == 1 else total.values * idle, total.ranks)
-        _finite(values)
-        result += values
+                arrays.append(Factor(part.names, np.broadcast_to(values, part.shape).astype(np.float64)))
+        lengths = {rank: domain.length(rank) for rank in domain.names}
+        total = contract(arrays, free.ranks, plan([frozenset(factor.ranks) for factor in arrays], free.ranks, lengths))
+        idle = domain.ranks - free.ranks - frozenset().union(*(factor.ranks for factor in arrays))
+        times = math.prod(lengths[rank] for rank in idle)
+        result = free.spread(total.values if times == 1 else total.values * times, total.ranks)
+        _finite(result)
+        return result
 
     def _factor(self, expr: Expr, inverse: bool, domain: Domain, active: Array | None) -> Factor:
         """A factor over its own ranks, 0 where nothing that exists needs it."""
@@ -597,7 +622,7 @@ class _Evaluator:
             values = 1.0 / values
             if active is not None:
                 values = np.where(active, values, 0.0)
-        _finite(values)
+        _finite(values, domain.names)
         return Factor(domain.names, values)
 
     # --- scans, selections, scatters ----------------------------------------------------------------------------------
@@ -754,9 +779,9 @@ def _append(values: Array, count: int) -> Array:
     return values.reshape(values.shape + (1,) * count)
 
 
-def _finite(values: Array) -> None:
+def _finite(values: Array, ranks: tuple[str, ...] = ()) -> None:
     if values.size and not (math.isfinite(values.min()) and math.isfinite(values.max())):
-        raise _NotFinite
+        raise _NotFinite(ranks)
 
 
 def _descending(values: Array, existing: Array | None) -> Array:
