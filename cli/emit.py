@@ -40,7 +40,9 @@ class Emitted:
         lines = [self.note] if self.note else []
         blocks = ", ".join(f"{name} {size}" for name, size in best.blocks.items())
         lines.append(f"{self.file}: tiles of {blocks}; {best.warps} warps, {best.stages} stages")
-        lines.append(f"  predicted  {best.shared_bytes:,} bytes shared, {best.registers} registers, {best.predicted_s:.3g} s (bound by {best.bound}; not measured)")
+        lines.append(
+            f"  predicted  {best.shared_bytes:,} bytes shared, {best.registers} registers, {best.predicted_s:.3g} s (bound by {best.bound}; not measured)"
+        )
         lines += [f"  compiled   {one}" for one in self.compiled.values()]
         lines += [f"  passed over: {text}" for text in self.passed_over]
         return "\n".join(lines)
@@ -48,10 +50,26 @@ class Emitted:
 
 @click.command()
 @click.argument("spec", metavar="SPEC")
-@click.option("--gpu", default="h200", show_default=True, metavar="GPU", help="A GPU file, or the name of one that comes with einsmith.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="KERNEL.py", help="Write the module; without it the text is printed.")
-@click.option("--dtype", type=click.Choice(["float16", "bfloat16", "float32"]), default="float16", show_default=True, help="Type of the inputs that the plan is for.")
-@click.option("--target", "targets", multiple=True, metavar="TARGET", help="Compile for this one too: sm_80, sm_90, sm_100, gfx942.")
+@click.option(
+    "--gpu", default="h200", show_default=True, metavar="GPU", help="A GPU file, or the name of one that comes with einsmith."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="KERNEL.py",
+    help="Write the module; without it the text is printed.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "bfloat16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="Type of the inputs that the plan is for.",
+)
+@click.option(
+    "--target", "targets", multiple=True, metavar="TARGET", help="Compile for this one too: sm_80, sm_90, sm_100, gfx942."
+)
 @click.option("--compile/--no-compile", "compiling", default=True, help="Compile ahead of time for the GPU of the plan.")
 @click.option("--allow-tf32", is_flag=True, help="Let matrix units round float32 inputs to TF32.")
 @sized

@@ -29,8 +29,16 @@ class Planned:
 
 @click.command()
 @click.argument("spec", metavar="SPEC")
-@click.option("--gpu", default="h200", show_default=True, metavar="GPU", help="A GPU file, or the name of one that comes with einsmith.")
-@click.option("--dtype", type=click.Choice(["float16", "bfloat16", "float32"]), default="float16", show_default=True, help="Type of the inputs.")
+@click.option(
+    "--gpu", default="h200", show_default=True, metavar="GPU", help="A GPU file, or the name of one that comes with einsmith."
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "bfloat16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="Type of the inputs.",
+)
 @click.option("--allow-tf32", is_flag=True, help="Let matrix units round float32 inputs to TF32.")
 @click.option("--keep", type=click.IntRange(1, 1000), default=10, show_default=True, help="Candidates to list.")
 @sized

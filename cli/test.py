@@ -35,9 +35,17 @@ class Tested:
 @click.command()
 @click.argument("kernel", metavar="KERNEL.py|SPEC")
 @click.option("--gpu", default="h200", show_default=True, metavar="GPU", help="For a spec: the GPU to plan the kernel for.")
-@click.option("--dtype", "dtypes", multiple=True, type=click.Choice(["float16", "bfloat16", "float32"]), help="Types of the inputs (default: all on a GPU, float32 in the interpreter).")
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    type=click.Choice(["float16", "bfloat16", "float32"]),
+    help="Types of the inputs (default: all on a GPU, float32 in the interpreter).",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random inputs.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, show_default=True, help="Seconds for all cases together.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, show_default=True, help="Seconds for all cases together."
+)
 @sized
 @guarded
 def command(

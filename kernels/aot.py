@@ -60,7 +60,13 @@ class Compiled:
 
 
 def compile_module(
-    source: str, plan: Plan, cascade: Cascade, targets: Sequence[str] | None = None, *, allow_tf32: bool = False, timeout_s: float = 300.0
+    source: str,
+    plan: Plan,
+    cascade: Cascade,
+    targets: Sequence[str] | None = None,
+    *,
+    allow_tf32: bool = False,
+    timeout_s: float = 300.0,
 ) -> dict[str, Compiled]:
     """Compile a module for its plan's sizes and type. `cascade` names the inputs. Raises EinsmithError (E607, E608)."""
     extents = plan.sizes.extents

@@ -72,11 +72,7 @@ def _compiled(source: Any, target: str, warps: int, stages: int) -> dict[str, An
         found |= _resources(compiled.asm["cubin"])
     else:
         found |= _amd_resources(text)
-    found["mma"] = {
-        name: count
-        for name, pattern in _INSTRUCTIONS.items()
-        if (count := len(re.findall(pattern, text)))
-    }
+    found["mma"] = {name: count for name, pattern in _INSTRUCTIONS.items() if (count := len(re.findall(pattern, text)))}
     return found
 
 

@@ -90,7 +90,10 @@ class Checked:
 
     def __str__(self) -> str:
         where = "on the GPU" if self.device == "cuda" else "in Triton's interpreter, float32"
-        lines = [f"{self.name}: {self.passed} passed, {self.failed} failed ({where}; against the float64 interpreter)", *map(str, self.rows)]
+        lines = [
+            f"{self.name}: {self.passed} passed, {self.failed} failed ({where}; against the float64 interpreter)",
+            *map(str, self.rows),
+        ]
         if self.left_out:
             lines.append(f"  not defined for this cascade: {', '.join(self.left_out)}")
         return "\n".join(lines)
@@ -185,7 +188,14 @@ def cascade_of(source: str, name: str) -> Cascade:
                 return loads(ast.literal_eval(node.value), f"{name} (SPEC)")
     except (SyntaxError, ValueError):
         pass
-    raise EinsmithError(Diagnostic("E609", "this file is not a kernel module that einsmith wrote", file=name, help="give a spec file, or what `einsmith emit` wrote"))
+    raise EinsmithError(
+        Diagnostic(
+            "E609",
+            "this file is not a kernel module that einsmith wrote",
+            file=name,
+            help="give a spec file, or what `einsmith emit` wrote",
+        )
+    )
 
 
 def _source(module: str | Path) -> str:
@@ -225,7 +235,9 @@ def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
     return single.astype(np.float64)
 
 
-def _scalars(cascade: Cascade, source: str, sizes: Mapping[str, int], params: Mapping[str, int | float] | None) -> dict[str, int | float]:
+def _scalars(
+    cascade: Cascade, source: str, sizes: Mapping[str, int], params: Mapping[str, int | float] | None
+) -> dict[str, int | float]:
     """Keywords of `run` beside the inputs: sizes that no shape tells, and the parameters given."""
     import re
 

@@ -31,7 +31,9 @@ def ask(worker: str, job: dict[str, Any], *, interpret: bool, timeout_s: float) 
         try:
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
         except subprocess.TimeoutExpired:
-            raise EinsmithError(Diagnostic("E607", f"the kernel took longer than {timeout_s:g} s", help="give it more time or smaller sizes")) from None
+            raise EinsmithError(
+                Diagnostic("E607", f"the kernel took longer than {timeout_s:g} s", help="give it more time or smaller sizes")
+            ) from None
         if done.returncode != 0 or not answer.is_file():
             last = [line for line in done.stderr.strip().splitlines() if line.strip()][-1:] or [f"exit code {done.returncode}"]
             raise EinsmithError(Diagnostic("E607", f"the generated kernel failed: {last[0].strip()[:400]}", file=job.get("file")))
@@ -45,7 +47,11 @@ def require() -> None:
     missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
     if missing:
         raise EinsmithError(
-            Diagnostic("E608", f"{' and '.join(missing)} not installed", help="pip install 'einsmith[kernels]' (triton has Linux wheels only)")
+            Diagnostic(
+                "E608",
+                f"{' and '.join(missing)} not installed",
+                help="pip install 'einsmith[kernels]' (triton has Linux wheels only)",
+            )
         )
 
 

@@ -91,7 +91,11 @@ class _Module:
         return "\n".join(line.rstrip() for line in lines)
 
     def cascade_lines(self) -> list[str]:
-        return ["    " + line.replace("\\", "\\\\").replace('"""', "'''") for e in self.cascade.einsums for line in print_einsum(e, self.cascade).splitlines()]
+        return [
+            "    " + line.replace("\\", "\\\\").replace('"""', "'''")
+            for e in self.cascade.einsums
+            for line in print_einsum(e, self.cascade).splitlines()
+        ]
 
     def imports(self) -> str:
         return textwrap.dedent(
@@ -188,7 +192,11 @@ class _Module:
         """Scalars that a caller may or must give: sizes that no shape tells, parameters."""
         found = []
         for name in self.unknown_sizes():
-            found.append(self.spelled(name) if name not in dict(self.textbook.sizes) else f"{self.spelled(name)}={dict(self.textbook.sizes)[name]}")
+            found.append(
+                self.spelled(name)
+                if name not in dict(self.textbook.sizes)
+                else f"{self.spelled(name)}={dict(self.textbook.sizes)[name]}"
+            )
         found += [f"{self.spelled(name)}=None" for name, _ in self.textbook.params]
         return sorted(found, key=lambda text: "=" in text)
 
@@ -263,7 +271,9 @@ class _Module:
                 expr, given = waiting.pop(name)
                 code = python(expr, self.spelled)
                 mine = given and name in {n for n, _ in self.textbook.params}
-                lines.append(f"{self.spelled(name)} = {f'{code} if {self.spelled(name)} is None else {self.spelled(name)}' if mine else code}")
+                lines.append(
+                    f"{self.spelled(name)} = {f'{code} if {self.spelled(name)} is None else {self.spelled(name)}' if mine else code}"
+                )
         return lines
 
     def signature(self) -> str:
@@ -274,7 +284,10 @@ class _Module:
         program, blocked = self.program, self.blocked
         names = [self.spelled(n) for n in self.inputs()]
         best = self.plan.best
-        lines = [f"def _prepare({self.signature()}, allow_tf32=False):", '    """Grid and arguments of the kernel for these inputs, outputs made and empty."""']
+        lines = [
+            f"def _prepare({self.signature()}, allow_tf32=False):",
+            '    """Grid and arguments of the kernel for these inputs, outputs made and empty."""',
+        ]
         lines.append(f"    given = {{{', '.join(f'{n!r}: {self.spelled(n)}' for n in self.inputs())}}}")
         lines.append("    dtype = _checked(given)")
         for name in names:
@@ -284,7 +297,9 @@ class _Module:
             lines.append(f"    {name}")
         for tensor in self.textbook.inputs:
             shape = ", ".join(python(self.textbook.rank(r).extent, self.spelled) for r in tensor.ranks)
-            lines.append(f'    _check("{tensor.name}", {self.spelled(tensor.name)}, ({shape}{"," if len(tensor.ranks) == 1 else ""}))')
+            lines.append(
+                f'    _check("{tensor.name}", {self.spelled(tensor.name)}, ({shape}{"," if len(tensor.ranks) == 1 else ""}))'
+            )
         for axis, block in self.used_blocks().items():
             if axis in program.tiled or (axis == program.inner and not self.plan.tile_fixed):
                 lines.append(f"    {block} = {best.blocks[axis]}")
@@ -298,7 +313,9 @@ class _Module:
             shape = ", ".join(python(self.textbook.rank(r).extent, self.spelled) for r in tensor.ranks)
             kind = {"float": "dtype", "int": "torch.int32", "bool": "torch.int8"}[tensor.dtype]
             device = f"{first}.device" if first else '"cuda"'
-            lines.append(f"    {self.spelled(output)} = torch.empty(({shape}{',' if len(tensor.ranks) == 1 else ''}), dtype={kind}, device={device})")
+            lines.append(
+                f"    {self.spelled(output)} = torch.empty(({shape}{',' if len(tensor.ranks) == 1 else ''}), dtype={kind}, device={device})"
+            )
         count = [
             f"triton.cdiv({python(blocked.rank(r).extent, self.spelled)}, {self.lowering.blocks[r]})" if r in program.tiled else f"{_factor(python(blocked.rank(r).extent, self.spelled))}"
             for r in program.grid
@@ -369,16 +386,23 @@ class _Module:
         if inner is not None and inner_symbol is not None and not self.plan.tile_fixed and inner_symbol in self.textbook.symbols:
             lines.insert(0, f"{inner_symbol} = {self.plan.best.blocks[inner]}")
             lines[1:1] = [
-                f"{self.spelled(n)} = {python(e, self.spelled)}" for n, e in self.textbook.counts.items() if inner_symbol in {self.spelled(s) for s in _scalars(e)}
+                f"{self.spelled(n)} = {python(e, self.spelled)}"
+                for n, e in self.textbook.counts.items()
+                if inner_symbol in {self.spelled(s) for s in _scalars(e)}
             ]
         return lines
 
     def run(self) -> str:
         best = self.plan.best
-        names = ", ".join(f"{self.spelled(n)}={self.spelled(n)}" for n in [*self.inputs(), *(k.split("=")[0] for k in self.keywords())])
+        names = ", ".join(
+            f"{self.spelled(n)}={self.spelled(n)}" for n in [*self.inputs(), *(k.split("=")[0] for k in self.keywords())]
+        )
         floats = [t.name for t in self.textbook.inputs if t.dtype == "float"]
         bools = [n for n in self.cascade.outputs if self.textbook.tensor(n).dtype == "bool"]
-        lines = [f"def run({self.signature()}, allow_tf32=False, out=None):", '    """Launch the kernel. Returns its outputs by name; `out(outputs)`, if given, sees them before the launch."""']
+        lines = [
+            f"def run({self.signature()}, allow_tf32=False, out=None):",
+            '    """Launch the kernel. Returns its outputs by name; `out(outputs)`, if given, sees them before the launch."""',
+        ]
         if floats:
             lines.append(f"    narrow = INTERPRETED and {self.spelled(floats[0])}.dtype == torch.bfloat16")
             lines.append("    if narrow:  # the interpreter computes on the bits of bfloat16: use float32 there")
@@ -393,7 +417,9 @@ class _Module:
             lines.append(f'    outputs["{name}"] = outputs["{name}"] != 0')
         if floats:
             lines.append("    if narrow:")
-            lines.append("        outputs = {name: x.to(torch.bfloat16) if x.is_floating_point() else x for name, x in outputs.items()}")
+            lines.append(
+                "        outputs = {name: x.to(torch.bfloat16) if x.is_floating_point() else x for name, x in outputs.items()}"
+            )
         lines.append("    return outputs")
         return "\n".join(lines)
 
@@ -405,17 +431,25 @@ class _Module:
         for tensor in self.textbook.inputs:
             extents = ", ".join(python(self.textbook.rank(r).extent, lambda n: self.spelled(n)) for r in tensor.ranks)
             shapes.append((tensor, f"({extents}{',' if len(tensor.ranks) == 1 else ''})"))
-        lines = ["def _inputs(case, dtype, device, deviation=1.0):", '    """Random inputs of one case."""', "    generator = torch.Generator().manual_seed(0)"]
+        lines = [
+            "def _inputs(case, dtype, device, deviation=1.0):",
+            '    """Random inputs of one case."""',
+            "    generator = torch.Generator().manual_seed(0)",
+        ]
         for name in self.textbook.symbols:
             lines.append(f'    {self.spelled(name)} = case["{name}"]')
         items = []
         for tensor, shape in shapes:
             if tensor.dtype == "float":
-                items.append(f"{self.spelled(tensor.name)}=(deviation * torch.randn({shape}, generator=generator)).to(device, dtype)")
+                items.append(
+                    f"{self.spelled(tensor.name)}=(deviation * torch.randn({shape}, generator=generator)).to(device, dtype)"
+                )
             else:
                 top = self._index_top(tensor.name)
                 kind = "torch.bool" if tensor.dtype == "bool" else "torch.int32"
-                items.append(f"{self.spelled(tensor.name)}=torch.randint(0, {top}, {shape}, generator=generator).to(device, {kind})")
+                items.append(
+                    f"{self.spelled(tensor.name)}=torch.randint(0, {top}, {shape}, generator=generator).to(device, {kind})"
+                )
         given = [k.split("=")[0] for k in self.keywords() if k.split("=")[0] in {self.spelled(n) for n in self.unknown_sizes()}]
         items += [f"{name}={name}" for name in given]
         lines.append(f"    return dict({', '.join(items)})")

@@ -46,21 +46,21 @@ def _floor_mod_float(a, b):
     """a - b * floor(a / b)."""
     return a - b * tl.floor(a / b)
 ''',
-    "_multiply": '''
+    "_multiply": """
 @triton.jit
 def _multiply(a, b):
     return a * b
-''',
-    "_sigmoid": '''
+""",
+    "_sigmoid": """
 @triton.jit
 def _sigmoid(x):
     return 1.0 / (1.0 + tl.exp(-x))
-''',
-    "_silu": '''
+""",
+    "_silu": """
 @triton.jit
 def _silu(x):
     return x / (1.0 + tl.exp(-x))
-''',
+""",
     "_softplus": '''
 @triton.jit
 def _softplus(x):
@@ -80,11 +80,11 @@ def _tanh(x):
     far = 1.0 - 2.0 / (tl.exp(2.0 * a) + 1.0)
     return tl.where(a < 0.625, near, tl.where(x < 0, -far, far))
 ''',
-    "_gelu": '''
+    "_gelu": """
 @triton.jit
 def _gelu(x):
     return 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
-''',
+""",
     "_round": '''
 @triton.jit
 def _round(x):
@@ -92,11 +92,11 @@ def _round(x):
     r = tl.floor(x + 0.5)
     return tl.where((r - x == 0.5) & (r != 2.0 * tl.floor(r * 0.5)), r - 1.0, r)
 ''',
-    "_sign": '''
+    "_sign": """
 @triton.jit
 def _sign(x):
     return tl.where(x > 0, 1.0, tl.where(x < 0, -1.0, x))
-''',
+""",
     "_power": '''
 @triton.jit
 def _power(x, y):

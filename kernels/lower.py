@@ -19,15 +19,45 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ..einsum.cascade import COMPARISONS, Access, Coord, DType, Einsum, Expr, Map, Number, Reduce, Scalar, children, free_ranks, walk
+from ..einsum.cascade import (
+    COMPARISONS,
+    Access,
+    Coord,
+    DType,
+    Einsum,
+    Expr,
+    Map,
+    Number,
+    Reduce,
+    Scalar,
+    children,
+    free_ranks,
+    walk,
+)
 from ..einsum.flatten import IDENTITY
 from ..mapper.blocking import refuse
 from ..mapper.contraction import contraction, simplified
 from ..mapper.loop_masks import HalfLine, conditions, normalise, whole_scalars
 from ..mapper.program import WHOLE_COORDINATE, Loop, Program, position
+from .exponent import fold
 from .tile import ATOM, BITWISE, COMPARISON, PRODUCT, SUM, UNARY, Kind, Tile, combine, permuted, spread
 
-RESERVED = {"tl", "triton", "torch", "math", "pid", "DTYPE", "PRECISION", "PLAN", "run", "reference", "float", "range", "min", "max"}
+RESERVED = {
+    "tl",
+    "triton",
+    "torch",
+    "math",
+    "pid",
+    "DTYPE",
+    "PRECISION",
+    "PLAN",
+    "run",
+    "reference",
+    "float",
+    "range",
+    "min",
+    "max",
+}
 
 
 @dataclass
@@ -59,6 +89,7 @@ class Lowering:
     """Writes one kernel. `exact`: the inner tile has exactly as many coordinates as its block."""
 
     def __init__(self, program: Program, exact: bool, explain: Callable[[Einsum], str]) -> None:
+        program = fold(program)
         self.program, self.exact, self.explain = program, exact, explain
         self.cascade = program.cascade
         self.whole_scalars = whole_scalars(program.cascade)
@@ -73,7 +104,8 @@ class Lowering:
         self.einsum: Einsum | None = None
         self.blocks = {axis: self.fresh(f"BLOCK_{axis.upper()}") for axis in program.axes}
         self.definitions = {
-            name: next((e for e in reversed(self.cascade.definitions(name))), None) for name in (t.name for t in self.cascade.tensors)
+            name: next((e for e in reversed(self.cascade.definitions(name))), None)
+            for name in (t.name for t in self.cascade.tensors)
         }
         parent = self.cascade.rank(program.loop).part_of if program.loop else None
         self.parent = parent
@@ -148,7 +180,11 @@ class Lowering:
                 count = f"tl.cdiv({self.extent(rank)}, {self.blocks[rank]})" if tiled else self.extent(rank)
                 here = f"pid % {count}"
             if tiled:
-                self.emit(f"{name}_first = ({here}) * {self.blocks[rank]}" if " " in here else f"{name}_first = {here} * {self.blocks[rank]}")
+                self.emit(
+                    f"{name}_first = ({here}) * {self.blocks[rank]}"
+                    if " " in here
+                    else f"{name}_first = {here} * {self.blocks[rank]}"
+                )
             else:
                 self.emit(f"{name} = tl.cast({here}, tl.int64)")
             if number < len(order) - 1:
@@ -200,6 +236,8 @@ class Lowering:
         self.hoist(loop)
         if not self.exact:
             self.steps(loop, begin, end, True, frozenset())
+        elif self.parent is None and not found:
+            self.steps(loop, begin, end, False, frozenset())
         else:
             if whole_begin != begin:
                 self.emit("# steps cut by a mask, before the whole ones")
@@ -502,7 +540,12 @@ class Lowering:
         """Does the access stay inside its tensor by its form alone, whatever condition it stands under?"""
         return all(
             isinstance(index, Coord)
-            or (isinstance(index, Map) and index.op == "//" and isinstance(index.args[0], Coord) and isinstance(index.args[1], Scalar))
+            or (
+                isinstance(index, Map)
+                and index.op == "//"
+                and isinstance(index.args[0], Coord)
+                and isinstance(index.args[1], Scalar)
+            )
             for index in access.indices
         )
 
@@ -711,7 +754,11 @@ class Lowering:
             case Map(op=op, args=args):
                 if op in ("exp", "exp2", "sigmoid", "softplus", "relu", "abs", "sqrt", "tanh", "erf", "sin", "cos", "*", "**", "/"):
                     return op != "*" or all(self.never_empty(a) for a in args)
-                return op in ("neg", "+", "-", "max", "min") and all(self.never_empty(a) for a in args) and expr.args[0] != Number(float("inf"))
+                return (
+                    op in ("neg", "+", "-", "max", "min")
+                    and all(self.never_empty(a) for a in args)
+                    and expr.args[0] != Number(float("inf"))
+                )
             case _:
                 return False
 
@@ -780,7 +827,9 @@ class Lowering:
     def _extent_quotient(self, name: str) -> bool:
         """Is a parameter computed from extents by operations that keep it from being negative?"""
         value = dict(self.cascade.params).get(name)
-        return value is not None and name not in {n.name for n in walk(value) if isinstance(n, Scalar)} and self.never_negative(value)
+        return (
+            value is not None and name not in {n.name for n in walk(value) if isinstance(n, Scalar)} and self.never_negative(value)
+        )
 
     def power(self, expr: Map, tiles: list[Tile], axes: tuple[str, ...], kind: Kind) -> Tile:
         exponent = expr.args[1]
@@ -810,8 +859,10 @@ class Lowering:
             left, right = self.operand(found.left, found.k), self.operand(found.right, found.k)
             # turn whichever way needs no transposition of a computed tile
             flips = {
-                True: (left.axes != (found.i, found.k)) * (not left.loaded) + (right.axes != (found.k, found.j)) * (not right.loaded),
-                False: (left.axes != (found.k, found.i)) * (not left.loaded) + (right.axes != (found.j, found.k)) * (not right.loaded),
+                True: (left.axes != (found.i, found.k)) * (not left.loaded)
+                + (right.axes != (found.k, found.j)) * (not right.loaded),
+                False: (left.axes != (found.k, found.i)) * (not left.loaded)
+                + (right.axes != (found.j, found.k)) * (not right.loaded),
             }
             if flips[True] <= flips[False]:
                 a, b, axes = permuted(left, (found.i, found.k)), permuted(right, (found.k, found.j)), (found.i, found.j)
@@ -868,7 +919,9 @@ class Lowering:
             tile = self.reduce_axis(reduce.op, tile, rank)
         missing = [r for r in reduce.ranks if r not in self.program.axes]
         if missing:
-            raise refuse("E602", f"the Einsum of `{self._output()}` reduces over `{missing[0]}`, which is not in the tile", self.einsum)
+            raise refuse(
+                "E602", f"the Einsum of `{self._output()}` reduces over `{missing[0]}`, which is not in the tile", self.einsum
+            )
         if reduce.op == "mean":
             count = " * ".join(self.count(r) for r in reduce.ranks)
             tile = Tile(f"{tile.within(PRODUCT)} / ({count})", tile.axes, binding=PRODUCT)

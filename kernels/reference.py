@@ -115,12 +115,17 @@ class _Writer:
 
     def function(self, arguments: str, prologue: list[str]) -> str:
         cascade = self.cascade
-        self.lines = [f"def reference({arguments}):", '    """The same in plain torch, in the type of the inputs, from the textbook cascade."""']
+        self.lines = [
+            f"def reference({arguments}):",
+            '    """The same in plain torch, in the type of the inputs, from the textbook cascade."""',
+        ]
         self.lines += [f"    {line}" for line in prologue]
         first = self.spelled(cascade.inputs[0].name) if cascade.inputs else "None"
         floats = [t for t in cascade.inputs if t.dtype == "float"]
         like = self.spelled(floats[0].name) if floats else first
-        self.lines.append(f"    like = torch.zeros((), dtype={like}.dtype if {like}.is_floating_point() else torch.float32, device={like}.device)")
+        self.lines.append(
+            f"    like = torch.zeros((), dtype={like}.dtype if {like}.is_floating_point() else torch.float32, device={like}.device)"
+        )
         used = {n for e in cascade.einsums for n in self._ranks(e)}
         for rank in self.order:
             if rank in used:
@@ -335,7 +340,9 @@ class _Writer:
         sizes = ", ".join(f"n_{r}" if r in expr.ranks else "-1" for r in axes)
         value = f"_t({self.value(expr.body, axes)}, like)"
         code = f"_spread({f'({value} != 0)' if expr.op in ('any', 'all') else f'{value}.to(like.dtype)'}, ({sizes},))"
-        identity = {"sum": "0", "mean": "0", "max": "-math.inf", "min": "math.inf", "prod": "1", "any": "False", "all": "True"}[expr.op]
+        identity = {"sum": "0", "mean": "0", "max": "-math.inf", "min": "math.inf", "prod": "1", "any": "False", "all": "True"}[
+            expr.op
+        ]
         for rank in self.cascade.domain_splits(frozenset(axes) | self.fixed):
             parts = rank.split
             assert parts is not None
@@ -356,7 +363,10 @@ class _Writer:
         if op == "where":
             return f"_where({', '.join(args)})"
         if op in LOGICAL:
-            truth = [f"({arg})" if isinstance(a, Map) and a.op in (COMPARISONS | LOGICAL) else f"({arg} != 0)" for arg, a in zip(args, expr.args, strict=True)]
+            truth = [
+                f"({arg})" if isinstance(a, Map) and a.op in (COMPARISONS | LOGICAL) else f"({arg} != 0)"
+                for arg, a in zip(args, expr.args, strict=True)
+            ]
             if op == "not":
                 return f"_not({truth[0]})"
             return f"({truth[0]} {'&' if op == 'and' else '|'} {truth[1]})"

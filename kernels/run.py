@@ -46,7 +46,13 @@ def run_triton(
     with tempfile.TemporaryDirectory(prefix="einsmith-") as folder:
         source_file, target = Path(folder) / "in.npz", Path(folder) / "out.npz"
         np.savez(source_file, **{t.name: np.asarray(inputs[t.name]) for t in cascade.inputs})  # type: ignore[arg-type]
-        case = {"inputs": str(source_file), "outputs": str(target), "dtype": dtype, "strided": False, "scalars": _scalars(cascade, source, all_sizes, params)}
+        case = {
+            "inputs": str(source_file),
+            "outputs": str(target),
+            "dtype": dtype,
+            "strided": False,
+            "scalars": _scalars(cascade, source, all_sizes, params),
+        }
         job = {"file": str(stored(source)), "device": where, "cases": [case], "plain": False, "allow_tf32": False}
         (found,) = ask("check_worker", job, interpret=where == "cpu", timeout_s=timeout_s)
         if found["error"] is not None:
@@ -55,9 +61,7 @@ def run_triton(
         return {name: np.asarray(made[f"out.{name}"]) for name in cascade.outputs}
 
 
-def module_for(
-    cascade: Cascade, gpu: str, sizes: Mapping[str, int], params: Mapping[str, int | float] | None, dtype: str
-) -> str:
+def module_for(cascade: Cascade, gpu: str, sizes: Mapping[str, int], params: Mapping[str, int | float] | None, dtype: str) -> str:
     """Text of the module for a cascade at given sizes."""
     form = one_pass(cascade, sizes, params).cascade
     own = {name: value for name, value in sizes.items() if name in form.symbols}

@@ -47,7 +47,10 @@ def settle(
             best = settled
     if best is None:
         raise EinsmithError(
-            Diagnostic("E610", f"no candidate of the plan can be launched on {plan.gpu.name}: {passed_over[0] if passed_over else 'none was found'}")
+            Diagnostic(
+                "E610",
+                f"no candidate of the plan can be launched on {plan.gpu.name}: {passed_over[0] if passed_over else 'none was found'}",
+            )
         )
     others = [target for target in targets if target != plan.gpu.target]
     compiled = dict(best.compiled)

@@ -36,7 +36,9 @@ def shape_grid(cascade: Cascade) -> list[Case]:
     given = dict(cascade.sizes)
     cases: list[Case] = []
 
-    def add(name: str, long_sizes: tuple[int, ...], feature_sizes: tuple[int, ...], other_sizes: tuple[int, ...], scale: float = 1.0) -> None:
+    def add(
+        name: str, long_sizes: tuple[int, ...], feature_sizes: tuple[int, ...], other_sizes: tuple[int, ...], scale: float = 1.0
+    ) -> None:
         sizes = {}
         for names, values in ((long, long_sizes), (features, feature_sizes), (others, other_sizes)):
             for number, symbol in enumerate(names):

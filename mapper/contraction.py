@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..einsum.cascade import Expr, Map, Number, Reduce
+from ..einsum.cascade import Expr, Map, Number, Reduce, Scalar, walk
 from .program import Program
 
 
@@ -56,7 +56,9 @@ def contraction(program: Program, reduce: Reduce) -> Contraction | None:
 
 
 def factors(expr: Expr) -> tuple[Expr, ...]:
-    """The factors of a product, signs included; a quotient is one factor."""
+    """The factors of a product, signs included; a quotient is one factor, and so is a product of scalars."""
+    if all(isinstance(node, Number | Scalar | Map) for node in walk(expr)):
+        return (expr,)
     match expr:
         case Map(op="*", args=(a, b)):
             return (*factors(a), *factors(b))

@@ -494,11 +494,11 @@ def _apply(op: str, args: list[Value]) -> Value:
             return b if a == ZERO else a if b == ZERO else None
         case "and", [a, b]:
             return b if a == ONE else a if b == ONE else None
-        case ("exp" | "exp2"), [a]:
+        case (("exp" | "exp2"), [a]):
             return ZERO if a == NEG_INF else ONE if a == ZERO else None
-        case ("sigmoid" | "softplus" | "relu"), [a] if a == NEG_INF:
+        case (("sigmoid" | "softplus" | "relu"), [a]) if a == NEG_INF:
             return ZERO
-        case ("relu" | "silu" | "gelu" | "tanh" | "abs" | "sqrt" | "sin" | "erf"), [a] if a == ZERO:
+        case (("relu" | "silu" | "gelu" | "tanh" | "abs" | "sqrt" | "sin" | "erf"), [a]) if a == ZERO:
             return ZERO
         case _:
             return None

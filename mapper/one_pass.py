@@ -27,9 +27,7 @@ class OnePass:
     note: str
 
 
-def one_pass(
-    cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mapping[str, int | float] | None = None
-) -> OnePass:
+def one_pass(cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mapping[str, int | float] | None = None) -> OnePass:
     """The derived form, if the rank that a program walks needs more than one pass as written."""
     if any(tensor.iterates is not None for tensor in cascade.tensors):
         return OnePass(cascade, None, 1, "")

@@ -26,7 +26,9 @@ from .gpu import BYTES, Gpu
 from .loop_masks import HalfLine, conditions, first, last
 from .program import Loop, Program, program
 
-SPECIAL = frozenset({"exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "softplus", "silu", "gelu", "erf", "sin", "cos", "/", "**"})
+SPECIAL = frozenset(
+    {"exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "softplus", "silu", "gelu", "erf", "sin", "cos", "/", "**"}
+)
 """Operations that go through the special-function units."""
 BASE_REGISTERS = 28
 """Registers of a thread for addresses, coordinates and counters: what two compiled attention kernels had beside their tiles."""
@@ -158,7 +160,9 @@ def staged(program: Program) -> tuple[Operand, ...]:
                         access = side[0]
                         axes = tuple(a for a in program.axes if a in program.axes_of(access))
                         moving = program.loop is not None and _mentions(access, program.loop)
-                        found.setdefault((access.tensor, access.indices), Operand(access.tensor, axes, moving and isinstance(phase, Loop)))
+                        found.setdefault(
+                            (access.tensor, access.indices), Operand(access.tensor, axes, moving and isinstance(phase, Loop))
+                        )
     return tuple(found.values())
 
 
@@ -234,9 +238,15 @@ class _Planner:
         notes = []
         if tile_fixed:
             notes.append(f"the tile of `{program.inner}` is {extents[program.inner or '']}: it is part of the cascade or was given")
-        repeated = [r for r in program.grid if any(isinstance(e.body, Reduce) and r not in program.cascade.tensor(e.output).ranks for e in program.cascade.einsums)]
+        repeated = [
+            r
+            for r in program.grid
+            if any(isinstance(e.body, Reduce) and r not in program.cascade.tensor(e.output).ranks for e in program.cascade.einsums)
+        ]
         if repeated:
-            notes.append("computed again for every coordinate along " + ", ".join(f"`{r}`" for r in repeated) + ": what does not carry it")
+            notes.append(
+                "computed again for every coordinate along " + ", ".join(f"`{r}`" for r in repeated) + ": what does not carry it"
+            )
         if len(program.loops) > 1:
             notes.append(f"{len(program.loops)} loops over `{program.loop}`: the cascade needs that many passes")
         return Plan(program, self.gpu, self.dtype, bound, self.operands, tuple(found[:keep]), searched, tile_fixed, tuple(notes))
@@ -265,7 +275,9 @@ class _Planner:
             parent = program.cascade.rank(program.inner).part_of
             assert parent is not None
             sides[program.inner] = (
-                [self._whole_block(program.inner, extents[program.inner])] if tile_fixed else self._sides(program.inner, extents[parent])
+                [self._whole_block(program.inner, extents[program.inner])]
+                if tile_fixed
+                else self._sides(program.inner, extents[parent])
             )
         stages = [1, 2, 3, 4] if any(o.every_step for o in self.operands) else [1, 2]
         return [
@@ -328,7 +340,10 @@ class _Planner:
     def _widest(self, blocks: Mapping[str, int]) -> int:
         return max(
             (
-                math.prod(blocks[a] for a in wide_axes(self.program, simplified(self.program, e.body) if isinstance(e.body, Reduce) else e.body))
+                math.prod(
+                    blocks[a]
+                    for a in wide_axes(self.program, simplified(self.program, e.body) if isinstance(e.body, Reduce) else e.body)
+                )
                 for e in self.program.cascade.einsums
             ),
             default=1,
@@ -451,7 +466,9 @@ class _Planner:
         else:
             waiting = 0.0
         compulsory = sum(self.bytes * math.prod(extents.get(r, 1) for r in t.ranks) for t in program.source.inputs)
-        compulsory += sum(self.bytes * math.prod(extents.get(r, 1) for r in program.source.tensor(o).ranks) for o in program.source.outputs)
+        compulsory += sum(
+            self.bytes * math.prod(extents.get(r, 1) for r in program.source.tensor(o).ranks) for o in program.source.outputs
+        )
         memory_s = max(compulsory / gpu.memory.bandwidth, traffic * instances / gpu.cache.bandwidth)
         turns = math.ceil(rounds / resident)
         step_s = STEP_CYCLES / clock * longest_steps * rounds / max(1.0, min(resident, 2))
@@ -478,7 +495,11 @@ class _Planner:
                     flops += 2.0 * i * j * k
                     lanes += float(i * j * len(split.outside))
                     for side, axis in ((split.left, i), (split.right, j)):
-                        if not (len(side) == 1 and isinstance(side[0], Access) and program.cascade.tensor(side[0].tensor).kind == "input"):
+                        if not (
+                            len(side) == 1
+                            and isinstance(side[0], Access)
+                            and program.cascade.tensor(side[0].tensor).kind == "input"
+                        ):
                             lanes += axis * k  # conversion to the type of the inputs
                             todo += side if len(side) > 1 else ()
                     continue
@@ -579,7 +600,10 @@ def tile_is_free(program: Program) -> bool:
         first_outputs = interpret.evaluate(cascade, inputs, sizes)
         for tile in (3, 7):
             others_ = interpret.evaluate(cascade, inputs, {**sizes, extent.name: tile})
-            if any(not np.allclose(first_outputs[name], others_[name], rtol=1e-9, atol=1e-12, equal_nan=True) for name in cascade.outputs):
+            if any(
+                not np.allclose(first_outputs[name], others_[name], rtol=1e-9, atol=1e-12, equal_nan=True)
+                for name in cascade.outputs
+            ):
                 return False
     except EinsmithError:
         return False
@@ -607,16 +631,21 @@ def _round_up(value: int, to: int) -> int:
 def _report(plan: Plan) -> str:
     roles = plan.roles()
     extents = plan.sizes.extents
-    listed = lambda names: ", ".join(f"{n} ({extents[n]})" if n in extents and n != plan.program.inner else n for n in names) or "none"  # noqa: E731
+    listed = lambda names: (
+        ", ".join(f"{n} ({extents[n]})" if n in extents and n != plan.program.inner else n for n in names) or "none"
+    )  # noqa: E731
     lines = [
         f"plan of {plan.cascade.name} for {plan.gpu.name} ({plan.gpu.target}), {plan.dtype} inputs, float32 accumulation",
         f"  program instances over   {listed(roles['grid'])}",
         f"  tiles of                 {listed(roles['tiled'])}",
-        f"  sequential               {listed(roles['loop'])}" + (f", a tile of {roles['step'][0]} at a time" if roles["step"] else ""),
+        f"  sequential               {listed(roles['loop'])}"
+        + (f", a tile of {roles['step'][0]} at a time" if roles["step"] else ""),
         f"  whole in a tile          {listed(roles['whole'])}",
         f"  in registers             {', '.join(registers_hold(plan.program))}",
         "  staged in shared memory  "
-        + (", ".join(f"{o.tensor}[{','.join(o.axes)}]" + (" x stages" if o.every_step else "") for o in plan.operands) or "nothing"),
+        + (
+            ", ".join(f"{o.tensor}[{','.join(o.axes)}]" + (" x stages" if o.every_step else "") for o in plan.operands) or "nothing"
+        ),
     ]
     lines += [f"  note: {note}" for note in plan.notes]
     names = [r for r in (*plan.program.tiled, plan.program.inner) if r is not None]
