@@ -39,6 +39,8 @@ class Demo:
 
     title: str
     stages: list[Stage] = field(default_factory=list)
+    summary: list[tuple[str, str, str]] = field(default_factory=list)
+    """What was found, in a few words: subject, result, where it comes from."""
     files: dict[str, str] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)
     passed: bool = True
@@ -56,6 +58,7 @@ class Demo:
         for number, stage in enumerate(self.stages, 1):
             head = f"{number}. {stage.title}"
             lines += ["", head, "-" * len(head), f"[{stage.source}; {stage.seconds:.1f} s]", "", stage.text]
+        lines += ["", "Summary", "-------", *_columns(self.summary)]
         lines += ["", "Files", "-----", *(f"  {path:40} {what}" for path, what in self.files.items())]
         total = sum(stage.seconds for stage in self.stages)
         lines += ["", f"{'All checks passed' if self.passed else 'A CHECK FAILED: see above'}; {total:.1f} s of work"]
@@ -159,9 +162,36 @@ def demo(spec: str, folder: Path, rank: str, arch: str, gpu: str, sizes: Mapping
         "simulation": simulated.as_json(), "plan": planned.as_json(),
         "compiled": {name: one.as_json() for name, one in compiled.items()}, "test": checked.as_json(),
     }  # fmt: skip
-    result.passed = same.equal and not checked.failed and all(one.error is None for one in compiled.values())
+    result.summary = _summary(rank, derivation, same, searched, simulated, planned, compiled[target.target], checked)
+    result.passed = same.equal and not checked.exit_code and all(one.error is None for one in compiled.values())
     run.write("report.txt", str(result) + "\n", "this report")
     return result
+
+
+def _summary(
+    rank: str, derivation: Any, same: Any, searched: Any, simulated: Any, planned: Any, compiled: Any, checked: Any
+) -> list[tuple[str, str, str]]:
+    cost, best = searched.cost, planned.best
+    passes = f"{derivation.passes_before[rank]} -> {derivation.passes_after[rank]}"
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in cost.utilization.items())
+    difference = simulated.cycles / cost.cycles - 1 if cost.cycles else 0.0
+    optimal = "optimal within the stated space" if searched.optimal else "best found, no proof"
+    device = "on the GPU" if checked.device == "cuda" else "in Triton's interpreter"
+    return [
+        (f"passes over `{rank}`", passes, f"counted on both cascades; {len(derivation.steps)} proven steps between them"),
+        ("same function", str(same).split(";")[0], "interpreter, float64"),
+        ("accelerator", f"{cost.latency_s * 1e6:,.1f} us, {cost.energy_pj * 1e-9:,.1f} mJ", f"cost model; mapping {optimal}"),
+        ("  busy", shares, "cost model"),
+        ("  event by event", f"{simulated.cycles:,.0f} cycles ({difference:+.1%})", "simulator, against the cost model"),
+        ("GPU plan", f"{best.predicted_s * 1e6:,.0f} us, bound by {best.bound}", "predicted by formula, not measured"),
+        ("  shared memory", f"{best.shared_bytes:,} bytes, compiled {compiled.shared_bytes:,}", "plan; the Triton compiler"),
+        ("kernel", f"{checked.passed} of {len(checked.rows)} cases pass", f"run {device}, against the float64 interpreter"),
+    ]  # fmt: skip
+
+
+def _columns(rows: list[tuple[str, str, str]]) -> list[str]:
+    first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
+    return [f"  {a:{first}}  {b:{second}}  {c}" for a, b, c in rows]
 
 
 def _sizes_of(cascade: Any, sizes: Mapping[str, int]) -> dict[str, int]:

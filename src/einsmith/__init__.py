@@ -13,8 +13,8 @@ Results are objects whose `str` is the report that the command of the same name 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from os import PathLike
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ Sizes = Mapping[str, int]
 Params = Mapping[str, int | float]
 
 
-def load(path: str | PathLike[str]) -> Cascade:
+def load(path: str | Path) -> Cascade:
     """The cascade of a spec file. Raises `SpecError` with every diagnostic of the file."""
     from .einsum.spec import load as load_spec
 
@@ -81,7 +81,7 @@ def equal(first: Cascade, second: Cascade, **options: Any) -> Equality:
     return compare(first, second, **options)
 
 
-def model(cascade: Cascade, arch: str | PathLike[str], mapping: str | PathLike[str], sizes: Sizes | None = None) -> Cost:
+def model(cascade: Cascade, arch: str | Path, mapping: str | Path, sizes: Sizes | None = None) -> Cost:
     """Latency, energy, traffic, area and utilization of a mapping on an architecture."""
     from .mapper import architecture, cost
     from .mapper import mapping as mappings
@@ -89,14 +89,16 @@ def model(cascade: Cascade, arch: str | PathLike[str], mapping: str | PathLike[s
     return cost.model(cascade, architecture.load(arch), mappings.load(mapping), sizes, None)
 
 
-def map(cascade: Cascade, arch: str | PathLike[str], sizes: Sizes | None = None, objective: str = "latency") -> Searched:
+def map(
+    cascade: Cascade, arch: str | Path, sizes: Sizes | None = None, objective: Literal["latency", "energy", "edp"] = "latency"
+) -> Searched:
     """The best mapping of the stated space."""
     from .mapper import architecture, search
 
     return search.search(cascade, architecture.load(arch), sizes, None, objective=objective)
 
 
-def simulate(cascade: Cascade, arch: str | PathLike[str], mapping: str | PathLike[str], sizes: Sizes | None = None) -> Simulated:
+def simulate(cascade: Cascade, arch: str | Path, mapping: str | Path, sizes: Sizes | None = None) -> Simulated:
     """The mapped cascade executed event by event."""
     from .mapper import architecture
     from .mapper import mapping as mappings
