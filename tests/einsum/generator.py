@@ -304,10 +304,13 @@ def build(rng: random.Random) -> tuple[Cascade, dict[str, int], dict[str, np.nda
     }  # fmt: skip
     extents = {**sizes, "m": sizes["M"], "p": sizes["P"], "f": sizes["F"], "i": sizes["S"]}
     inputs = {}
+    unusual = rng.random() < 0.2
     for tensor in INPUTS:
         shape = tuple(extents[rank] for rank in tensor.ranks)
         if tensor.dtype == "float":
             pool = [k / 4 for k in range(-6, 7)] + [0.0, 0.0]
+            if unusual:
+                pool += [float("inf"), float("-inf"), float("-inf"), float("nan")]
             values = np.array([rng.choice(pool) for _ in range(int(np.prod(shape)))])
         elif tensor.dtype == "int":
             values = np.array([rng.randrange(sizes["M"]) for _ in range(int(np.prod(shape)))], dtype=np.int64)
