@@ -225,6 +225,20 @@ def _buffer_words(nest: Nest, fetched: float) -> dict[str, float]:
     return {"read": read, "written": written}
 
 
+def step_pj(nest: Nest, step: Step) -> float:
+    """Energy that a step takes wherever the tensors of a tile stay: units, registers, operands that the buffer holds anyway."""
+    total = _einsum(nest, step).energy_pj
+    words = 0.0
+    for stream in nest.streams:
+        if any(reader.name == step.name for reader in stream.readers):
+            words += _operand_words(nest, step, stream)
+    for access in step.reads:
+        resident = nest.residents.get(access.tensor)
+        if resident is not None and resident.depth < len(nest.group.loops):
+            words += _operand_words(nest, step, Stream(access.tensor, access.indices, (step,), len(nest.group.loops)))
+    return total + level_pj(nest.arch, nest.arch.buffer[1], words, 0.0)
+
+
 def _operand_words(nest: Nest, reader: Step, stream: Stream) -> float:
     """Words that a step reads of an operand: its tile once in every tile, again for each fold that does not move it."""
     ranks = frozenset().union(*(free_ranks(index) for index in stream.indices))

@@ -39,7 +39,7 @@ class Loop(Block):
 
 def _sides(value: Any) -> Any:
     """`m` for `[m]` along one side."""
-    if not isinstance(value, list):
+    if not isinstance(value, list | tuple):
         return value
     return [[] if part is None else [part] if isinstance(part, str) else part for part in value]
 

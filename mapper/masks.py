@@ -17,6 +17,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..einsum.arithmetic import Fault, apply
 from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, Scan, Select, accesses, free_ranks
 from ..einsum.sizes import evaluate_scalar
 from .operations import is_constant, is_data
@@ -209,17 +212,10 @@ def _apply(op: str, values: list[float]) -> float:
     """One operation under the arithmetic of the language; NaN where the value is not known."""
     if op == "*" and 0.0 in values:
         return 0.0 if all(math.isfinite(value) or math.isnan(value) for value in values) else math.nan
-    if any(math.isnan(value) for value in values):
+    if any(math.isnan(value) for value in values) or op == "where":
         return math.nan
-    if op == "-" and values[0] == values[1] == -math.inf:
-        return -math.inf
-    if op == "/" and values[1] == 0:
-        return 0.0 if values[0] == 0 else math.nan
-    if op in ("exp", "exp2") and values[0] == -math.inf:
-        return 0.0
-    names = tuple(f"v{i}" for i in range(len(values)))
     try:
-        result = float(evaluate_scalar(Map(op, tuple(Scalar(name) for name in names)), dict(zip(names, values, strict=True))))
-    except (ArithmeticError, ValueError, KeyError):
+        with np.errstate(all="ignore"):
+            return float(apply(op, tuple(np.asarray(value, dtype=np.float64) for value in values)))
+    except (Fault, ArithmeticError):
         return math.nan
-    return result

@@ -852,6 +852,10 @@ def _check_place(nest: Nest, resident: Resident, level_name: str) -> None:
         raise refuse("E512", f"`{name}` is to stay at `{spot}`, which is no array or buffer", f"choose one of {listing}")
     if all(step.binding.array != spot for step in (resident.producer, *resident.readers)):
         raise refuse("E512", f"`{name}` is to stay at `{spot}`, but nothing there makes or reads it")
+    layouts = {nest.layout(step, name): step for step in (resident.producer, *resident.readers) if step.binding.array == spot}
+    if len(layouts) > 1:
+        shown = ", ".join(f"`{s.name}` as {' x '.join(' '.join(a) or '1' for a in layout)}" for layout, s in layouts.items())
+        raise refuse("E522", f"`{name}` cannot stay in the registers of `{spot}`: its Einsums lay it out differently ({shown})")
     if resident.leaves:
         raise refuse(
             "E512", f"`{name}` leaves group {nest.number}: it may stay in `{level_name}` or be `{FORWARD}`ed, not in registers"

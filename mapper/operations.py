@@ -126,7 +126,11 @@ def _added(parts: tuple[Work, ...], expr: Map) -> tuple[Work, ...]:
     """A sum; with a product over the same ranks as one of its terms it is a multiply-accumulate."""
     ranks = free_ranks(expr)
     product = Work("multiply", ranks)
-    if any(isinstance(arg, Map) and arg.op == "*" for arg in expr.args) and product in parts:
+    if product in parts and any(_is_product(arg) and free_ranks(arg) == ranks for arg in expr.args):
         position = parts.index(product)
         return (*parts[:position], *parts[position + 1 :], Work("mac", ranks))
     return (*parts, Work("add", ranks))
+
+
+def _is_product(expr: Expr) -> bool:
+    return isinstance(expr, Map) and is_data(expr) and (expr.op == "*" or (expr.op == "**" and expr.args[1] == Number(2)))

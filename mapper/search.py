@@ -24,14 +24,14 @@ from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.flatten import flatten
 from ..einsum.sizes import Sizes, bind
 from .architecture import Architecture
-from .cost import Cost, GroupCost, cost, group_cost, level_pj
+from .cost import Cost, GroupCost, cost, group_cost, level_pj, step_pj
 from .intervals import NotAffine, possible
 from .mapping import Binding, Group, Loop, Mapping
 from .masks import masks
 from .nest import FORWARD, Nest, Placed, Step, check_step, is_initial, most_in_flight, outline, settle, settle_lasting
 from .operations import is_constant, work
 from .space import einsum_order, loop_nests, open_extents, sides
-from .timing import longest, nominal
+from .timing import exposed, longest, nominal
 
 Objective: TypeAlias = Literal["latency", "energy", "edp"]
 Vector: TypeAlias = tuple[float, ...]
@@ -50,7 +50,7 @@ class Tally:
     too_large: int = 0
     """Loop nests or mappings that do not fit a storage level."""
     bounded: int = 0
-    """Loop nests whose lower bound was no better than what was found."""
+    """Loop nests and mappings whose lower bound was no better than what was found."""
     dominated: int = 0
     """Layouts and bindings no better in any array."""
     closest: list[tuple[float, Diagnostic]] = field(default_factory=list)
@@ -368,11 +368,17 @@ def _front(options: list[tuple[Vector, Any]]) -> list[tuple[Vector, Any]]:
 # --- one group --------------------------------------------------------------------------------------------------------
 
 
+_Layout: TypeAlias = tuple[tuple[tuple[float, float] | None, ...], tuple[str | None, ...]]
+"""(cycles, energy) of each step, None where the array cannot do it; ranks along each side."""
+
+
 @dataclass(frozen=True)
 class _Choice:
     """A binding of all steps under one layout of each array, by its cycles per array."""
 
     cycles: Vector
+    energy: float
+    """Least energy, pJ; 0 where the objective does not ask for it."""
     binding: tuple[str, ...]
     """Array of each step."""
     layouts: dict[str, tuple[str | None, ...]]
@@ -385,6 +391,8 @@ class _Candidate:
     nest: Nest
     choices: list[_Choice]
     transfer_cycles: float
+    energy: float
+    """Of the transfers; for the latency objective, of the operations too."""
     floor: Vector
     """Least cycles and energy."""
 
@@ -402,23 +410,35 @@ class _Groups:
         self.plain = self._some_binding()
 
     def best(self) -> list[Found]:
-        """The best mapping, or (for products) the Pareto front; empty if nothing is legal and fits."""
+        """The best mapping, or (for products) the Pareto front; empty if nothing is legal and fits.
+
+        Tiles become smaller only if nothing fits, for want of room and not of legality.
+        """
+        share = 1
+        while True:
+            before = self.tally.too_large
+            found = self._best_of(share)
+            if found or self.tally.too_large == before or share >= max(sides(self.arch)):
+                return found
+            share *= 2
+
+    def _best_of(self, share: int) -> list[Found]:
         found: list[Found] = []
-        candidates = [candidate for loops in self._loops() if (candidate := self._candidate(loops)) is not None]
+        candidates = [candidate for loops in self._loops(share) if (candidate := self._candidate(loops)) is not None]
         candidates.sort(key=lambda candidate: _key(self.objective, candidate.floor))
         for candidate in candidates:
             if found and self.objective != "edp" and _key(self.objective, candidate.floor) >= _key(self.objective, found[0].value):
                 self.tally.bounded += 1
                 continue
             for position, choice in enumerate(candidate.choices):
-                floor = max(*choice.cycles, candidate.transfer_cycles), candidate.floor[1]
+                floor = max(*choice.cycles, candidate.transfer_cycles), candidate.energy + choice.energy
                 if found and self.objective != "edp" and _key(self.objective, floor) >= _key(self.objective, found[0].value):
                     self.tally.dominated += len(candidate.choices) - position
-                    break
+                    break  # they are sorted by it
                 if self.tally.evaluated >= MAX_EVALUATIONS:
                     self.tally.cut_off = True
                     return found
-                self._add(found, self._complete(candidate, choice))
+                self._add(found, self._complete(candidate, choice, found))
         return found
 
     def _add(self, found: list[Found], new: Found | None) -> None:
@@ -429,8 +449,8 @@ class _Groups:
         elif not found or _key(self.objective, new.value) < _key(self.objective, found[0].value):
             found[:] = [new]
 
-    def _loops(self) -> Iterator[tuple[Loop, ...]]:
-        return loop_nests(self.cascade, self.arch, self.sizes, self.names, self.leaving)
+    def _loops(self, share: int) -> Iterator[tuple[Loop, ...]]:
+        return loop_nests(self.cascade, self.arch, self.sizes, self.names, self.leaving, share)
 
     def _outline(self, loops: tuple[Loop, ...], bindings: dict[str, Binding], **options: Any) -> Nest:
         group = Group(loops=loops, einsums=bindings, schedule="interleaved", **options)
@@ -461,8 +481,10 @@ class _Groups:
         moved = (words + sum(nest.tensor_words(tensor) for tensor in self.leaving)) * self.arch.word_bytes
         transfer = moved * self.arch.clock_hz / level.bandwidth if level.bandwidth else 0.0
         energy = level_pj(self.arch, level, words, sum(nest.tensor_words(tensor) for tensor in self.leaving))
-        energy += sum(self._least_energy(nest, step) for step in nest.steps)
-        return _Candidate(nest, choices, transfer, (max(min(max(c.cycles) for c in choices), transfer), energy))
+        if self.objective == "latency":
+            energy += sum(self._least_energy(nest, step) for step in nest.steps)
+        floor = max(min(max(c.cycles) for c in choices), transfer), energy + min(c.energy for c in choices)
+        return _Candidate(nest, choices, transfer, energy, floor)
 
     def _refused(self, error: EinsmithError) -> None:
         diagnostic = error.diagnostics[0]
@@ -549,41 +571,50 @@ class _Groups:
         options: list[tuple[Vector, tuple[tuple[str, ...], dict[str, tuple[str | None, ...]]]]] = []
         for combination in itertools.product(*vectors.values()):
             layouts = {name: layout for name, (_, layout) in zip(vectors, combination, strict=True)}
-            front: list[tuple[Vector, tuple[str, ...]]] = [((0.0,) * len(layouts), ())]
+            front: list[tuple[Vector, tuple[str, ...]]] = [(self._vector([0.0] * len(layouts), 0.0), ())]
             for number in range(len(nest.steps)):
                 grown = []
-                for cycles, binding in front:
+                for value, binding in front:
                     for place, name in enumerate(layouts):
                         mine = combination[place][0][number]
                         if mine is not None:
-                            more = tuple(c + (mine if p == place else 0.0) for p, c in enumerate(cycles))
-                            grown.append((more, (*binding, name)))
+                            more = list(value)
+                            more[place] += mine[0]
+                            more[len(layouts) :] = [energy + mine[1] for energy in more[len(layouts) :]]
+                            grown.append((tuple(more), (*binding, name)))
                 front = _front(grown)
                 self.tally.dominated += len(grown) - len(front)
-            options += [(cycles, (binding, layouts)) for cycles, binding in front]
-        kept = _front(options)
-        choices = [_Choice(cycles, binding, layouts) for cycles, (binding, layouts) in kept]
-        return sorted(choices, key=lambda choice: (max(choice.cycles), sum(choice.cycles)))
+            options += [(value, (binding, layouts)) for value, binding in front]
+        arrays = len(self.arch.arrays)
+        choices = [_Choice(value[:arrays], sum(value[arrays:]), *rest) for value, rest in _front(options)]
+        return sorted(choices, key=lambda choice: (*_key(self.objective, (max(choice.cycles), choice.energy)), sum(choice.cycles)))
 
-    def _layouts(self, nest: Nest, array_name: str) -> list[tuple[tuple[float | None, ...], tuple[str | None, ...]]]:
-        """(cycles of each step, ranks along each side) of an array; dominated layouts are dropped."""
+    def _vector(self, cycles: list[float], energy: float) -> Vector:
+        """What makes one binding worse than another: cycles of each array, and energy where the objective asks for it."""
+        return tuple(cycles) if self.objective == "latency" else (*cycles, energy)
+
+    def _layouts(self, nest: Nest, array_name: str) -> list[_Layout]:
+        """What each step costs under each layout of an array; dominated layouts are dropped."""
         array = self.arch.arrays[array_name]
         able = self._able(nest, array_name)
         ranks = sorted({rank for step in nest.steps for rank in step.ranks if nest.size(rank) > 1}, key=self.cascade.rank_order.__getitem__)
         sequential = {self.cascade.tensor(step.output).iterates for step in nest.steps}
         sequential |= {getattr(step.einsum.body, "rank", None) for step in nest.steps}
         ranks = [rank for rank in ranks if rank not in sequential]
-        square = len(set(array.side)) == 1
-        pick = itertools.combinations if square else itertools.permutations
-        count = min(len(array.side), len(ranks))
-        found: list[tuple[Vector, tuple[tuple[float | None, ...], tuple[str | None, ...]]]] = []
-        for chosen in pick(ranks, count):
-            layout = (*chosen, *(None for _ in range(len(array.side) - count)))
-            cycles = tuple(
-                nest.busy(replace(step, binding=_bind(array_name, layout, step), array=array)) if ok else None
-                for step, ok in zip(nest.steps, able, strict=True)
-            )
-            found.append((tuple(0.0 if c is None else c for c in cycles), (cycles, layout)))
+        alike = len(set(array.side)) == 1  # which side is which does not matter
+        empty = len(array.side) if self.objective != "latency" else max(0, len(array.side) - len(ranks))  # more lanes: fewer cycles
+        sides_of_all: dict[tuple[str | None, ...], tuple[str | None, ...]] = {}
+        for layout in itertools.permutations([*ranks, *[None] * empty], len(array.side)):
+            sides_of_all.setdefault(tuple(sorted(layout, key=str)) if alike else layout, layout)
+        found: list[tuple[Vector, _Layout]] = []
+        for layout in sides_of_all.values():
+            each: list[tuple[float, float] | None] = []
+            for step, ok in zip(nest.steps, able, strict=True):
+                bound = replace(step, binding=_bind(array_name, layout, step), array=array)
+                energy = 0.0 if self.objective == "latency" or not ok else step_pj(nest, bound)
+                each.append((nest.busy(bound), energy) if ok else None)
+            flat = tuple(number for one in each for number in (one or (0.0, 0.0)))
+            found.append((flat, (tuple(each), layout)))
         kept = _front(found)
         self.tally.dominated += len(found) - len(kept)
         return [item for _, item in kept]
@@ -611,14 +642,22 @@ class _Groups:
 
     # --- complete mappings ---
 
-    def _complete(self, candidate: _Candidate, choice: _Choice) -> Found | None:
-        """The mapping with bindings, places and tiles in flight; None if it does not fit."""
+    def _complete(self, candidate: _Candidate, choice: _Choice, found: list[Found]) -> Found | None:
+        """The mapping with bindings, places and tiles in flight; None if it does not fit or cannot be better."""
         bindings = {
             step.output: _bind(array, choice.layouts[array], step)
             for step, array in zip(candidate.nest.steps, choice.binding, strict=True)
             if not step.initial
         }
         nest = self._outline(candidate.nest.group.loops, bindings)
+        compute = max(choice.cycles)
+        steady = max(compute, candidate.transfer_cycles)
+        level = self.arch.backing[1]
+        per_word = self.arch.word_bytes * self.arch.clock_hz / level.bandwidth if level.bandwidth else 0.0
+        floor = steady + exposed(nest, compute, candidate.transfer_cycles, steady, per_word), candidate.energy + choice.energy
+        if found and self.objective != "edp" and _key(self.objective, floor) >= _key(self.objective, found[0].value):
+            self.tally.bounded += 1
+            return None
         stay: dict[str, str] | None = self._stay(nest)
         problem: EinsmithError | None = None
         while stay is not None:
@@ -675,7 +714,7 @@ class _Groups:
 
 def _bind(array: str, layout: tuple[str | None, ...], step: Step) -> Binding:
     """A layout of an array for one step: sides whose rank it does not iterate have one lane at work."""
-    sides = [(rank,) if rank is not None and rank in step.ranks else () for rank in layout]
+    sides: list[tuple[str, ...]] = [(rank,) if rank is not None and rank in step.ranks else () for rank in layout]
     while sides and not sides[-1]:
         sides.pop()
     return Binding(array=array, spatial=tuple(sides))

@@ -4,11 +4,12 @@
 * loops of a group: first, with tile 1, each rank along which no input or output of the group is used twice; then, in every
   order, the ranks of running states (tile 1) and every subset of the other ranks that are longer than a side of an array (tile: that
   side; a state's and a scan's own ranks excepted); one of these, in turn each, may have a second loop outside that holds 2, 4, 8, ... or
-  all of its tiles at once;
+  all of its tiles at once; only where no such mapping of the group fits: tiles of half a side, a quarter, and so on down to 1;
 * extents that splits leave open: a quarter to four times each side of an array;
 * inputs: held at any of the loops over their own ranks, as little traffic as fits;
-* layout of each array: any of the ranks along each side, one rank a side, the same for all Einsums on the array;
-* binding: each Einsum on each array that has the units for it; of these, all whose cycles per array are not dominated;
+* layout of each array: any of the ranks or none along each side, the same for all Einsums on the array;
+* binding: each Einsum on each array that has the units for it;
+* of layouts and bindings, those that are not dominated in cycles per array (and in energy, where the objective asks for it);
 * a tensor that lives within a tile is handed on where that is legal, else stays in registers where it fits, else in the buffer;
 * interleaved schedule, as many tiles in flight as hide the latency of a tile twice over, or as registers and buffer allow; two buffer slots.
 
@@ -59,8 +60,10 @@ def einsum_order(cascade: Cascade) -> list[str]:
     return list(order)
 
 
-def loop_nests(cascade: Cascade, arch: Architecture, sizes: Sizes, names: frozenset[str], leaving: frozenset[str]) -> Iterator[tuple[Loop, ...]]:
-    """All loop nests of a group; most of the illegal ones too."""
+def loop_nests(
+    cascade: Cascade, arch: Architecture, sizes: Sizes, names: frozenset[str], leaving: frozenset[str], share: int = 1
+) -> Iterator[tuple[Loop, ...]]:
+    """All loop nests of a group with tiles of one `share`-th of a side; most of the illegal ones too."""
     einsums = [einsum for einsum in cascade.einsums if einsum.output in names]
     ranks = [rank.name for rank in cascade.ranks if any(rank.name in iterated(einsum) for einsum in einsums)]
     states = [rank for rank in ranks if any(cascade.tensor(e.output).iterates == rank for e in einsums)]
@@ -69,7 +72,7 @@ def loop_nests(cascade: Cascade, arch: Architecture, sizes: Sizes, names: frozen
     apart = [rank for rank in ranks if rank not in states and rank not in whole and _no_reuse(cascade, rank, einsums, streams, leaving)]
     fixed = tuple(Loop(rank=rank, tile=1) for rank in apart if sizes.extents[rank] > 1)
     others = [rank for rank in ranks if rank not in apart and rank not in states and rank not in whole]
-    tiles = {rank: [side for side in sides(arch) if side < sizes.extents[rank]] for rank in others}
+    tiles = {rank: [tile for tile in sorted({max(1, side // share) for side in sides(arch)}) if tile < sizes.extents[rank]] for rank in others}
     moving = [rank for rank in states if sizes.extents[rank] > 1]
     seen: set[tuple[Loop, ...]] = set()
     free = [rank for rank in others if tiles[rank]]

@@ -61,11 +61,11 @@ def timing(nest: Nest, transfers: dict[str, float], cycles_per_word: float) -> T
     bounds = {**busy, **transfers, "dependences": work}
     order = {name: i for i, name in enumerate(bounds)}
     bound_by = max(bounds, key=lambda name: (bounds[name], -order[name]))
-    fill = _fill(nest, compute, moved, cycles, cycles_per_word)
+    fill = exposed(nest, compute, moved, cycles, cycles_per_word)
     return Timing(busy, transfers, work, cycles, fill, bound_by)
 
 
-def _fill(nest: Nest, compute: float, moved: float, steady: float, cycles_per_word: float) -> float:
+def exposed(nest: Nest, compute: float, moved: float, steady: float, cycles_per_word: float) -> float:
     """The first tile with its transfers, all other tiles at the steady pace, the last store; less the steady state."""
     tiles = max(1, nest.tiles)
     first = tuple(step for step in nest.steps if all(s != "last" or t == 1 for s, t in zip(step.slots, nest.trips, strict=True)))
@@ -79,12 +79,17 @@ def _fill(nest: Nest, compute: float, moved: float, steady: float, cycles_per_wo
                     seen.add(position)
                     loaded += nest.stream_tile(stream) * cycles_per_word
                 there[step.name] = loaded
-    last = max((nest.resident_words(r, len(nest.trips)) for r in nest.residents.values() if r.leaves), default=0) * cycles_per_word
+    last = max((_last_tile(nest, tensor) for tensor in nest.outgoing), default=0) * cycles_per_word
     through = makespan(nest, first, nominal(nest), there)
     if nest.group.buffering == 1:
         return max(0.0, through - (steady / tiles if tiles > 1 else compute) - loaded) if tiles > 1 else 0.0
     rest = max(compute * (tiles - 1) / tiles, moved - loaded - last, 0.0)
     return max(0.0, through + rest + last - steady)
+
+
+def _last_tile(nest: Nest, tensor: str) -> int:
+    declared = nest.cascade.tensor(tensor)
+    return math.prod(nest.size(rank) for rank in declared.ranks if rank != declared.iterates)
 
 
 # --- within a tile ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,158 @@
+"""The search: equal to brute force over the stated space, never illegal, and clear where nothing fits."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from einsmith.einsum import spec
+from einsmith.einsum.diagnostics import EinsmithError
+from einsmith.einsum.flatten import flatten
+from einsmith.einsum.library import EXAMPLES
+from einsmith.einsum.sizes import bind
+from einsmith.mapper import architecture, cost, mapping
+from einsmith.mapper.mapping import Binding, Group, Mapping
+from einsmith.mapper.nest import Placed, place
+from einsmith.mapper.search import search
+from einsmith.mapper.space import loop_nests
+
+GEMM = """name: gemm
+ranks: {m: M, n: N, k: K}
+inputs: {A: [m, k], B: [k, n]}
+cascade: |
+  C[m,n] = A[m,k] * B[k,n]
+outputs: [C]
+"""
+TWO = """name: two
+ranks: {m: M, p: P}
+inputs: {X: [m, p]}
+cascade: |
+  GM[m]   = max[p](X[m,p])
+  SN[m,p] = exp(X[m,p] - GM[m])
+outputs: [SN]
+"""
+
+
+def value(found: cost.Cost, objective: str) -> tuple[float, float]:
+    cycles = found.cycles + found.fill_cycles
+    return {"latency": (cycles, found.energy_pj), "energy": (found.energy_pj, cycles), "edp": (cycles * found.energy_pj, cycles)}[objective]
+
+
+def every_gemm_mapping(arch: architecture.Architecture, sizes: dict[str, int]) -> list[cost.Cost]:
+    """All mappings of the stated space for one GEMM, each costed in full."""
+    cascade = flatten(spec.loads(GEMM))
+    bound = bind(cascade, sizes)
+    found: list[cost.Cost] = []
+    for loops in loop_nests(cascade, arch, bound, frozenset("C"), frozenset("C")):
+        best_holds: list[tuple[tuple[float, int], Placed]] = []
+        options = [[d for d, loop in enumerate(loops, 1) if loop.rank in ranks] or [0] for ranks in ("mk", "kn")]
+        for depths in itertools.product(*options):
+            cut = list(loops)
+            for name, depth in zip("AB", depths, strict=True):
+                if depth:
+                    cut[depth - 1] = cut[depth - 1].model_copy(update={"hold": (*cut[depth - 1].hold, name)})
+            try:
+                placed = _placed(cascade, arch, tuple(cut), Binding(array="grid"), sizes, {})
+            except EinsmithError:
+                continue
+            (nest,) = placed.nests
+            words = sum(nest.stream_words(stream) for stream in nest.streams)
+            best_holds.append(((words, sum(nest.stream_tile(stream) for stream in nest.streams)), placed))
+        if not best_holds:
+            continue
+        cut = min(best_holds, key=lambda item: item[0])[1].nests[0].group.loops
+        for array in arch.arrays:
+            for sides in itertools.permutations("mnk", min(3, len(arch.arrays[array].side))):
+                for stay, flying in itertools.product(({"C": "forward"}, {}), (1, 64)):
+                    binding = Binding(array=array, spatial=sides)
+                    try:
+                        found.append(cost.cost(_placed(cascade, arch, cut, binding, sizes, stay, flying)))
+                    except EinsmithError:
+                        continue
+    return found
+
+
+def _placed(cascade, arch, loops, binding, sizes, stay, flying=1) -> Placed:  # type: ignore[no-untyped-def]
+    group = Group(loops=loops, einsums={"C": binding}, schedule="interleaved", stay=stay, in_flight=flying)
+    return place(cascade, arch, Mapping(groups=(group,)), sizes)
+
+
+@settings(max_examples=10)
+@given(
+    st.tuples(*[st.integers(1, 9)] * 3), st.sampled_from(("latency", "energy", "edp")), st.sampled_from((1024, 4096)),
+    st.sampled_from((1e9, 64e9)),
+)  # fmt: skip
+def test_equal_to_brute_force(mnk: tuple[int, int, int], objective: str, buffer: int, bandwidth: float) -> None:
+    arch = architecture.load(
+        "teaching-32x32", ("grid.side=[4, 4]", "vector.side=[4]", f"buffer.size={buffer}", f"dram.bandwidth={bandwidth}")
+    )
+    sizes = dict(zip(("M", "N", "K"), mnk, strict=True))
+    found = search(spec.loads(GEMM), arch, sizes, objective=objective)  # type: ignore[arg-type]
+    best = min(value(each, objective) for each in every_gemm_mapping(arch, sizes))
+    assert value(found.cost, objective)[0] == pytest.approx(best[0], rel=1e-12)
+    assert found.optimal
+
+
+def test_no_fusion_uses_a_maximum_before_it_is_complete() -> None:
+    arch = architecture.load("fusemax", ("buffer.size=128",))  # 64 values
+    found = search(spec.loads(TWO), arch, {"M": 4, "P": 1024}, objective="energy")
+    read = sum(group.traffic_words["read"].get("X", 0) for group in found.cost.groups)
+    assert read == 2 * 4 * 1024
+    assert len(found.mapping.groups) == 2
+    roomy = search(spec.loads(TWO), architecture.load("fusemax"), {"M": 4, "P": 1024}, objective="energy")
+    assert sum(group.traffic_words["read"].get("X", 0) for group in roomy.cost.groups) == 4 * 1024
+
+
+def test_what_is_found_reads_back_to_the_same_numbers() -> None:
+    cascade = spec.load(EXAMPLES / "attention" / "fusemax.yaml")
+    arch = architecture.load("fusemax")
+    sizes = {"B": 2, "H": 2, "P": 1024, "M": 1024, "E": 64, "F": 64}
+    found = search(cascade, arch, sizes)
+    again = cost.model(cascade, arch, mapping.loads(found.mapping.as_yaml()), sizes)
+    assert again.as_json() == found.cost.as_json()
+    assert search(cascade, arch, sizes).as_json() == found.as_json()  # deterministic
+
+
+@pytest.mark.parametrize("length", [1024, 4096, 65536])
+def test_never_slower_than_the_published_binding(length: int) -> None:
+    cascade = spec.load(EXAMPLES / "attention" / "fusemax.yaml")
+    arch = architecture.load("fusemax")
+    sizes = {"B": 64, "H": 12, "P": length, "M": length, "E": 64, "F": 64}
+    same_tile = search(cascade, arch, {**sizes, "M0": 256}, {"scale": 1})
+    published = cost.model(
+        cascade, arch, mapping.loads(mapping.load("fusemax-binding").as_yaml().replace("tile: 1024", f"tile: {min(length, 32768)}")), sizes,
+        {"scale": 1},
+    )  # fmt: skip
+    assert same_tile.cost.cycles <= published.cycles * (1 + 1e-9)
+    free_tile = search(cascade, arch, sizes, {"scale": 1})
+    assert free_tile.cost.cycles <= same_tile.cost.cycles
+    # with the tile free the 2-D array bounds, as it must: 137 operations a score and nothing less
+    assert free_tile.cost.cycles == pytest.approx(64 * 12 * (length / 256) ** 2 * 137)
+
+
+def test_states_and_their_readers_stay_together_and_the_rest_may_not() -> None:
+    found = search(spec.load(EXAMPLES / "attention" / "linear-causal.yaml"), architecture.load("fusemax"), {"M": 64, "E": 64, "F": 64})
+    for group in found.mapping.groups:
+        names = set(group.einsums)
+        assert not names & {"KV"} or any(loop.tile == 1 for loop in group.loops)
+
+
+def test_nothing_fits_says_who_needs_how_much_of_what() -> None:
+    with pytest.raises(EinsmithError) as raised:
+        search(spec.loads(GEMM), architecture.load("fusemax", ("buffer.size=8",)), {"M": 512, "N": 512, "K": 512})
+    (diagnostic,) = raised.value.diagnostics
+    assert diagnostic.code == "E540"
+    # the least: one value of A and of B in two slots each, and C where it accumulates
+    assert "of `buffer`, which has 8: `A` 4 (2 slots), `B` 4 (2 slots)" in diagnostic.message
+
+
+def test_an_operation_nobody_has_is_named() -> None:
+    with pytest.raises(EinsmithError) as raised:
+        search(spec.load(EXAMPLES / "attention" / "topk-attention.yaml"), architecture.load("fusemax"), {})
+    assert raised.value.diagnostics[0].code == "E513"
+    assert "`topk`" in raised.value.diagnostics[0].message
+
+
