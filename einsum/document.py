@@ -304,6 +304,9 @@ class _Composer:
 # --- nodes to pieces --------------------------------------------------------------------------------------------------
 
 
+_RANK_KEYS = ("extent", "split", "tile", "count")
+
+
 class _Reader:
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -335,9 +338,7 @@ class _Reader:
             return
         pairs = self.pairs(root, "the spec", self.top)
         present = {key.value for key, _ in pairs}
-        for key_node, _ in root.items:
-            if isinstance(key_node, _Scalar) and key_node.value not in present:
-                present.add(closest(key_node.value, self.top) or "")
+        present |= self.misspelt(root, self.top)
         for key_text, value in pairs:
             self.top[key_text.value](value)
         for key in ("cascade", "outputs"):
@@ -377,11 +378,17 @@ class _Reader:
                 close = closest(key.value, names)
                 listing = ", ".join(f"`{name}`" for name in names)
                 hint = f"did you mean `{close}`?" if close else f"{where} has the keys {listing}"
-                self.document.incomplete = True
+                self.document.incomplete |= not where.startswith("tensor")
                 self.error("E007", f"unknown key `{key.value}` in {where}", key.span, help_=hint)
                 continue
             found.append((key, value))
         return found
+
+    def misspelt(self, node: _Mapping, allowed: Iterable[str]) -> set[str]:
+        """Keys that are not there, but one much like them is: they need not be reported as missing."""
+        names = list(allowed)
+        unknown = [key.value for key, _ in node.items if isinstance(key, _Scalar) and key.value not in names][:MAX_PROBLEMS]
+        return {close for name in unknown if (close := closest(name, names)) is not None}
 
     def text_of(self, node: _Scalar) -> Text:
         """The text of a scalar, with the span of its characters alone."""
@@ -477,10 +484,11 @@ class _Reader:
             self.rank(key, value)
 
     def rank(self, key: Text, value: _Mapping) -> None:
-        fields = {name.value: item for name, item in self.pairs(value, f"rank `{key.value}`", ("extent", "split", "tile", "count"))}
+        fields = {name.value: item for name, item in self.pairs(value, f"rank `{key.value}`", _RANK_KEYS)}
+        misspelt = self.misspelt(value, _RANK_KEYS)
         extent = self.formula(fields["extent"], f"the extent of rank `{key.value}`") if "extent" in fields else None
         ok = extent is not None
-        if "extent" not in fields:
+        if "extent" not in fields and "extent" not in misspelt:
             self.error("E009", f"rank `{key.value}` has no `extent`", key.span, help_="add `extent: ...`")
         parts: tuple[Text, ...] | None = None
         tile = count = None
@@ -494,7 +502,8 @@ class _Reader:
                 self.document.incomplete = True
                 parts = None
             ok = ok and parts is not None
-            if "tile" not in fields:
+            ok = ok and "tile" in fields
+            if "tile" not in fields and "tile" not in misspelt:
                 self.document.incomplete = True
                 self.error(
                     "E009",
@@ -504,7 +513,7 @@ class _Reader:
                 )
                 ok = False
         for other in ("tile", "count"):
-            if other in fields and "split" not in fields:
+            if other in fields and "split" not in fields and "split" not in misspelt:
                 self.error(
                     "E009",
                     f"rank `{key.value}` has a `{other}` but no `split`",
@@ -526,14 +535,14 @@ class _Reader:
             self.document.lost.update(part.value for part in parts or ())
             self.document.lost.update(text.value for text in (extent, tile, count) if text is not None)
 
-    def tensors(self, node: _Node, where: str, into: list[TensorEntry]) -> None:
+    def tensors(self, node: _Node, where: str, allowed: tuple[str, ...], into: list[TensorEntry]) -> None:
         for key, value in self.pairs(node, where):
             dtype: str | None = None
             ranks_node: _Node | None = value
             if isinstance(value, _Mapping):
-                fields = {name.value: item for name, item in self.pairs(value, f"tensor `{key.value}`", ("ranks", "dtype"))}
+                fields = {name.value: item for name, item in self.pairs(value, f"tensor `{key.value}`", allowed)}
                 ranks_node = fields.get("ranks")
-                if ranks_node is None:
+                if ranks_node is None and "ranks" not in self.misspelt(value, allowed):
                     self.error("E009", f"tensor `{key.value}` has no `ranks`", key.span, help_="add `ranks: [...]`")
                 if "dtype" in fields:
                     text = self.text(fields["dtype"], f"the dtype of `{key.value}`")
@@ -545,10 +554,10 @@ class _Reader:
             into.append(TensorEntry(key, ranks, dtype))
 
     def inputs(self, node: _Node) -> None:
-        self.tensors(node, "`inputs`", self.document.inputs)
+        self.tensors(node, "`inputs`", ("ranks", "dtype"), self.document.inputs)
 
     def targets(self, node: _Node) -> None:
-        self.tensors(node, "`tensors`", self.document.targets)
+        self.tensors(node, "`tensors`", ("ranks",), self.document.targets)
 
     def params(self, node: _Node) -> None:
         for key, value in self.pairs(node, "`params`"):
@@ -589,6 +598,7 @@ class _Reader:
                 return
             self.document.cascade = text.span
         if self.document.cascade is not None and not node.value.strip():
+            self.document.cascade = None
             self.error(
                 "E009", "`cascade` holds no Einsum", node.span, help_="write `NAME[indices] = expression` below it, indented"
             )

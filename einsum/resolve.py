@@ -885,7 +885,7 @@ def _sums_implicitly(node: syntax.Node) -> bool:
     """A product or quotient, an access, or one of them negated."""
     while isinstance(node, syntax.Unary) and node.op == "-":
         node = node.operand
-    return isinstance(node, syntax.Index | syntax.Name) or (isinstance(node, syntax.Binary) and node.op in ("*", "/"))
+    return isinstance(node, syntax.Index) or (isinstance(node, syntax.Binary) and node.op in ("*", "/"))
 
 
 def _names_in(node: syntax.Node) -> Iterable[syntax.Name]:

@@ -34,6 +34,7 @@ def schema() -> dict[str, Any]:
             },
         ]
     }  # fmt: skip
+    target = {"anyOf": [ranks, {"type": "object", "additionalProperties": False, "required": ["ranks"], "properties": {"ranks": ranks}}]}
     rank = {
         "anyOf": [
             expression,
@@ -65,7 +66,7 @@ def schema() -> dict[str, Any]:
             "inputs": _mapping("Tensors that are given, with the ranks of each.", tensor),
             "params": _mapping("Scalars: expressions of extents and earlier parameters. `--param` sets them.", expression),
             "sizes": _mapping("Sizes of extents where the command line gives none.", size),
-            "tensors": _mapping("Targets of scatters, with the ranks of each.", tensor),
+            "tensors": _mapping("Targets of scatters, with the ranks of each.", target),
             "cascade": {"type": "string", "minLength": 1, "description": "The Einsums, one per line: NAME[indices] = expression."},
             "outputs": {"type": "array", "items": name, "minItems": 1, "uniqueItems": True, "description": "Tensors to compute."},
         },
