@@ -40,9 +40,8 @@ class Emitted:
         lines = [self.note] if self.note else []
         blocks = ", ".join(f"{name} {size}" for name, size in best.blocks.items())
         lines.append(f"{self.file}: tiles of {blocks}; {best.warps} warps, {best.stages} stages")
-        lines.append(
-            f"  predicted  {best.shared_bytes:,} bytes shared, {best.registers} registers, {best.predicted_s:.3g} s (bound by {best.bound}; not measured)"
-        )
+        memory = f"{best.shared_bytes:,} bytes shared, {best.registers} registers"
+        lines.append(f"  predicted  {memory}; {best.predicted_s:.3g} s, bound by {best.bound} (not measured)")
         lines += [f"  compiled   {one}" for one in self.compiled.values()]
         lines += [f"  passed over: {text}" for text in self.passed_over]
         return "\n".join(lines)

@@ -1,8 +1,9 @@
 """Ahead-of-time compilation: what the compiler makes of a generated module, without a GPU.
 
-In: a module's text, a plan, targets. Out: for each target shared memory, registers and local memory (spills) of a thread, and how many
-matrix and exponential instructions the code has; and whether that could be launched there. The compiler itself never rejects a kernel that
-cannot launch, so the limits are checked here. Compilation runs in a process of its own, with a time limit.
+In: a module's text, a plan, targets. Out: for each target shared memory, registers and local memory (spills) of a thread, and
+how many matrix and exponential instructions the code has; and whether that could be launched there. The compiler itself never
+rejects a kernel that cannot launch, so the limits are checked here. Compilation runs in a process of its own, with a time
+limit.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class Compiled:
             return f"{self.target}: does not compile: {self.error}"
         instructions = ", ".join(f"{count} {name}" for name, count in self.mma.items()) or "no matrix instructions"
         limit = "" if self.launches else f" (more than the {SHARED_LIMIT[self.target]:,} of this target: cannot launch there)"
-        return f"{self.target}: {self.shared_bytes:,} bytes shared{limit}, {self.registers} registers, {self.spill_bytes} bytes spilled; {instructions}"
+        threads = f"{self.registers} registers, {self.spill_bytes} bytes spilled"
+        return f"{self.target}: {self.shared_bytes:,} bytes shared{limit}, {threads}; {instructions}"
 
 
 def compile_module(

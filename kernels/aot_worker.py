@@ -77,8 +77,12 @@ def _compiled(source: Any, target: str, warps: int, stages: int) -> dict[str, An
 
 
 _INSTRUCTIONS = {
-    "wgmma": r"wgmma\.mma_async", "mma.sync": r"\bmma\.sync", "tcgen05": r"tcgen05\.mma", "mfma": r"\bv_mfma_", "ex2": r"\bex2\.approx|\bv_exp_f32",
-}  # fmt: skip
+    "wgmma": r"wgmma\.mma_async",
+    "mma.sync": r"\bmma\.sync",
+    "tcgen05": r"tcgen05\.mma",
+    "mfma": r"\bv_mfma_",
+    "ex2": r"\bex2\.approx|\bv_exp_f32",
+}
 
 
 def _resources(cubin: bytes) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Numerical checks: a generated kernel against the float64 interpreter over a grid of awkward shapes.
 
-In: a module file (or its text) and the cascade it came from. Out: a `Checked`: one line a case and output. The kernel runs on a GPU if
-there is one, else in Triton's interpreter in float32. The bound of each case is set by the computation itself: the error may be twice that of
-the same computation in plain torch in the same type, and a floor of a few units in the last place of the greatest output, because on small
-shapes plain torch may happen to be exact. Outputs are filled with NaN before the kernel runs.
+In: a module file (or its text) and the cascade it came from. Out: a `Checked`: one line a case and output. The kernel runs on a
+GPU if there is one, else in Triton's interpreter in float32. The bound of each case is set by the computation itself: the error
+may be twice that of the same computation in plain torch in the same type, and a floor of a few units in the last place of the
+greatest output, because on small shapes plain torch may happen to be exact. Outputs are filled with NaN before the kernel runs.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 FLOOR_ULP = 8
-"""Units in the last place of the greatest output that are always allowed: exponentials and quotients of GPUs are good to two each, and
-a sum in another order moves a few more."""
+"""Units in the last place of the greatest output that are always allowed: exponentials and quotients of GPUs are good to two each,
+and a sum in another order moves a few more."""
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23}
 """Distance from 1 to the next number of each type."""
 
@@ -155,10 +155,10 @@ def check(
                 continue
             made = np.load(str(one["outputs"]))
             for name, want in exact.items():
-                error, plain = distance(made[f"out.{name}"], want), distance(made[f"plain.{name}"], want)
+                off, plain = distance(made[f"out.{name}"], want), distance(made[f"plain.{name}"], want)
                 scale = float(np.max(np.abs(want[np.isfinite(want)]), initial=0.0))
                 allowed = 2 * (plain if np.isfinite(plain) else 0.0) + FLOOR_ULP * EPSILON[dtype] * scale
-                rows.append(Row(case.name, case.sizes, dtype, name, error, allowed))
+                rows.append(Row(case.name, case.sizes, dtype, name, off, allowed))
     return Checked(cascade.name, where, tuple(rows), tuple(left_out))
 
 

@@ -1,7 +1,8 @@
 """exp as exp2: log2(e) folded into a scale that is there anyway.
 
-In: a program. Out: the same program in which `exp(a - b)` is `exp2(a - b)` wherever all that flows into `a` and `b` comes, through maxima,
-minima, masks and copies, from products with a parameter, and flows nowhere else; there the parameter is multiplied by log2(e) once:
+In: a program. Out: the same program in which `exp(a - b)` is `exp2(a - b)` wherever all that flows into `a` and `b` comes,
+through maxima, minima, masks and copies, from products with a parameter, and flows nowhere else; there the parameter is
+multiplied by log2(e) once:
 
     QK = sum[e](Q * K * scale);  RM = max(RM, max[m0](QK));  exp(QK - RM)
     QK = sum[e](Q * K * (scale * 1.4427));  RM = max(RM, max[m0](QK));  exp2(QK - RM)

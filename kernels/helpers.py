@@ -76,7 +76,8 @@ def _tanh(x):
     """A minimax polynomial near 0 (Cephes), 1 - 2 / (exp(2 |x|) + 1) elsewhere."""
     a = tl.abs(x)
     s = x * x
-    near = ((((-5.70498872745e-3 * s + 2.06390887954e-2) * s - 5.37397155531e-2) * s + 1.33314422036e-1) * s - 3.33332819422e-1) * s * x + x
+    near = ((-5.70498872745e-3 * s + 2.06390887954e-2) * s - 5.37397155531e-2) * s + 1.33314422036e-1
+    near = (near * s - 3.33332819422e-1) * s * x + x
     far = 1.0 - 2.0 / (tl.exp(2.0 * a) + 1.0)
     return tl.where(a < 0.625, near, tl.where(x < 0, -far, far))
 ''',
@@ -101,7 +102,8 @@ def _sign(x):
 @triton.jit
 def _power(x, y):
     """x ** y; a negative x needs a whole y."""
-    size = tl.where(x == 0, tl.where(y == 0, 1.0, tl.where(y > 0, 0.0, float("inf"))), tl.exp2(y * tl.log2(tl.where(x == 0, 1.0, tl.abs(x)))))
+    at_zero = tl.where(y == 0, 1.0, tl.where(y > 0, 0.0, float("inf")))
+    size = tl.where(x == 0, at_zero, tl.exp2(y * tl.log2(tl.where(x == 0, 1.0, tl.abs(x)))))
     odd = y != 2.0 * tl.floor(y * 0.5)
     whole = y == tl.floor(y)
     return tl.where(x < 0, tl.where(whole, tl.where(odd, -size, size), float("nan")), size)

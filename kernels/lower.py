@@ -1,21 +1,21 @@
 """Lowering: the body of a Triton kernel from a program, Einsum by Einsum.
 
-In: a `Program` and whether the inner tile is filled exactly. Out: a `Body`: indented lines, the arguments that they use, and the
-helper functions that they call. What each Einsum becomes:
+In: a `Program` and whether the inner tile is filled exactly. Out: a `Body`: indented lines, the arguments that they use, and
+the helper functions that they call. What each Einsum becomes:
 
 * a sum of products of two tiles: `tl.dot`; any other reduction: `tl.sum`, `tl.max`, ... over tile axes, masked where a tile is cut;
 * a map expression: the same expression over tiles;
 * an access to an input: one load, before the loop if it does not depend on the step;
 * a running state: a value that the loop carries.
 
-Loops come in up to three parts by the bounds of their masks (`mapper.loop_masks`): steps cut by a mask, whole steps without masks, steps
-cut by a mask; steps that a mask empties are not run at all where skipping them is proved to change nothing.
+Loops come in up to three parts by the bounds of their masks (`mapper.loop_masks`): steps cut by a mask, whole steps without
+masks, steps cut by a mask; steps that a mask empties are not run at all where skipping them is proved to change nothing.
 """
 
 from __future__ import annotations
 
 import keyword
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -35,6 +35,7 @@ from ..einsum.cascade import (
     walk,
 )
 from ..einsum.flatten import IDENTITY
+from ..einsum.printer import print_einsum
 from ..mapper.blocking import refuse
 from ..mapper.contraction import contraction, simplified
 from ..mapper.loop_masks import HalfLine, conditions, normalise, whole_scalars
@@ -88,9 +89,9 @@ class Scope:
 class Lowering:
     """Writes one kernel. `exact`: the inner tile has exactly as many coordinates as its block."""
 
-    def __init__(self, program: Program, exact: bool, explain: Callable[[Einsum], str]) -> None:
+    def __init__(self, program: Program, exact: bool) -> None:
         program = fold(program)
-        self.program, self.exact, self.explain = program, exact, explain
+        self.program, self.exact = program, exact
         self.cascade = program.cascade
         self.whole_scalars = whole_scalars(program.cascade)
         self.body = Body([])
@@ -206,7 +207,7 @@ class Lowering:
 
     def statement(self, einsum: Einsum, name: str | None = None) -> None:
         """One Einsum: its value under its own name, and the store if it is an output."""
-        self.emit(f"# {self.explain(einsum)}")
+        self.emit("# " + " ".join(print_einsum(einsum, self.cascade).split()))
         self.einsum = einsum
         tile = self.expr(self.prepared(einsum.body))
         if tile.loaded:

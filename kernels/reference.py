@@ -31,11 +31,13 @@ from ..mapper.program import position
 from .scalars import python
 
 _TORCH = {
-    "exp": "torch.exp", "exp2": "torch.exp2", "log": "torch.log", "log2": "torch.log2", "sqrt": "torch.sqrt", "rsqrt": "torch.rsqrt",
-    "tanh": "torch.tanh", "sigmoid": "torch.sigmoid", "softplus": "_softplus_of", "relu": "torch.relu",
-    "silu": "torch.nn.functional.silu", "gelu": "torch.nn.functional.gelu", "erf": "torch.erf", "abs": "torch.abs",
-    "sign": "torch.sign", "floor": "torch.floor", "ceil": "torch.ceil", "round": "torch.round", "sin": "torch.sin", "cos": "torch.cos",
-}  # fmt: skip
+    **{
+        op: f"torch.{op}" for op in ("exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "relu", "erf", "abs", "sign")
+    },
+    **{op: f"torch.{op}" for op in ("floor", "ceil", "round", "sin", "cos")},
+    **{op: f"torch.nn.functional.{op}" for op in ("silu", "gelu")},
+    "softplus": "_softplus_of",
+}
 
 HELPERS = '''
 def _t(value, like):
@@ -92,11 +94,11 @@ def _not(x):
 
 def _maximum(x, place):
     """Maximum along a dimension; -inf if it is empty."""
-    return torch.amax(x, place) if x.shape[place] else torch.full(x.shape[:place] + x.shape[place + 1 :], -math.inf, dtype=x.dtype, device=x.device)
+    return torch.amax(x, place) if x.shape[place] else torch.sum(x, place) - math.inf
 
 
 def _minimum(x, place):
-    return torch.amin(x, place) if x.shape[place] else torch.full(x.shape[:place] + x.shape[place + 1 :], math.inf, dtype=x.dtype, device=x.device)
+    return torch.amin(x, place) if x.shape[place] else torch.sum(x, place) + math.inf
 '''
 
 
@@ -187,11 +189,14 @@ class _Writer:
         found = set()
         for access in accesses(einsum.body):
             tensor = self.cascade.tensor(access.tensor)
-            if tensor.kind == "state" and tensor.iterates == rank:
-                if position(self.cascade, tensor.name, access.indices[tensor.ranks.index(rank)]) == "last":
-                    continue
-            found.add(access.tensor)
+            if tensor.iterates != rank or self._position(access, rank) != "last":
+                found.add(access.tensor)
         return found
+
+    def _position(self, access: Access, rank: str) -> str | None:
+        """Which position of a state is read."""
+        tensor = self.cascade.tensor(access.tensor)
+        return position(self.cascade, tensor.name, access.indices[tensor.ranks.index(rank)])
 
     def _between(self, einsums: list[Einsum], stepping: list[Einsum], rank: str) -> list[Einsum]:
         """The steps and everything on a path from a state to a step: what runs inside the loop."""
@@ -239,12 +244,8 @@ class _Writer:
                 needs = set()
                 for access in accesses(e.body):
                     tensor = self.cascade.tensor(access.tensor)
-                    if tensor.name not in produced:
-                        continue
-                    if tensor.kind == "state":
-                        if position(self.cascade, tensor.name, access.indices[tensor.ranks.index(rank)]) != "next":
-                            continue
-                    needs.add(tensor.name)
+                    if tensor.name in produced and (tensor.kind != "state" or self._position(access, rank) == "next"):
+                        needs.add(tensor.name)
                 if needs <= done:
                     order.append(e)
                     done.add(e.output)

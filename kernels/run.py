@@ -1,7 +1,7 @@
 """Running: a cascade on arrays by its generated kernel.
 
-In: a cascade and inputs. Out: the outputs. The cascade is taken to its one-pass form, planned for the sizes at hand, emitted, and run in a
-process of its own: on a GPU if there is one, else in Triton's interpreter (float32; slow, for checks).
+In: a cascade and inputs. Out: the outputs. The cascade is taken to its one-pass form, planned for the sizes at hand, emitted,
+and run in a process of its own: on a GPU if there is one, else in Triton's interpreter (float32; slow, for checks).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Settling: the first candidate of a plan whose kernel compiles, can be launched, and does not spill.
 
-In: a plan. Out: the module of one candidate and what the compiler said. Predictions rank; the compiler decides: candidates that spill
-or exceed the target are passed over, at most `tries` of them; the one that spills least is taken if all do.
+In: a plan. Out: the module of one candidate and what the compiler said. Predictions rank; the compiler decides: candidates that
+spill or exceed the target are passed over, at most `tries` of them; the one that spills least is taken if all do.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Settled:
 def settle(
     cascade: Cascade, plan: Plan, textbook: Cascade, targets: Sequence[str] = (), *, tries: int = 4, allow_tf32: bool = False
 ) -> Settled:
-    """Compile candidates in the order of their predictions until one is sound. Raises EinsmithError (E610) if none can be launched."""
+    """Compile candidates in the order of their predictions until one is sound. Raises EinsmithError (E610) if none can be
+    launched."""
     passed_over: list[str] = []
     best: Settled | None = None
     for candidate in plan.candidates[:tries]:
@@ -49,7 +50,7 @@ def settle(
         raise EinsmithError(
             Diagnostic(
                 "E610",
-                f"no candidate of the plan can be launched on {plan.gpu.name}: {passed_over[0] if passed_over else 'none was found'}",
+                f"no candidate of the plan can be launched on {plan.gpu.name}: {passed_over[0]}",
             )
         )
     others = [target for target in targets if target != plan.gpu.target]

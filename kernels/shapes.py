@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..einsum.cascade import Cascade, Reduce, Scalar, walk
+from ..einsum.cascade import Cascade, Reduce, Scalar, accesses, free_ranks, walk
 from ..einsum.diagnostics import EinsmithError
 from ..einsum.flatten import flatten
 from ..einsum.sizes import bind
@@ -60,25 +60,26 @@ def shape_grid(cascade: Cascade) -> list[Case]:
 
 
 def roles(cascade: Cascade) -> tuple[list[str], list[str], list[str]]:
-    """Symbols of long ranks (carried by an intermediate that reduces over others), of features (only contracted or only kept), of the
-    rest (on everything)."""
+    """Symbols of long ranks (carried by an intermediate that reduces over others), of features (only contracted or only kept), of
+    the rest (on everything)."""
     flat = flatten(cascade)
     carried = {r for t in flat.tensors if t.kind != "input" for r in t.ranks}
     reduced = {r for e in flat.einsums if isinstance(e.body, Reduce) for r in e.body.ranks}
     everywhere = set.intersection(*(set(t.ranks) for t in flat.tensors if t.kind != "input" and t.ranks)) if flat.einsums else set()
+    read = [a for e in flat.einsums for a in accesses(e.body) if flat.tensor(a.tensor).kind == "input" and len(a.indices) > 1]
     walked = {t.iterates for t in flat.tensors if t.iterates}
     long: dict[str, None] = {}
     features: dict[str, None] = {}
     rest: dict[str, None] = {}
     for rank in flat.ranks:
         names = [n.name for n in walk(rank.extent) if isinstance(n, Scalar) and n.name in cascade.symbols]
-        shared = sum(1 for t in flat.inputs if rank.name in t.ranks)
+        shared = any(rank.name not in free_ranks(access) for access in read)
         into = rest
         if rank.name in walked or (rank.name in reduced and rank.name in carried) or (rank.split is not None):
             into = long
         elif rank.name in reduced or (rank.name not in everywhere and rank.name in carried):
             into = features
-        elif rank.name in everywhere and shared < len([t for t in flat.inputs if t.ranks]) and rank.part_of is None:
+        elif rank.name in everywhere and shared and rank.part_of is None:
             into = long if len(names) == 1 and names[0] not in rest else rest
         for name in names:
             if name not in {**long, **features, **rest}:

@@ -73,7 +73,7 @@ def block(cascade: Cascade, extents: Mapping[str, int]) -> Blocked:
     """Choose the sequential rank and make all reductions over it running states. `extents` guide the choice only."""
     flat = inline(flatten(cascade))
     check_supported(flat)
-    stores = {name: tuple(Coord(rank) for rank in flat.tensor(name).ranks) for name in flat.outputs}
+    stores: dict[str, tuple[Expr, ...]] = {name: identity(flat.tensor(name)) for name in flat.outputs}
     iterated = {tensor.iterates for tensor in flat.tensors if tensor.iterates is not None}
     if len(iterated) > 1:
         names = " and ".join(f"`{rank}`" for rank in sorted(iterated))

@@ -1,7 +1,7 @@
 """Contractions: sums of products of two tiles, which a matrix unit can do.
 
-In: a program and an Einsum whose body is a sum. Out: the product's factors sorted into a left tile (i, k), a right tile (k, j) and what
-stands outside the sum; or None where the sum has another shape and is done as vector code.
+In: a program and an Einsum whose body is a sum. Out: the product's factors sorted into a left tile (i, k), a right tile (k, j)
+and what stands outside the sum; or None where the sum has another shape and is done as vector code.
 
     sum[e](Q[b,h,p,e] * K[b,h,m1*M0+m0,e] * scale)     left Q (p, e); right K (e, m0); outside: scale
 """
@@ -33,7 +33,8 @@ def contraction(program: Program, reduce: Reduce) -> Contraction | None:
     if reduce.op != "sum" or len(reduce.ranks) != 1 or reduce.ranks[0] not in program.axes:
         return None
     (k,) = reduce.ranks
-    inside, outside = [], []
+    inside: list[Expr] = []
+    outside: list[Expr] = []
     for factor in factors(reduce.body):
         (inside if k in program.axes_of(factor) else outside).append(factor)
     kept: dict[str, list[Expr]] = {}

@@ -1,8 +1,8 @@
 """GPUs: what a plan must know about one, as a file says it.
 
-In: a YAML file (see `examples/gpus/`) or the bare name of one. Out: a `Gpu`: multiprocessors, shared memory, registers, rates of the
-matrix units, the vector lanes and the special-function units, memory and cache bandwidths. Every block of numbers carries its
-`source`; wrong keys and values are reported with their positions. Nothing here knows any GPU by name.
+In: a YAML file (see `examples/gpus/`) or the bare name of one. Out: a `Gpu`: multiprocessors, shared memory, registers, rates
+of the matrix units, the vector lanes and the special-function units, memory and cache bandwidths. Every block of numbers
+carries its `source`; wrong keys and values are reported with their positions. Nothing here knows any GPU by name.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """Masks along the loop of a GPU program: which steps a mask leaves whole, which it cuts, and which it empties.
 
 In: a program. Out: for each condition of a `where` in a loop, its bounds on the loop coordinate `m` as half-lines `m >= L(p)`,
-`m <= U(p)` by interval analysis over a tile, and a proof, by constant propagation, that a step in which the condition holds nowhere
-leaves all states as they were (so that it may be skipped).
+`m <= U(p)` by interval analysis over a tile, and a proof, by constant propagation, that a step in which the condition holds
+nowhere leaves all states as they were (so that it may be skipped).
 
     where(m <= p, ...)              full: m <= first p of the tile;  empty: m > last p
     where(abs(p - m) <= W, ...)     full: last p - W <= m <= first p + W;  empty outside first p - W .. last p + W
     where(m < LEN[b], ...)          full and empty from LEN[b], loaded once
 
-Bounds are expressions of the IR over the program's scalars (`p_first` and `p_last` for a tiled rank `p`), so that a plan can evaluate
-them and a kernel can print them.
+Bounds are expressions of the IR over the program's scalars (`p_first` and `p_last` for a tiled rank `p`), so that a plan can
+evaluate them and a kernel can print them.
 """
 
 from __future__ import annotations

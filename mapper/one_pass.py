@@ -1,8 +1,8 @@
 """The form of a cascade that a kernel is planned from: as few sweeps over the sequential rank as algebra allows.
 
-In: a cascade as the user wrote it, and its sizes. Out: the cascade to plan, and what was done about it in words. The rank is the one that a
-program would walk (`blocking.sequential_rank`); if the analysis counts more than one pass over it, the derivation is asked for fewer.
-A cascade that still needs several passes is planned with several loops.
+In: a cascade as the user wrote it, and its sizes. Out: the cascade to plan, and what was done about it in words. The rank is
+the one that a program would walk (`blocking.sequential_rank`); if the analysis counts more than one pass over it, the
+derivation is asked for fewer. A cascade that still needs several passes is planned with several loops.
 """
 
 from __future__ import annotations

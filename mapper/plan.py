@@ -1,13 +1,14 @@
 """GPU plans: how a cascade is tiled onto a GPU, and what that is predicted to cost.
 
-In: a cascade whose reductions over the sequential rank run in one sweep (or a few), a `Gpu`, sizes. Out: a `Plan`: the role of every
-rank, which tensors live in registers and which are staged in shared memory, and ranked candidates (tile sizes, warps, stages) with
-predicted shared memory, registers and time. Candidates that exceed what a block may have are never offered.
+In: a cascade whose reductions over the sequential rank run in one sweep (or a few), a `Gpu`, sizes. Out: a `Plan`: the role of
+every rank, which tensors live in registers and which are staged in shared memory, and ranked candidates (tile sizes, warps,
+stages) with predicted shared memory, registers and time. Candidates that exceed what a block may have are never offered.
 
 Shared memory is what the operands of matrix products take: those read at every step once per stage, those read before the loop
-once. For attention that is 2 bytes * D * (BM + 2*BN*stages). Registers are the tiles alive at the fullest point of a step. Time is the
-slowest of matrix units, vector lanes, special functions and memory, plus what latency is not hidden; see docs/design/kernels.md.
-None of it is measured here: the predictions rank candidates, and `einsmith emit` compares the first two with the compiler.
+once. For attention that is 2 bytes * D * (BM + 2*BN*stages). Registers are the tiles alive at the fullest point of a step. Time
+is the slowest of matrix units, vector lanes, special functions and memory, plus what latency is not hidden; see
+docs/design/kernels.md. None of it is measured here: the predictions rank candidates, and `einsmith emit` compares the first two
+with the compiler.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ SPECIAL = frozenset(
 BASE_REGISTERS = 28
 """Registers of a thread for addresses, coordinates and counters: what two compiled attention kernels had beside their tiles."""
 STEP_CYCLES = 500.0
-"""Cycles of one step that overlap with nothing: barriers and the turn of the loop. A guess that ranks long tiles above short ones."""
+"""Cycles of one step that overlap with nothing: barriers and the turn of the loop. A guess that ranks long tiles above short ones.
+"""
 SPARE_REGISTERS = 23
 """Registers a thread that a candidate leaves free: estimates closer to the limit than this spilled when compiled."""
 LARGEST_TILE = 2**20
@@ -116,7 +118,10 @@ class Plan:
                 "ranks": self.roles(), "in_registers": registers_hold(self.program), "staged": [o.tensor for o in self.operands],
                 "loops": len(self.program.loops), **self.best.as_json(), "searched": self.searched, "notes": list(self.notes),
             },
-            "candidates": [{**candidate.as_json(), **{f"BLOCK_{k.upper()}": v for k, v in candidate.blocks.items()}} for candidate in self.candidates],
+            "candidates": [
+                {**candidate.as_json(), **{f"BLOCK_{axis.upper()}": size for axis, size in candidate.blocks.items()}}
+                for candidate in self.candidates
+            ],
         }  # fmt: skip
 
     def __str__(self) -> str:
@@ -291,11 +296,11 @@ class _Planner:
     def _sides(self, axis: str, extent: int) -> list[int]:
         """Tile sizes worth trying along an axis: powers of two, none more than twice what there is."""
         least = MATRIX_SIDE if axis in self.in_products else 1
-        most = max(least, 2 ** math.ceil(math.log2(max(extent, 1))))
+        most = max(least, _power_of_two(extent))
         return [side for side in (1, 2, 4, 8, 16, 32, 64, 128, 256) if least <= side <= most] or [least]
 
     def _whole_block(self, axis: str, extent: int) -> int:
-        return max(2 ** math.ceil(math.log2(max(extent, 1))), MATRIX_SIDE if axis in self.in_products else 1)
+        return max(_power_of_two(extent), MATRIX_SIDE if axis in self.in_products else 1)
 
     def _nothing_fits(self, least: tuple[int, str] | None, extents: Mapping[str, int]) -> EinsmithError:
         whole = ", ".join(f"`{r}` = {extents[r]}" for r in self.program.whole)
@@ -621,6 +626,11 @@ def shortest_side(program: Program, axis: str) -> int:
     return 1
 
 
+def _power_of_two(extent: int) -> int:
+    """The least power of two that is not smaller."""
+    return 1 << max(extent - 1, 0).bit_length()
+
+
 def _round_up(value: int, to: int) -> int:
     return -(-value // to) * to
 
@@ -631,9 +641,10 @@ def _round_up(value: int, to: int) -> int:
 def _report(plan: Plan) -> str:
     roles = plan.roles()
     extents = plan.sizes.extents
-    listed = lambda names: (
-        ", ".join(f"{n} ({extents[n]})" if n in extents and n != plan.program.inner else n for n in names) or "none"
-    )  # noqa: E731
+
+    def listed(names: list[str]) -> str:
+        return ", ".join(f"{n} ({extents[n]})" if n in extents and n != plan.program.inner else n for n in names) or "none"
+
     lines = [
         f"plan of {plan.cascade.name} for {plan.gpu.name} ({plan.gpu.target}), {plan.dtype} inputs, float32 accumulation",
         f"  program instances over   {listed(roles['grid'])}",

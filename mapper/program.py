@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, accesses, free_ranks
+from ..einsum.cascade import Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, accesses, free_ranks
 from .blocking import Blocked, block, bound_ranks, reads, refuse
-
 
 WHOLE_COORDINATE = "(loop)"
 """Name of the rank variable that stands for the loop coordinate, such as m1*M0+m0, in a normalised expression."""
@@ -134,8 +133,7 @@ def position(cascade: Cascade, state: str, index: Expr) -> str | None:
     if index == Number(0):
         return "first"
     extent = cascade.rank(rank).extent
-    names = {name: expr for name, expr in cascade.counts.items()}
-    if index == extent or (getattr(index, "name", None) in names and names[index.name] == extent):  # type: ignore[union-attr]
+    if index == extent or (isinstance(index, Scalar) and cascade.counts.get(index.name) == extent):
         return "last"
     parent = cascade.rank(rank).part_of
     count = cascade.rank(parent).split.count if parent and cascade.rank(parent).split else None  # type: ignore[union-attr]
