@@ -31,7 +31,8 @@ from ..mapper.program import position
 from .scalars import python
 
 _TORCH = {
-    **{
+    **{op: f"torch.{op}" for op in ("exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "relu", "erf")},
+    **{op: f"torch.{op}" for op in ("abs", "sign")},
         op: f"torch.{op}" for op in ("exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "relu", "erf", "abs", "sign")
     },
     **{op: f"torch.{op}" for op in ("floor", "ceil", "round", "sin", "cos")},

@@ -59,41 +59,44 @@ def shape_grid(cascade: Cascade) -> list[Case]:
     return [case for case in cases if _possible(cascade, case)]
 
 
+SHORT = 16
+"""A size below this in the spec's own `sizes` is that of a batch, a group or a window; one from it on is that of a sequence or a feature."""
+
+
 def roles(cascade: Cascade) -> tuple[list[str], list[str], list[str]]:
-    """Symbols of long ranks (carried by an intermediate that reduces over others), of features (only contracted or only kept), of
-    the rest (on everything)."""
+    """Symbols of long ranks, of features, and the rest, in the order of the cascade.
+
+    Long is what a loop walks (iterated, split, or reduced and carried by an intermediate) and what a tile of rows lies along (on every
+    output, and lacking in some access to an input); features are contracted or kept whole. Where the spec gives sizes they correct this.
+    """
     flat = flatten(cascade)
     carried = {r for t in flat.tensors if t.kind != "input" for r in t.ranks}
     reduced = {r for e in flat.einsums if isinstance(e.body, Reduce) for r in e.body.ranks}
-    everywhere = set.intersection(*(set(t.ranks) for t in flat.tensors if t.kind != "input" and t.ranks)) if flat.einsums else set()
-    read = [a for e in flat.einsums for a in accesses(e.body) if flat.tensor(a.tensor).kind == "input" and len(a.indices) > 1]
+    everywhere = set.intersection(*(set(flat.tensor(name).ranks) for name in flat.outputs))
     walked = {t.iterates for t in flat.tensors if t.iterates}
-    long: dict[str, None] = {}
-    features: dict[str, None] = {}
-    rest: dict[str, None] = {}
-    for rank in flat.ranks:
-        names = [n.name for n in walk(rank.extent) if isinstance(n, Scalar) and n.name in cascade.symbols]
-        shared = any(rank.name not in free_ranks(access) for access in read)
-        into = rest
-        if rank.name in walked or (rank.name in reduced and rank.name in carried) or (rank.split is not None):
-            into = long
-        elif rank.name in reduced or (rank.name not in everywhere and rank.name in carried):
-            into = features
-        elif rank.name in everywhere and shared and rank.part_of is None:
-            into = long if len(names) == 1 and names[0] not in rest else rest
-        for name in names:
-            if name not in {**long, **features, **rest}:
-                into[name] = None
-    for name in cascade.symbols:  # what no rank has an extent of: tiles, windows
-        if name not in {**long, **features, **rest}:
-            rest[name] = None
-    order = list(cascade.symbols)
+    read = [a for e in flat.einsums for a in accesses(e.body) if flat.tensor(a.tensor).kind == "input" and len(a.indices) > 1]
     tiles = {n.name for r in cascade.ranks if r.split for n in walk(r.split.tile) if isinstance(n, Scalar)}
-    return (
-        sorted((n for n in long if n not in tiles), key=order.index),
-        sorted(features, key=order.index),
-        sorted((n for n in {**rest, **{t: None for t in long if t in tiles}}), key=order.index),
-    )
+    given = dict(cascade.sizes)
+    found: dict[str, str] = {}
+    for rank in flat.ranks:
+        name = rank.name
+        if name in walked or (name in reduced and name in carried) or rank.split is not None:
+            role = "long"
+        elif name in everywhere:
+            role = "long" if any(name not in free_ranks(access) for access in read) else "rest"
+        else:
+            role = "feature"
+        for node in walk(rank.extent):
+            if isinstance(node, Scalar) and node.name in cascade.symbols:
+                found.setdefault(node.name, role)
+    for name in cascade.symbols:
+        role = found.setdefault(name, "rest")
+        if name in tiles or (name in given and role == "long" and given[name] < SHORT):
+            found[name] = "rest"
+        elif name in given and role == "rest" and given[name] >= SHORT:
+            found[name] = "long"
+    long, features, rest = ([n for n in cascade.symbols if found[n] == role] for role in ("long", "feature", "rest"))
+    return long, features, rest
 
 
 def _possible(cascade: Cascade, case: Case) -> bool:

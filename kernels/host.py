@@ -1,0 +1,274 @@
+"""The host part of a generated module: from the shapes of tensors to the launch.
+
+In: a `Signature`. Out: text: `_prepare` (checks the inputs, computes sizes, counts and parameters, makes the outputs and lists
+the arguments of the kernel; the ahead-of-time compiler calls it on tensors without data) and `run`.
+"""
+
+from __future__ import annotations
+
+from ..einsum.cascade import Cascade, Expr, Map, Scalar
+from ..mapper.loop_masks import whole_scalars
+from ..mapper.plan import shortest_side
+from .scalars import python
+from .signature import Signature, scalars_of, wrapped
+
+CHECKS = '''
+def _checked(given):
+    """The one floating point type of the inputs."""
+    types = {name: x.dtype for name, x in given.items() if x.is_floating_point()}
+    if len(set(types.values())) > 1:
+        raise TypeError(f"inputs of different types: {types}")
+    dtype = next(iter(types.values()), torch.float32)
+    if dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        raise TypeError(f"no kernel for inputs of type {dtype}")
+    return dtype
+
+
+def _laid_out(x):
+    """The tensor with its last dimension contiguous; truth values as bytes."""
+    x = x.to(torch.int8) if x.dtype == torch.bool else x
+    return x if x.dim() == 0 or x.stride(-1) == 1 else x.contiguous()
+
+
+def _check(name, x, shape):
+    if tuple(x.shape) != tuple(shape):
+        raise ValueError(f"{name} has shape {tuple(x.shape)}, expected {tuple(shape)}")
+
+
+def _ratio(a, b):
+    """a / b; whole where both are whole and it divides evenly."""
+    return a // b if isinstance(a, int) and isinstance(b, int) and a % b == 0 else a / b
+
+
+def _whole(name, value):
+    if value != int(value):
+        raise TypeError(f"{name} is {value}, expected a whole number")
+    return int(value)
+'''
+
+
+class Host:
+    """Writes the host part."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.takes = signature
+        self.cascade, self.plan, self.textbook = signature.cascade, signature.plan, signature.textbook
+        self.program, self.blocked = signature.program, signature.blocked
+        self.spelled = signature.spelled
+
+    def inputs(self) -> list[str]:
+        return [t.name for t in self.textbook.inputs]
+
+    def keywords(self) -> list[str]:
+        """Scalars that a caller may or must give: sizes that no shape tells, parameters."""
+        found = []
+        for name in self.unknown_sizes():
+            found.append(
+                self.spelled(name)
+                if name not in dict(self.textbook.sizes)
+                else f"{self.spelled(name)}={dict(self.textbook.sizes)[name]}"
+            )
+        found += [f"{self.spelled(name)}=None" for name, _ in self.textbook.params]
+        return sorted(found, key=lambda text: "=" in text)
+
+    def known_sizes(self) -> dict[str, tuple[str, int]]:
+        """Size -> the input and dimension that tells it."""
+        found: dict[str, tuple[str, int]] = {}
+        for tensor in self.textbook.inputs:
+            for dimension, rank in enumerate(tensor.ranks):
+                extent = self.textbook.rank(rank).extent
+                if isinstance(extent, Scalar) and extent.name in self.textbook.symbols:
+                    found.setdefault(extent.name, (tensor.name, dimension))
+        return found
+
+    def solved_sizes(self) -> dict[str, str]:
+        """Size -> expression, for sizes that follow from a dimension whose extent is a formula of them and of known ones."""
+        known = set(self.known_sizes())
+        found: dict[str, str] = {}
+        for tensor in self.textbook.inputs:
+            for dimension, rank in enumerate(tensor.ranks):
+                extent = self.textbook.rank(rank).extent
+                missing = [name for name in scalars_of(extent) if name in self.textbook.symbols and name not in known]
+                if len(missing) == 1:
+                    code = self.solve(extent, f"{self.spelled(tensor.name)}.shape[{dimension}]", missing[0])
+                    if code is not None:
+                        found[missing[0]] = code
+                        known.add(missing[0])
+        return found
+
+    def solve(self, expr: Expr, value: str, name: str) -> str | None:
+        """The value of a symbol for which the expression has a given value; None if it is not that simple."""
+        match expr:
+            case Scalar():
+                return value if expr.name == name else None
+            case Map(op=("*" | "+" | "-") as op, args=(a, b)):
+                left = name in scalars_of(a)
+                if left == (name in scalars_of(b)) or (op == "-" and not left):
+                    return None
+                other = python(b if left else a, self.spelled)
+                inverse = {"*": "//", "+": "-", "-": "+"}[op]
+                shown = f"max({other}, 1)" if op == "*" else f"({other})"
+                return self.solve(a if left else b, f"({value} {inverse} {shown})", name)
+            case _:
+                return None
+
+    def unknown_sizes(self) -> list[str]:
+        known = {*self.known_sizes(), *self.solved_sizes()}
+        return [name for name in self.textbook.symbols if name not in known]
+
+    def scalars(self, cascade: Cascade) -> list[str]:
+        """Statements that compute sizes, counts and parameters from shapes and keywords."""
+        lines: list[str] = []
+        known = self.known_sizes()
+        by_tensor: dict[str, dict[int, str]] = {}
+        for name, (tensor, dimension) in known.items():
+            by_tensor.setdefault(tensor, {})[dimension] = name
+        for tensor, named in by_tensor.items():
+            ranks = self.textbook.tensor(tensor).ranks
+            targets = [self.spelled(named[d]) if d in named else "_" for d in range(len(ranks))]
+            lines.append(f"{', '.join(targets)}{',' if len(targets) == 1 else ''} = {self.spelled(tensor)}.shape")
+        lines += [f"{self.spelled(name)} = {code}" for name, code in self.solved_sizes().items()]
+        return lines + self.derived(cascade)
+
+    def derived(self, cascade: Cascade) -> list[str]:
+        """Counts and parameters, in an order in which each is known before it is used."""
+        waiting = {**{n: (e, False) for n, e in cascade.counts.items()}, **{n: (e, True) for n, e in cascade.params}}
+        lines: list[str] = []
+        while waiting:
+            ready = [n for n, (e, _) in waiting.items() if not ({s for s in scalars_of(e) if s in waiting})]
+            if not ready:
+                break
+            for name in ready:
+                expr, given = waiting.pop(name)
+                code = python(expr, self.spelled)
+                mine = given and name in {n for n, _ in self.textbook.params}
+                here = self.spelled(name)
+                lines.append(f"{here} = {f'{code} if {here} is None else {here}' if mine else code}")
+                if given and name in whole_scalars(self.textbook):
+                    lines.append(f'{here} = _whole("{name}", {here})')
+        return lines
+
+    def signature(self) -> str:
+        return "*, " + ", ".join([*(self.spelled(n) for n in self.inputs()), *self.keywords()])
+
+    def launch(self) -> str:
+        """`_prepare`: shapes to arguments of the kernel; used by `run` and by the ahead-of-time compiler."""
+        program, blocked = self.program, self.blocked
+        names = [self.spelled(n) for n in self.inputs()]
+        best = self.plan.best
+        lines = [
+            f"def _prepare({self.signature()}, allow_tf32=False):",
+            '    """Grid and arguments of the kernel for these inputs, outputs made and empty."""',
+        ]
+        lines.append(f"    given = {{{', '.join(f'{n!r}: {self.spelled(n)}' for n in self.inputs())}}}")
+        lines.append("    dtype = _checked(given)")
+        for name in names:
+            lines.append(f"    {name} = _laid_out(given[{self._raw(name)!r}])")
+        lines += [f"    {line}" for line in self.scalars(self.textbook)]
+        for name in self.host_only():
+            lines.append(f"    {name}")
+        for tensor in self.textbook.inputs:
+            lines.append(f'    _check("{tensor.name}", {self.spelled(tensor.name)}, {self.shape(tensor.ranks)})')
+        for axis, block in self.takes.used_blocks().items():
+            if axis in program.tiled or (axis == program.inner and not self.plan.tile_fixed):
+                lines.append(f"    {block} = {best.blocks[axis]}")
+            else:
+                least = shortest_side(self.program, axis)
+                extent = python(blocked.rank(axis).extent, self.spelled)
+                lines.append(f"    {block} = max({least}, triton.next_power_of_2({extent}))")
+        first = names[0] if names else None
+        for output in self.cascade.outputs:
+            tensor = self.textbook.tensor(output)
+            shape = self.shape(tensor.ranks)
+            kind = {"float": "dtype", "int": "torch.int32", "bool": "torch.int8"}[tensor.dtype]
+            device = f"{first}.device" if first else '"cuda"'
+            lines.append(f"    {self.spelled(output)} = torch.empty({shape}, dtype={kind}, device={device})")
+        extents = {rank: python(blocked.rank(rank).extent, self.spelled) for rank in program.grid}
+        blocks = self.takes.lowering.blocks
+        count = [f"triton.cdiv({n}, {blocks[r]})" if r in program.tiled else _factor(n) for r, n in extents.items()]
+        lines.append(f"    grid = ({' * '.join(count) or '1'},)")
+        lines.append("    arguments = dict(")
+        items = [f"{self.takes.lowering.pointer(n)}={self.spelled(n)}" for n in self.takes.pointers()]
+        items += [
+            f"{name}={self.spelled(tensor)}.stride({dimension})" for (tensor, dimension), name in self.takes.strides().items()
+        ]
+        items += [f"{name}={code}" for name, code in self.takes.scalar_arguments().items()]
+        items += [f"{name}={name}" for name in self.takes.used_blocks().values()]
+        items.append('PRECISION="tf32" if allow_tf32 else "ieee"')
+        lines += wrapped(items, 8)
+        lines.append("    )")
+        lines.append(f"    outputs = {{{', '.join(f'{n!r}: {self.spelled(n)}' for n in self.cascade.outputs)}}}")
+        lines.append("    return grid, arguments, outputs")
+        return CHECKS.strip("\n") + "\n\n\n" + "\n".join(lines)
+
+    def shape(self, ranks: tuple[str, ...]) -> str:
+        """Python text of the shape of a tensor."""
+        extents = [python(self.textbook.rank(rank).extent, self.spelled) for rank in ranks]
+        return f"({', '.join(extents)}{',' if len(extents) == 1 else ''})"
+
+    def _raw(self, spelled: str) -> str:
+        return next(n for n in self.inputs() if self.spelled(n) == spelled)
+
+    def host_only(self) -> list[str]:
+        """Sizes and counts that only the derived cascade has: the tile of the loop."""
+        lines = []
+        known = set(self.textbook.symbols) | {n for n, _ in self.textbook.params} | set(self.textbook.counts)
+        inner = self.program.inner
+        for cascade in (self.cascade, self.blocked):
+            for name in cascade.symbols:
+                if name in known:
+                    continue
+                known.add(name)
+                chosen = dict(cascade.sizes).get(name, 1)
+                if inner is not None and self.takes.tile_symbol() == self.spelled(name):
+                    chosen = self.takes.fixed_tile() or self.plan.best.blocks[inner]
+                lines.append(f"{self.spelled(name)} = {chosen}")
+            extra = {n: e for n, e in cascade.counts.items() if n not in known}
+            extra |= {n: e for n, e in cascade.params if n not in known}
+            for name, expr in extra.items():
+                known.add(name)
+                lines.append(f"{self.spelled(name)} = {python(expr, self.spelled)}")
+        inner_symbol = self.takes.tile_symbol()
+        if inner is not None and inner_symbol is not None and not self.plan.tile_fixed and inner_symbol in self.textbook.symbols:
+            lines.insert(0, f"{inner_symbol} = {self.plan.best.blocks[inner]}")
+            lines[1:1] = [
+                f"{self.spelled(n)} = {python(e, self.spelled)}"
+                for n, e in self.textbook.counts.items()
+                if inner_symbol in {self.spelled(s) for s in scalars_of(e)}
+            ]
+        return lines
+
+    def run(self) -> str:
+        best = self.plan.best
+        names = ", ".join(
+            f"{self.spelled(n)}={self.spelled(n)}" for n in [*self.inputs(), *(k.split("=")[0] for k in self.keywords())]
+        )
+        floats = [t.name for t in self.textbook.inputs if t.dtype == "float"]
+        bools = [n for n in self.cascade.outputs if self.textbook.tensor(n).dtype == "bool"]
+        lines = [
+            f"def run({self.signature()}, allow_tf32=False, out=None):",
+            '    """Launch the kernel. Returns its outputs by name; `out(outputs)`, if given, sees them before the launch."""',
+        ]
+        if floats:
+            lines.append(f"    narrow = INTERPRETED and {self.spelled(floats[0])}.dtype == torch.bfloat16")
+            lines.append("    if narrow:  # the interpreter computes on the bits of bfloat16: use float32 there")
+            for name in floats:
+                lines.append(f"        {self.spelled(name)} = {self.spelled(name)}.float()")
+        lines.append(f"    grid, arguments, outputs = _prepare({names}, allow_tf32=allow_tf32)")
+        lines.append("    if out is not None:")
+        lines.append("        out(outputs)")
+        lines.append("    if grid[0] > 0:")
+        lines.append(f"        {self.takes.kernel}[grid](**arguments, num_warps={best.warps}, num_stages={best.stages})")
+        for name in bools:
+            lines.append(f'    outputs["{name}"] = outputs["{name}"] != 0')
+        if floats:
+            lines.append("    if narrow:")
+            lines.append(
+                "        outputs = {name: x.to(torch.bfloat16) if x.is_floating_point() else x for name, x in outputs.items()}"
+            )
+        lines.append("    return outputs")
+        return "\n".join(lines)
+
+
+def _factor(code: str) -> str:
+    return code if code.isidentifier() or code.isdigit() else f"({code})"
