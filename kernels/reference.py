@@ -32,10 +32,7 @@ from .scalars import python
 
 _TORCH = {
     **{op: f"torch.{op}" for op in ("exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "relu", "erf")},
-    **{op: f"torch.{op}" for op in ("abs", "sign")},
-        op: f"torch.{op}" for op in ("exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "relu", "erf", "abs", "sign")
-    },
-    **{op: f"torch.{op}" for op in ("floor", "ceil", "round", "sin", "cos")},
+    **{op: f"torch.{op}" for op in ("abs", "sign", "floor", "ceil", "round", "sin", "cos")},
     **{op: f"torch.nn.functional.{op}" for op in ("silu", "gelu")},
     "softplus": "_softplus_of",
 }

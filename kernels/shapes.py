@@ -60,14 +60,15 @@ def shape_grid(cascade: Cascade) -> list[Case]:
 
 
 SHORT = 16
-"""A size below this in the spec's own `sizes` is that of a batch, a group or a window; one from it on is that of a sequence or a feature."""
+"""Sizes below this in the spec's own `sizes` are those of batches, groups and windows, the others of sequences and features."""
 
 
 def roles(cascade: Cascade) -> tuple[list[str], list[str], list[str]]:
     """Symbols of long ranks, of features, and the rest, in the order of the cascade.
 
-    Long is what a loop walks (iterated, split, or reduced and carried by an intermediate) and what a tile of rows lies along (on every
-    output, and lacking in some access to an input); features are contracted or kept whole. Where the spec gives sizes they correct this.
+    Long is what a loop walks (iterated, split, or reduced and carried by an intermediate) and what a tile of rows lies along (on
+    every output and every reduction, and lacking in some access to an input); features are contracted or kept whole. Where the spec
+    gives sizes they correct this.
     """
     flat = flatten(cascade)
     carried = {r for t in flat.tensors if t.kind != "input" for r in t.ranks}
@@ -76,13 +77,14 @@ def roles(cascade: Cascade) -> tuple[list[str], list[str], list[str]]:
     walked = {t.iterates for t in flat.tensors if t.iterates}
     read = [a for e in flat.einsums for a in accesses(e.body) if flat.tensor(a.tensor).kind == "input" and len(a.indices) > 1]
     tiles = {n.name for r in cascade.ranks if r.split for n in walk(r.split.tile) if isinstance(n, Scalar)}
+    partial = [set(flat.tensor(e.output).ranks) for e in flat.einsums if isinstance(e.body, Reduce)]
     given = dict(cascade.sizes)
     found: dict[str, str] = {}
     for rank in flat.ranks:
         name = rank.name
         if name in walked or (name in reduced and name in carried) or rank.split is not None:
             role = "long"
-        elif name in everywhere:
+        elif name in everywhere and all(name in ranks for ranks in partial if ranks & everywhere):
             role = "long" if any(name not in free_ranks(access) for access in read) else "rest"
         else:
             role = "feature"
@@ -91,7 +93,7 @@ def roles(cascade: Cascade) -> tuple[list[str], list[str], list[str]]:
                 found.setdefault(node.name, role)
     for name in cascade.symbols:
         role = found.setdefault(name, "rest")
-        if name in tiles or (name in given and role == "long" and given[name] < SHORT):
+        if name in tiles or (name in given and role != "rest" and given[name] < SHORT):
             found[name] = "rest"
         elif name in given and role == "rest" and given[name] >= SHORT:
             found[name] = "long"
