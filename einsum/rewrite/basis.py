@@ -30,6 +30,8 @@ class Term:
     stays: Expr
     numerator: tuple[Expr, ...] = ()
     denominator: tuple[Expr, ...] = ()
+    opened: int = 0
+    """How many sums that were opened are multiplied in this term: the degree in differences such as x - g."""
 
     @property
     def leaves(self) -> bool:
@@ -80,9 +82,9 @@ def _open(expr: Expr, fiber: Fiber, sums: bool) -> list[Term]:
                 return [Term(expr)]
             return [replace(left, stays=(add if expr.op == "+" else subtract)(left.stays, right.stays))]
         case Map(op="+", args=(a, b)):
-            return _open(a, fiber, sums) + _open(b, fiber, sums)
+            return [_of_sum(term) for term in _open(a, fiber, sums) + _open(b, fiber, sums)]
         case Map(op="-", args=(a, b)):
-            return _open(a, fiber, sums) + [_negative(term) for term in _open(b, fiber, sums)]
+            return [_of_sum(term) for term in _open(a, fiber, sums) + [_negative(term) for term in _open(b, fiber, sums)]]
         case Map(op="neg", args=(a,)):
             return [_negative(term) for term in _open(a, fiber, sums)]
         case Map(op="*", args=(a, b)):
@@ -169,6 +171,10 @@ def _where(condition: Expr, yes: Expr, no: Expr) -> Expr:
     return ZERO if is_number(yes, 0) and is_number(no, 0) else Map("where", (condition, yes, no))
 
 
+def _of_sum(term: Term) -> Term:
+    return replace(term, opened=max(term.opened, 1))
+
+
 def _negative(term: Term) -> Term:
     return replace(term, stays=negate(term.stays))
 
@@ -179,7 +185,8 @@ def _times(a: Term, b: Term) -> Term:
         return _negative(_times(replace(a, stays=a.stays.args[0]), b))
     if isinstance(b.stays, Map) and b.stays.op == "neg":
         return _negative(_times(a, replace(b, stays=b.stays.args[0])))
-    return Term(multiply(a.stays, b.stays), a.numerator + b.numerator, a.denominator + b.denominator)
+    stays = multiply(a.stays, b.stays)
+    return Term(stays, a.numerator + b.numerator, a.denominator + b.denominator, a.opened + b.opened)
 
 
 def distribute(

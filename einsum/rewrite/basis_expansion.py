@@ -5,7 +5,7 @@ after     Y_1[p] = sum[m](X[p,m] * W[p,m])
           Y_2[p] = sum[m](W[p,m])
           Y[p]   = Y_1[p] - Y_2[p] * G[p]
 
-Each term's sum is then free of G. Products of complete values are refused: raw moments cancel where the offset is large (see
+Each term's sum is then free of G. Products of differences are refused: raw moments cancel where the offset is large (see
 `running_moments`).
 """
 
@@ -31,8 +31,8 @@ def basis_expansion(cascade: Cascade, target: str, rank: str) -> Rewritten | Ref
     found = terms(reduce.body, fiber)
     if len(found) < 2 or not any(term.leaves for term in found):
         return None
-    if product := next((term for term in found if len(term.numerator) > 1), None):
-        return Refused(NAME, target, product.factor, "sums of powers cancel: moments about the running value are kept instead")
+    if any(term.opened > 1 for term in found):
+        return Refused(NAME, target, reduce.body, "sums of powers cancel: moments about the running value are kept instead")
     if inside := next((term.factor for term in found if free_ranks(term.factor) & frozenset(reduce.ranks)), None):
         return Refused(NAME, target, inside, "the factor depends on a rank that is summed")
     after, new = distribute(cascade, einsum, found, tuple(f"{target}_{i + 1}" for i in range(len(found))))

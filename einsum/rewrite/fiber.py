@@ -3,7 +3,8 @@
 In: a flat cascade, a rank, and which complete values count as *running* (all, unless told otherwise). An expression
 
 * **moves** if its value changes along the rank (or along one of the rank's parts);
-* is **complete** if it depends on a running *root*: a reduction over the whole fiber, or a running state read at its last position;
+* is **complete** if it depends on a running *root*: a reduction over the whole fiber, a running state read at its last position, or
+  what was selected, scanned or scattered with the help of these;
 * is **mixed** if it does both. Mixed expressions under a reduction are what forces another pass.
 
 Completeness is followed through every Einsum in between, whatever its name.
@@ -112,8 +113,15 @@ class Fiber:
                     found |= self.roots(einsum.body)
                     for index in einsum.indices:
                         found |= self.roots(index)
+            if found and self.settled(name):
+                found = {name}
             self._roots[name] = frozenset(found)
         return self._roots[name]
+
+    def settled(self, name: str) -> bool:
+        """Is this what was selected, scanned or scattered? Such a value is used when it is whole, never while it is running."""
+        bodies = [einsum.body for einsum in self.cascade.definitions(name)]
+        return self.cascade.tensor(name).kind == "scatter" or any(isinstance(body, Scan | Select) for body in bodies)
 
     def _is_end(self, access: Access) -> bool:
         """A state (or a scanned tensor) of this fiber read where no rank of the fiber moves: its last position."""

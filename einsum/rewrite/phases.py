@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from ..cascade import Cascade, Einsum, Map, Reduce
+from ..cascade import Access, Cascade, Einsum, Map, Reduce
 from .accumulate import COMBINE, loop_rank
 from .computer_algebra import counterexample
 from .fiber import Fiber
@@ -48,9 +48,13 @@ def phases(cascade: Cascade, rank: str) -> Phases:
     for einsum in cascade.einsums:
         name = einsum.output
         state = cascade.tensor(name).kind == "state" and cascade.tensor(name).iterates in fiber.ranks
-        if not state and not fiber.completes(einsum):
+        settled = fiber.settled(name) and name in fiber.roots(Access(name, ()))
+        if not state and not settled and not fiber.completes(einsum):
             continue
         behind = frozenset(root for root in fiber.roots_behind(name) if root in result.of)
+        if settled and not fiber.completes(einsum) and behind and not fiber.moves(einsum.body):
+            result.of[name] = max(result.of[root] for root in behind)
+            continue
         if not behind:
             result.of.setdefault(name, 1)
             continue
