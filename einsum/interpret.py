@@ -19,8 +19,6 @@ import numpy as np
 
 from .arithmetic import INT_MAX, INT_MIN, Array, Fault, any_active, apply, as_float, limits, narrowed, truth
 from .cascade import (
-    COMPARISONS,
-    LOGICAL,
     Access,
     Cascade,
     Coord,
@@ -34,12 +32,13 @@ from .cascade import (
     Scan,
     Select,
     Tensor,
-    children,
 )  # fmt: skip
 from .contract import Factor, contract, plan
 from .diagnostics import Diagnostic, EinsmithError
 from .domain import Domain, Partitions, Range, both
+from .facts import Facts, outermost_reductions, product
 from .inputs import checked, infer_sizes, random_inputs, require_memory
+from .reductions import COMBINE, accumulated, combined, descending, identity, reduced
 from .schedule import Loop, Step, reads, schedule, surrounding
 from .sizes import Sizes, bind
 
@@ -88,10 +87,7 @@ class _Evaluator:
         self.partitions = Partitions(cascade, sizes)
         self.limit = max(TEMPORARY, *(math.prod(self.shape(tensor)) for tensor in cascade.tensors))
         self.einsum = cascade.einsums[0] if cascade.einsums else None
-        self._named: list[Expr] = []  # keeps the expressions alive whose ids are keys below
-        self._kinds: dict[int, DType] = {}
-        self._shifts_of: dict[int, tuple[tuple[str | None, int] | None, ...]] = {}
-        self._ranks_of: dict[tuple[int, frozenset[str]], frozenset[str]] = {}
+        self.facts = Facts(cascade, sizes, self.partitions)
         self._hoisted: dict[int, tuple[Domain, Array]] = {}
 
     # --- Einsums in order ---------------------------------------------------------------------------------------------
@@ -124,8 +120,18 @@ class _Evaluator:
     def _allocate(self, tensor: Tensor) -> Array:
         if tensor.name not in self.tensors:
             require_memory(f"`{tensor.name}`", self.shape(tensor), self.tensors, tensor.span)
-            self.tensors[tensor.name] = np.zeros(self.shape(tensor), DTYPES[tensor.dtype])
+            self.tensors[tensor.name] = np.full(self.shape(tensor), self._initial(tensor), DTYPES[tensor.dtype])
         return self.tensors[tensor.name]
+
+    def _initial(self, tensor: Tensor) -> float | int | bool:
+        """What a tensor holds where nothing is written: 0, or the identity of a scatter."""
+        if tensor.kind != "scatter":
+            return 0
+        body = self.cascade.definitions(tensor.name)[0].body
+        assert isinstance(body, Reduce)
+        if tensor.dtype == "int" and body.op in ("max", "min"):
+            raise self._error(Fault("E326", f"an integer tensor cannot hold the identity of `{body.op}`"), body, Domain({}))
+        return identity(body.op, np.dtype(DTYPES[tensor.dtype]))
 
     def _range(self, rank: str, at: Mapping[str, Range]) -> Range:
         return at.get(rank, (0, self.sizes.extents[rank]))
@@ -195,18 +201,11 @@ class _Evaluator:
 
     def _materialised(self, expr: Expr, domain: Domain, active: Array | None) -> Array:
         """A factor of a product as an array of the domain's shape; an access as a view where that is possible."""
-        if active is None and self._is_view(expr):
+        if active is None and self.facts.is_view(expr):
             return np.broadcast_to(self.value(expr, domain, None), domain.shape)
         out = np.empty(domain.shape)
         self._fill(out, expr, domain, active)
         return out
-
-    def _is_view(self, expr: Expr) -> bool:
-        """Is it an access that needs no copy?"""
-        if not isinstance(expr, Access) or self.cascade.tensor(expr.tensor).dtype != "float":
-            return False
-        ranks = [index.rank for index in expr.indices if isinstance(index, Coord)]
-        return len(ranks) == len(expr.indices) == len(set(ranks))
 
     @contextmanager
     def _hoisting(self, expr: Expr, domain: Domain, active: Array | None) -> Iterator[None]:
@@ -214,10 +213,10 @@ class _Evaluator:
 
         This ignores the conditions they stand under; if that makes one fail, it is left to the blocks, which do not.
         """
-        nodes = _outermost_reductions(expr) if domain.size > BLOCK else []
+        nodes = outermost_reductions(expr) if domain.size > BLOCK else []
         added = []
         for node in nodes:
-            ranks = self.ranks_of(node, domain.ranks)
+            ranks = self.facts.ranks_of(node, domain.ranks)
             own = domain.only(ranks)
             repeated = isinstance(node, Scan) or any(domain.length(rank) > 1 for rank in domain.ranks - ranks)
             if own.size > self.limit or not repeated or id(node) in self._hoisted:
@@ -257,7 +256,7 @@ class _Evaluator:
                 return self._where(expr, domain, active)
             case Map(op=op, args=args):
                 arrays = tuple(self.value(arg, domain, active) for arg in args)
-                if op == "**" and self.kind(expr) == "float":
+                if op == "**" and self.facts.kind(expr) == "float":
                     arrays = tuple(as_float(array) for array in arrays)
                 try:
                     return apply(op, arrays, active)
@@ -278,7 +277,7 @@ class _Evaluator:
         condition = truth(self.value(expr.args[0], domain, active))
         counted = condition if active is None else condition & active
         uncounted = ~condition if active is None else ~condition & active
-        dtype = DTYPES[self.kind(expr)]
+        dtype = DTYPES[self.facts.kind(expr)]
         if not uncounted.any():
             return self.value(expr.args[1], domain, active).astype(dtype, copy=False)
         if not counted.any():
@@ -289,9 +288,9 @@ class _Evaluator:
 
     def _access(self, expr: Access, domain: Domain, active: Array | None) -> Array:
         values = self.tensors[expr.tensor]
-        shifts = self._shifts(expr)
+        shifts = self.facts.shifts(expr)
         used = (
-            [rank for index in expr.indices for rank in self.ranks_of(index, domain.ranks)]
+            [rank for index in expr.indices for rank in self.facts.ranks_of(index, domain.ranks)]
             if None in shifts
             else [shift[0] for shift in shifts if shift and shift[0]]
         )
@@ -326,28 +325,6 @@ class _Evaluator:
         for name in names:
             found = found.swapaxes(domain.axes[name], len(domain.ranges)).squeeze(len(domain.ranges))
         return found
-
-    def _shifts(self, expr: Access) -> tuple[tuple[str | None, int] | None, ...]:
-        """`_shifted` of each index."""
-        if id(expr) not in self._shifts_of:
-            self._named.append(expr)
-            self._shifts_of[id(expr)] = tuple(map(self._shifted, expr.indices))
-        return self._shifts_of[id(expr)]
-
-    def _shifted(self, index: Expr) -> tuple[str | None, int] | None:
-        """(rank, shift) of `rank + shift`; (None, shift) of a constant; None of anything else."""
-        match index:
-            case Coord(rank=rank):
-                return rank, 0
-            case Number(value=int() as number):
-                return None, number
-            case Scalar(name=name):
-                value = self.sizes.scalars[name]
-                return (None, value) if isinstance(value, int) else None
-            case Map(op="+" | "-" as op, args=(Coord(rank=rank), (Number() | Scalar()) as constant)):
-                known = self._shifted(constant)
-                return None if known is None else (rank, known[1] if op == "+" else -known[1])
-        return None
 
     def _index(self, expr: Access, axis: int, extent: int, domain: Domain, active: Array | None) -> Array:
         """An index expression as int64 in range (any place in range where it does not count)."""
@@ -389,83 +366,14 @@ class _Evaluator:
         span = getattr(expr, "span", None) or self.einsum.span
         return EinsmithError(Diagnostic(fault.code, message, span, help=fault.help))
 
-    # --- static facts -------------------------------------------------------------------------------------------------
-
-    def ranks_of(self, expr: Expr, around: frozenset[str]) -> frozenset[str]:
-        """Ranks among those around it that the value of an expression depends on, the existence of points included."""
-        key = (id(expr), around)
-        if key not in self._ranks_of:
-            self._named.append(expr)
-            match expr:
-                case Coord(rank=rank):
-                    found = frozenset((rank,))
-                case Reduce(ranks=bound, body=body):
-                    inner = around | frozenset(bound)
-                    found = (self.ranks_of(body, inner) | self.partitions.mates(bound, inner)) - frozenset(bound)
-                case Scan(rank=rank, body=body):
-                    found = self.ranks_of(body, around | {rank}) | {rank} | self.partitions.mates((rank,), around)
-                case _:
-                    found = frozenset().union(*(self.ranks_of(part, around) for part in children(expr)))
-            self._ranks_of[key] = found
-        return self._ranks_of[key]
-
-    def kind(self, expr: Expr) -> DType:
-        """Element type of an expression."""
-        if id(expr) not in self._kinds:
-            self._named.append(expr)
-            self._kinds[id(expr)] = self._kind(expr)
-        return self._kinds[id(expr)]
-
-    def _kind(self, expr: Expr) -> DType:
-        match expr:
-            case Number(value=number):
-                return "int" if isinstance(number, int) else "float"
-            case Scalar(name=name):
-                return "int" if isinstance(self.sizes.scalars[name], int) else "float"
-            case Coord():
-                return "int"
-            case Access(tensor=tensor):
-                return self.cascade.tensor(tensor).dtype
-            case Map(op="where", args=(_, yes, no)):
-                return max(self.kind(yes), self.kind(no), key=("bool", "int", "float").index)
-            case Map(op="**", args=(_, exponent)):
-                whole = all(self.kind(arg) != "float" for arg in expr.args)
-                return "int" if whole and self._never_negative(exponent) else "float"
-            case Map(op=op, args=args):
-                if op in COMPARISONS or op in LOGICAL:
-                    return "bool"
-                return "int" if op in _WHOLE and all(self.kind(arg) != "float" for arg in args) else "float"
-            case Reduce(op=op, body=body) | Scan(op=op, body=body) | Select(op=op, body=body):
-                if op in ("any", "all"):
-                    return "bool"
-                if op.startswith("arg"):
-                    return "int"
-                return "int" if op != "mean" and self.kind(body) != "float" else "float"
-        raise AssertionError(type(expr).__name__)
-
-    def _never_negative(self, expr: Expr) -> bool:
-        match expr:
-            case Number() | Coord():
-                return True
-            case Scalar(name=name):
-                return bool(self.sizes.scalars[name] >= 0)
-            case Map(op="abs"):
-                return True
-            case Map(op="max", args=args):
-                return any(map(self._never_negative, args))
-            case Map(op="+" | "*" | "//" | "%" | "min", args=args):
-                return all(map(self._never_negative, args))
-            case _:
-                return self.kind(expr) == "bool"
-
     # --- reductions ---------------------------------------------------------------------------------------------------
 
     def _reduce(self, expr: Reduce, domain: Domain, active: Array | None) -> Array:
-        ranks = self.ranks_of(expr, domain.ranks)
+        ranks = self.facts.ranks_of(expr, domain.ranks)
         free = domain.only(ranks)
         active = domain.project(active, ranks)
         values: Array | None = None
-        if expr.op == "sum" and self.kind(expr) == "float":
+        if expr.op == "sum" and self.facts.kind(expr) == "float":
             values = self._contraction(expr, free, active)
         if values is None:
             values = self._reduction(expr, free, active)
@@ -475,7 +383,7 @@ class _Evaluator:
         """By the definition: the body at every point, block by block."""
         bound = Domain({rank: (0, self.sizes.extents[rank]) for rank in expr.ranks})
         ordered = expr.op in ("argmax", "argmin")
-        result: Array = np.zeros(free.shape, DTYPES[self.kind(expr)])
+        result: Array = np.zeros(free.shape, DTYPES[self.facts.kind(expr)])
         counted = None if active is None else _append(active, len(bound.ranges))
         with self._hoisting(expr.body, free.with_ranges(bound.ranges), counted):
             for block in free.blocks(max(1, BLOCK // max(1, bound.size))):
@@ -559,7 +467,7 @@ class _Evaluator:
                 inner = free.with_ranges(part) if rank in free.ranks else free
                 self._contract(_part(result, free, inner), body, factors, inner, domain.with_ranges(part), free.cut(active, inner))
 
-        ranks = [self.ranks_of(factor, domain.ranks) for factor, _ in factors]
+        ranks = [self.facts.ranks_of(factor, domain.ranks) for factor, _ in factors]
         bound = domain.ranks - free.ranks
         existing = []  # existence of points as further factors, unless a factor can take it up
         for constraint in self.partitions.constraints(domain.ranks):
@@ -568,7 +476,10 @@ class _Evaluator:
                 existing.append(involved)
         lengths = {rank: domain.length(rank) for rank in domain.names}
         path = plan([*ranks, *existing], free.ranks, lengths)
-        held = [*path.intermediates, *(own for (factor, _), own in zip(factors, ranks, strict=True) if not self._is_view(factor))]
+        held = [
+            *path.intermediates,
+            *(own for (factor, _), own in zip(factors, ranks, strict=True) if not self.facts.is_view(factor)),
+        ]
         sizes = [math.prod(lengths[rank] for rank in own) for own in held]
         if sizes and max(sizes) > self.limit:
             cut(held[sizes.index(max(sizes))], -(-max(sizes) // self.limit))
@@ -598,7 +509,7 @@ class _Evaluator:
         greatest = 1.0
         for (factor, inverse), own in zip(factors, ranks, strict=True):
             arrays.append(self._factor(factor, inverse, domain.only(own), domain.project(counted, own)))
-            if self.kind(factor) != "float" and not inverse:
+            if self.facts.kind(factor) != "float" and not inverse:
                 greatest *= float(np.abs(arrays[-1].values).max(initial=1.0))
         if greatest > 2.0**53:  # products of integers are exact, or refused
             raise _NotFinite
@@ -628,7 +539,7 @@ class _Evaluator:
     # --- scans, selections, scatters ----------------------------------------------------------------------------------
 
     def _scan(self, expr: Scan, domain: Domain, active: Array | None) -> Array:
-        ranks = self.ranks_of(expr, domain.ranks)
+        ranks = self.facts.ranks_of(expr, domain.ranks)
         own = domain.only(ranks)
         active = domain.project(active, ranks)
         low, high = own.ranges[expr.rank]
@@ -672,7 +583,7 @@ class _Evaluator:
                     least = int(have.min())
                     message = f"`{expr.op}` fills {count} places of `{expr.fills}` but `{expr.rank}` has only {least} points"
                     raise self._error(Fault("E325", message), expr, block)
-                order = np.argsort(_descending(values, existing), axis=-1, kind="stable")[..., :count]
+                order = np.argsort(descending(values, existing), axis=-1, kind="stable")[..., :count]
                 chosen = order if expr.op.startswith("arg") else np.take_along_axis(values, order, -1)
                 place = around.with_ranges({name: bounds for name, bounds in block.ranges.items() if name != expr.rank})
                 target = np.moveaxis(out, domain.axes[expr.fills], -1)
@@ -683,10 +594,7 @@ class _Evaluator:
         """Combine the contributions of all points into the elements that the left-hand side names."""
         body = einsum.body
         assert isinstance(body, Reduce)
-        new = tensor.name not in self.tensors
         out = self._allocate(tensor)
-        if new:
-            out[...] = self._held(identity(body.op, out.dtype), out.dtype, body)
         bound = Domain({rank: (0, self.sizes.extents[rank]) for rank in body.ranks})
         domain = free.with_ranges(bound.ranges)
         if body.op in ("mean", "argmax", "argmin"):
@@ -705,67 +613,25 @@ class _Evaluator:
                     values, places = values[kept], [place[kept] for place in places]
                 self._combine(out, tuple(places), values, body, block)
 
-    def _held(self, value: float | int | bool, dtype: np.dtype[np.generic], body: Reduce) -> float | int | bool:
-        """The identity of a scatter as its target can hold it."""
-        if dtype == np.int64 and body.op in ("max", "min"):
-            raise self._error(Fault("E326", f"an integer tensor cannot hold the identity of `{body.op}`"), body, Domain({}))
-        return value
+    def _fits(self, out: Array, values: Array, op: str) -> bool:
+        """Can no element of an integer target leave 64 bits when these contributions are added?"""
+        most = [max(abs(limit) for limit in limits(array)) for array in (out, values)]
+        return op == "sum" and most[0] + values.size * most[1] <= INT_MAX
 
     def _combine(self, out: Array, places: tuple[Array, ...], values: Array, body: Reduce, block: Domain) -> None:
         if out.dtype == np.int64 and values.dtype == np.float64:
             values = self._integers(values, None)
         elif out.dtype == np.bool_:
             values = truth(values)
-        if out.dtype == np.int64 and body.op in ("sum", "prod"):
+        if out.dtype == np.int64 and body.op in ("sum", "prod") and not self._fits(out, values, body.op):
             exact = out.astype(object)
-            _COMBINE[body.op].at(exact, places, values.astype(object))
+            COMBINE[body.op].at(exact, places, values.astype(object))
             try:
                 out[...] = narrowed(exact, None)
             except Fault as fault:
                 raise self._error(fault, body, block) from None
             return
-        _COMBINE[body.op].at(out, places, values.astype(out.dtype, copy=False))
-
-
-_WHOLE = frozenset({"+", "-", "*", "//", "%", "neg", "abs", "min", "max", "clamp", "sign", "relu", "round", "floor", "ceil"})
-"""Operations whose result is an integer if their arguments are."""
-
-
-_COMBINE = {
-    "sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "any": np.logical_or, "all": np.logical_and,
-}  # fmt: skip
-_MINUS_ONE = Map("neg", (Number(1),))
-
-
-def product(expr: Expr) -> list[tuple[Expr, bool]]:
-    """The factors of a product or quotient; True for those that are divided by."""
-    factors: list[tuple[Expr, bool]] = []
-    stack: list[tuple[Expr, bool]] = [(expr, False)]
-    while stack:
-        node, inverse = stack.pop()
-        match node:
-            case Map(op="*", args=(a, b)):
-                stack += [(b, inverse), (a, inverse)]
-            case Map(op="/", args=(a, b)):
-                stack += [(b, not inverse), (a, inverse)]
-            case Map(op="neg", args=(a,)):
-                stack.append((a, inverse))
-                factors.append((_MINUS_ONE, False))
-            case _:
-                factors.append((node, inverse))
-    return factors
-
-
-def _outermost_reductions(expr: Expr) -> list[Reduce | Scan]:
-    found: list[Reduce | Scan] = []
-    stack = [expr]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Reduce | Scan):
-            found.append(node)
-        else:
-            stack.extend(children(node))
-    return found
+        COMBINE[body.op].at(out, places, values.astype(out.dtype, copy=False))
 
 
 def _part(values: Array, domain: Domain, part: Domain) -> Array:
@@ -782,68 +648,3 @@ def _append(values: Array, count: int) -> Array:
 def _finite(values: Array, ranks: tuple[str, ...] = ()) -> None:
     if values.size and not (math.isfinite(values.min()) and math.isfinite(values.max())):
         raise _NotFinite(ranks)
-
-
-def _descending(values: Array, existing: Array | None) -> Array:
-    """Keys that sort best first; points that do not exist come last."""
-    if values.dtype == np.float64:
-        keys = -values
-        return keys if existing is None else np.where(existing, keys, np.inf)
-    keys = ~values.astype(np.int64)  # -1 - value: no overflow
-    return keys if existing is None else np.where(existing, keys, INT_MAX)
-
-
-def identity(op: str, dtype: np.dtype[np.generic]) -> float | int | bool:
-    """What a reduction or scan holds before the first point (for integers, the least or greatest one in place of infinity)."""
-    if op in ("max", "cummax", "argmax"):
-        return -np.inf if dtype == np.float64 else INT_MIN
-    if op in ("min", "argmin"):
-        return np.inf if dtype == np.float64 else INT_MAX
-    return 1 if op in ("prod", "cumprod", "all") else 0
-
-
-def reduced(op: str, values: Array, count: int) -> Array:
-    """Reduce the last `count` dimensions."""
-    axes = tuple(range(values.ndim - count, values.ndim))
-    if op in ("any", "all"):
-        return np.asarray(truth(values).any(axis=axes) if op == "any" else truth(values).all(axis=axes))
-    if values.dtype == np.bool_:
-        values = values.astype(np.int64)
-    if op in ("argmax", "argmin"):
-        if not values.shape[-1]:
-            return np.zeros(values.shape[:-1], np.int64)
-        return np.asarray(values.argmax(axis=-1) if op == "argmax" else values.argmin(axis=-1))
-    if op == "max":
-        return np.asarray(values.max(axis=axes, initial=identity(op, values.dtype)))
-    if op == "min":
-        return np.asarray(values.min(axis=axes, initial=identity(op, values.dtype)))
-    if op == "mean":
-        return np.asarray(as_float(values).sum(axis=axes))
-    if values.dtype == np.int64 and not _fits(op, values, math.prod(values.shape[axis] for axis in axes)):
-        exact = values.astype(object)
-        return narrowed(np.asarray(exact.sum(axis=axes) if op == "sum" else exact.prod(axis=axes), dtype=object), None)
-    return np.asarray(values.sum(axis=axes) if op == "sum" else values.prod(axis=axes))
-
-
-def _fits(op: str, values: Array, count: int) -> bool:
-    """Is no sum or product of `count` of these integers outside 64 bits?"""
-    greatest = max(abs(limit) for limit in limits(values))
-    if op in ("sum", "cumsum"):
-        return greatest * count <= INT_MAX
-    return greatest <= 1 or count * math.log2(greatest) < 62
-
-
-def combined(op: str, a: Array, b: Array) -> Array:
-    """Two partial results of a reduction as one."""
-    names = {"sum": "+", "mean": "+", "prod": "*", "max": "max", "min": "min", "any": "or", "all": "and"}
-    return np.asarray(apply(names[op], (a, b)))
-
-
-def accumulated(op: str, values: Array, axis: int) -> Array:
-    """An inclusive scan along an axis."""
-    if values.dtype == np.bool_:
-        values = values.astype(np.int64)
-    function = {"cumsum": np.add, "cumprod": np.multiply, "cummax": np.maximum}[op]
-    if values.dtype == np.int64 and op != "cummax" and not _fits(op, values, values.shape[axis]):
-        return narrowed(np.asarray(function.accumulate(values.astype(object), axis=axis), dtype=object), None)
-    return np.asarray(function.accumulate(values, axis=axis))
