@@ -11,15 +11,13 @@ from .test_examples import assert_close, reference, value
 
 CASES = [(name, rank) for name in catalogue.FILES for rank in catalogue.header(catalogue.load(name)).derived]
 CASES = [(name, rank) for name, rank in CASES if catalogue.load(name).rank(rank).part_of is None]
-NOT_YET = {("layer-norm-matmul", "e"): 2}
-"""Fewer passes are known to be possible than deriving finds; an entry goes when it does."""
 
 
 @pytest.mark.parametrize(("name", "rank"), CASES)
 def test_derived_form(name: str, rank: str) -> None:
     original = catalogue.load(name)
     derived = derive(original, rank, check=False)
-    assert derived.passes_after[rank] == NOT_YET.get((name, rank), catalogue.header(original).derived[rank])
+    assert derived.passes_after[rank] == catalogue.header(original).derived[rank]
     pattern = (catalogue.header(original).patterns or ("none",))[0]
     sizes = list(catalogue.points(name, pattern))[1]
     params = catalogue.params(name, pattern)[0]
