@@ -34,7 +34,8 @@ def schema() -> dict[str, Any]:
             },
         ]
     }  # fmt: skip
-    target = {"anyOf": [ranks, {"type": "object", "additionalProperties": False, "required": ["ranks"], "properties": {"ranks": ranks}}]}
+    written_out = {"type": "object", "additionalProperties": False, "required": ["ranks"], "properties": {"ranks": ranks}}
+    target = {"anyOf": [ranks, written_out]}
     rank = {
         "anyOf": [
             expression,

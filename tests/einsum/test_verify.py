@@ -99,7 +99,7 @@ MALFORMED: dict[str, tuple[Cascade, str]] = {
         einsums(lambda e: replace(e, indices=(Coord("j"),), body=Number(1)) if e.output == "T" else e), "E910",
     ),
     "a step of two": (
-        einsums(lambda e: replace(e, indices=(Coord("p"), Map("+", (Coord("m1"), Number(2))))) if len(e.indices) == 2 and e.output == "S" and e.indices[1] != Number(0) else e),
+        einsums(lambda e: replace(e, indices=(Coord("p"), Map("+", (Coord("m1"), Number(2))))) if e is GOOD.einsums[1] else e),
         "E910",
     ),
 }  # fmt: skip
