@@ -261,3 +261,16 @@ def test_different_is_an_answer_with_a_counter_example():
 def test_cascades_that_do_not_pair_up():
     assert refused("equal", SOFTMAX, ATTENTION / "rms-norm-matmul.yaml") == ["E333", "E333"]
     assert refused("equal", SOFTMAX, SOFTMAX, "--map", "Z=Q") == ["E331"]
+
+
+def test_the_generated_kernel_gives_the_same(tmp_path):
+    pytest.importorskip("triton")
+    sizes = "B=1,H=1,P=5,M=7,E=16,F=16"
+    results = []
+    for backend in ("interpret", "triton"):
+        target = tmp_path / f"{backend}.npz"
+        result = run("run", SOFTMAX, "--random", 3, "--size", sizes, "--backend", backend, "-o", target, "--json")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout) == {"outputs": {"AV": [1, 1, 5, 16]}, "backend": backend}
+        results.append(np.load(target)["AV"])
+    assert np.allclose(*results, rtol=1e-4, atol=1e-5)  # float32 against float64
