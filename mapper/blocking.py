@@ -34,6 +34,7 @@ from ..einsum.cascade import (
     accesses,
     ceil_div,
     children,
+    free_ranks,
     rebuild,
     substitute,
     transform,
@@ -200,11 +201,16 @@ def sequential_rank(cascade: Cascade, extents: Mapping[str, int]) -> str | None:
                 next(e for e in cascade.einsums if set(bound_ranks(e)) & set(long[1:])),
             )
     first = candidates[0]
-    contracted = any(
-        isinstance(e.body, Reduce) and len([a for a in accesses(e.body) if cascade.tensor(a.tensor).ranks]) > 1
-        for e in cascade.einsums
-    )
+    contracted = any(_crosses(einsum, first) for einsum in cascade.einsums)
     return None if extents.get(first, SMALL + 1) <= SMALL and not contracted and cascade.rank(first).part_of is None else first
+
+
+def _crosses(einsum: Einsum, rank: str) -> bool:
+    """Does an Einsum contract two tensors over a rank, each with a rank of its own?"""
+    if rank not in bound_ranks(einsum):
+        return False
+    found = [free_ranks(access) for access in accesses(einsum.body) if rank in free_ranks(access)]
+    return any(a - b and b - a for a in found for b in found)
 
 
 def fresh(cascade: Cascade, wanted: str) -> str:

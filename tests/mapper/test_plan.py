@@ -1,0 +1,133 @@
+"""Plans: predicted shared memory, legality, and what is never changed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from einsmith.einsum import spec
+from einsmith.einsum.diagnostics import EinsmithError
+from einsmith.mapper import gpu
+from einsmith.mapper.plan import Plan, plan
+
+ONE_PASS = """
+name: one-pass
+ranks: {b: B, h: H, p: P, m: {extent: M, split: [m1, m0], tile: M0, count: M1}, e: E, f: F}
+inputs: {Q: [b, h, p, e], K: [b, h, m, e], V: [b, h, m, f]}
+params: {scale: 1/sqrt(E)}
+sizes: {M0: 64}
+cascade: |
+  QK[b,h,p,m1,m0]  = Q[b,h,p,e] * K[b,h,m1*M0+m0,e] * scale
+  S[b,h,p,m1,m0]   = where(m1*M0+m0 <= p, QK[b,h,p,m1,m0], -inf)
+  RM[b,h,0,p]      = -inf
+  RM[b,h,m1+1,p]   = max(RM[b,h,m1,p], max[m0](S[b,h,p,m1,m0]))
+  N[b,h,p,m1,m0]   = exp(S[b,h,p,m1,m0] - RM[b,h,m1+1,p])
+  C[b,h,p,m1]      = exp(RM[b,h,m1,p] - RM[b,h,m1+1,p])
+  RD[b,h,0,p]      = 0
+  RD[b,h,m1+1,p]   = RD[b,h,m1,p] * C[b,h,p,m1] + sum[m0](N[b,h,p,m1,m0])
+  RNV[b,h,0,p,f]   = 0
+  RNV[b,h,m1+1,p,f] = RNV[b,h,m1,p,f] * C[b,h,p,m1] + sum[m0](N[b,h,p,m1,m0] * V[b,h,m1*M0+m0,f])
+  AV[b,h,p,f]      = RNV[b,h,M1,p,f] / RD[b,h,M1,p]
+outputs: [AV]
+"""
+SIZES = {"B": 4, "H": 16, "P": 4096, "M": 4096, "E": 128, "F": 128}
+BLOCK_LOCAL = """
+name: block-local
+ranks: {p: P, m: {extent: M, split: [m1, m0], tile: M0, count: M1}}
+inputs: {X: [p, m], V: [m]}
+sizes: {M0: 8}
+cascade: |
+  G[p,m1]    = max[m0](X[p,m1*M0+m0])
+  N[p,m1,m0] = exp(X[p,m1*M0+m0] - G[p,m1])
+  D[p,m1]    = sum[m0](N[p,m1,m0])
+  Y[p]       = sum[m1,m0](N[p,m1,m0] / D[p,m1] * V[m1*M0+m0])
+outputs: [Y]
+"""
+
+
+@pytest.fixture(scope="module")
+def planned() -> Plan:
+    return plan(spec.loads(ONE_PASS), gpu.load("h200"), SIZES, keep=1000)
+
+
+def test_roles_and_what_is_staged(planned: Plan) -> None:
+    assert planned.roles() == {"grid": ["b", "h"], "tiled": ["p"], "loop": ["m1"], "step": ["m0"], "whole": ["e", "f"]}
+    assert [(o.tensor, o.every_step) for o in planned.operands] == [("Q", False), ("K", True), ("V", True)]
+
+
+def test_shared_memory_is_that_of_the_staged_operands(planned: Plan) -> None:
+    """2 bytes * D * (BM + 2 * BN * stages): what 48 compiled kernels of this kind had on sm_90."""
+    assert len(planned.candidates) > 20
+    for one in planned.candidates:
+        assert one.shared_bytes == 2 * 128 * (one.blocks["p"] + 2 * one.blocks["m0"] * one.stages)
+
+
+def test_no_candidate_exceeds_the_gpu(planned: Plan) -> None:
+    h200 = planned.gpu
+    for one in planned.candidates:
+        assert one.shared_bytes <= h200.shared_memory.per_block
+        assert one.registers <= h200.registers.per_thread
+        assert one.registers * one.warps * 32 * one.blocks_per_multiprocessor <= h200.registers.per_multiprocessor
+    assert len(planned.candidates) < planned.searched, "some choices do not fit"
+
+
+def test_candidates_are_ranked_and_bounded_below_by_each_resource(planned: Plan) -> None:
+    times = [one.predicted_s for one in planned.candidates]
+    assert times == sorted(times)
+    for one in planned.candidates:
+        assert one.predicted_s >= max(one.parts.values())
+    # half of the scores of a causal mask are dead: 4 * B*H*P*M*D operations / 2 at least
+    least = 2 * 4 * 16 * 4096 * 4096 * 128 / 790e12
+    assert planned.best.predicted_s > least
+    assert planned.best.parts["matrix units"] < 1.3 * least
+
+
+def test_a_smaller_gpu_gets_smaller_tiles() -> None:
+    cascade, h200 = spec.loads(ONE_PASS), gpu.load("h200")
+    small = replace_shared(h200, 48 * 1024)
+    assert max(c.shared_bytes for c in plan(cascade, small, SIZES, keep=1000).candidates) <= 48 * 1024
+    with pytest.raises(EinsmithError) as raised:
+        plan(cascade, replace_shared(h200, 8 * 1024), SIZES)
+    assert raised.value.diagnostics[0].code == "E605"
+    assert "at most 8,192" in raised.value.diagnostics[0].message
+
+
+def replace_shared(target: gpu.Gpu, size: int) -> gpu.Gpu:
+    return target.model_copy(update={"shared_memory": target.shared_memory.model_copy(update={"per_block": size})})
+
+
+def test_a_tile_that_is_part_of_the_meaning_is_kept() -> None:
+    found = plan(spec.loads(BLOCK_LOCAL), gpu.load("h200"), {"P": 256, "M": 256})
+    assert found.tile_fixed
+    assert {one.blocks["m0"] for one in found.candidates} == {8}
+    assert any("m0" in note for note in found.notes)
+
+
+def test_a_tile_that_is_not_is_searched(planned: Plan) -> None:
+    assert not planned.tile_fixed
+    assert len({one.blocks["m0"] for one in planned.candidates}) > 2
+
+
+def test_exact_float32_products_go_to_the_vector_lanes() -> None:
+    exact = plan(spec.loads(ONE_PASS), gpu.load("h200"), SIZES, dtype="float32")
+    rounded = plan(spec.loads(ONE_PASS), gpu.load("h200"), SIZES, dtype="float32", allow_tf32=True)
+    assert exact.best.parts["matrix units"] == 0
+    assert exact.best.bound == "vector lanes"
+    assert rounded.best.predicted_s < exact.best.predicted_s
+
+
+def test_the_search_is_quick() -> None:
+    cascade, h200 = spec.loads(ONE_PASS), gpu.load("h200")
+    start = time.process_time()
+    plan(cascade, h200, SIZES)
+    assert time.process_time() - start < 1.0
+
+
+def test_json_holds_block_sizes_and_predictions(planned: Plan) -> None:
+    found = replace(planned, candidates=planned.candidates[:3]).as_json()
+    assert found["plan"]["shared_bytes"] == planned.best.shared_bytes
+    for one in found["candidates"]:
+        assert {"BLOCK_P", "BLOCK_M0", "warps", "stages", "shared_bytes", "predicted_s", "bound"} <= set(one)
+    assert "nothing here was measured" in str(planned)
