@@ -14,7 +14,6 @@ class Case:
     before: int
     after: int
     blocked: str | None = None
-    rank: str = "m"
 
 
 def _spec(name: str, inputs: str, body: str, outputs: str, ranks: str = "p: P, m: M, e: E, f: F", extra: str = "") -> str:
