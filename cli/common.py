@@ -108,7 +108,7 @@ def parse_assignments(texts: tuple[str, ...], option: str, whole: bool) -> dict[
 
 def _number(text: str, whole: bool) -> int | float:
     if text[-1:] in ("K", "M", "G"):
-        return int(text[:-1]) * 1024 ** ("KMG".index(text[-1]) + 1)
+        return int(text[:-1]) << 10 * ("KMG".index(text[-1]) + 1)
     try:
         return int(text)
     except ValueError:

@@ -41,7 +41,7 @@ class LazyGroup(click.RichGroup):
         if name not in COMMANDS:
             return None
         if "--help" in sys.argv[1:2] or len(sys.argv) == 1:
-            return click.RichCommand(name, short_help=COMMANDS[name][1])
+            return click.RichCommand(name=name, short_help=COMMANDS[name][1])
         module = importlib.import_module(f".{COMMANDS[name][0]}", __package__)
         command: click.Command = module.command
         return command

@@ -1,8 +1,8 @@
 """Every command in the README and the docs runs, and prints what the page says it prints.
 
-In a page, a fence ```` ```yaml NAME.yaml ```` writes a file; a fence ```` ```console ```` holds commands after `$ ` (a line that ends in
-a backslash goes on) and what they print. A line `...` stands for any number of lines, `...` inside a line for any text. A fence
-```` ```python run ```` is executed. The blocks of one page share a folder, in which `examples` is the repository's.
+In a page, a fence ```` ```yaml NAME.yaml ```` writes a file; a fence ```` ```console ```` holds commands after `$ ` (a line that
+ends in a backslash goes on) and what they print. A line `...` stands for any number of lines, `...` inside a line for any text.
+A fence ```` ```python run ```` is executed. The blocks of one page share a folder, in which `examples` is the repository's.
 `pytest --update` writes what the commands print now into blocks without `...` (not in CI).
 """
 

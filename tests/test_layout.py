@@ -99,10 +99,10 @@ def test_heavy_modules_are_imported_where_used(path: Path) -> None:
 )
 def test_commands_stay_light(arguments: list[str], banned: tuple[str, ...]) -> None:
     code = (
-        "import sys, json\nsys.argv = ['einsmith', *%r]\nfrom einsmith.cli.main import main\n"
+        f"import sys, json\nsys.argv = ['einsmith', *{arguments!r}]\nfrom einsmith.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
         "print('\\n' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
-    ) % (arguments,)
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     loaded = json.loads(done.stdout.splitlines()[-1])
     assert not set(loaded) & set(banned)
@@ -126,12 +126,26 @@ def test_wheel_holds_what_git_holds(tmp_path: Path) -> None:
             target.symlink_to(os.readlink(ROOT / name))
         else:
             target.write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "pip", "wheel", ".", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        ".",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        str(tmp_path),
+    ]
     subprocess.run(command, cwd=source, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     parts = tuple(f"{part}/" for part in PARTS)
     expected = {f"einsmith/{name}" for name in tracked if name.startswith(parts)}
     expected |= {f"einsmith/{name}" for name in tracked if name.startswith("examples/") and name.endswith(".yaml")}
-    expected |= {name.removeprefix("src/") for name in tracked if name.startswith("src/einsmith/") and not (ROOT / name).is_symlink()}
+    expected |= {
+        name.removeprefix("src/") for name in tracked if name.startswith("src/einsmith/") and not (ROOT / name).is_symlink()
+    }
     assert held == expected
