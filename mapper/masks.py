@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -35,6 +36,7 @@ class Mask:
     skips: frozenset[int]
 
 
+@lru_cache(maxsize=64)
 def masks(cascade: Cascade, cut: frozenset[str]) -> tuple[Mask, ...]:
     """The masks of a flat cascade; `cut`: ranks of which a tile does not hold the whole."""
     conditions: dict[Expr, None] = {}

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from ..einsum.cascade import Cascade, Einsum, accesses, free_ranks
+from ..einsum.cascade import Cascade, Coord, Einsum, Expr, accesses, free_ranks
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.flatten import flatten
 from ..einsum.sizes import Sizes, bind
@@ -186,6 +186,7 @@ class _Partitions:
     def __init__(self, cascade: Cascade, arch: Architecture, sizes: Sizes, objective: Objective, tally: Tally) -> None:
         self.cascade, self.arch, self.sizes, self.objective, self.tally = cascade, arch, sizes, objective, tally
         self.names = einsum_order(cascade)
+        self.shares = self._live_shares()
         self.ideal = self._ideal()
         self.exact: dict[tuple[int, int], list[Found]] = {}
         self.bounds = {
@@ -277,16 +278,18 @@ class _Partitions:
         return frozenset(name for name in names if name in read or name in self.cascade.outputs)
 
     def _bound(self, i: int, j: int) -> Vector:
-        """Least cycles and energy of a group, whatever its mapping: its operations on full arrays, what it writes."""
+        """Least cycles and energy of a group, whatever its mapping: its operations on full arrays, what it must read and write."""
         names = frozenset(self.names[i:j])
         words = 0.0
         for name in self._leaving(names):
             tensor = self.cascade.tensor(name)
             words += math.prod(self.sizes.extents[rank] for rank in tensor.ranks if rank != tensor.iterates)
         level = self.arch.backing[1]
-        cycles = words * self.arch.word_bytes * self.arch.clock_hz / level.bandwidth if level.bandwidth else 0.0
+        fetched = self._fetched(names)
+        moved = (words + fetched) * self.arch.word_bytes
+        cycles = moved * self.arch.clock_hz / level.bandwidth if level.bandwidth else 0.0
         front: list[tuple[Vector, None]] = [((0.0,) * len(self.arch.arrays), None)]
-        energy = level_pj(self.arch, level, 0.0, words)
+        energy = level_pj(self.arch, level, fetched, words)
         for name in names:
             options = self.ideal[name]
             if not options:
@@ -300,10 +303,21 @@ class _Partitions:
             front = _front(grown)
         return max(cycles, min(max(value) for value, _ in front)), energy
 
+    def _fetched(self, names: frozenset[str]) -> float:
+        """Words that a group must read: whole tensors that it goes through position by position, less what masks may spare."""
+        least: dict[tuple[str, tuple[Expr, ...]], float] = {}
+        for position, einsum in enumerate(self.cascade.einsums):
+            for access in accesses(einsum.body) if einsum.output in names else ():
+                if access.tensor in names or not all(isinstance(index, Coord) for index in access.indices):
+                    continue
+                words = math.prod(self.sizes.extents[rank] for rank in free_ranks(access)) * self.shares.get(position, 1.0)
+                key = access.tensor, access.indices
+                least[key] = max(least.get(key, 0.0), words)
+        return sum(least.values())
+
     def _ideal(self) -> dict[str, dict[str, Vector]]:
         """For each Einsum and each array that can do it: cycles with all lanes at work and energy of its operations."""
         result: dict[str, dict[str, Vector]] = {name: {} for name in self.names}
-        shares = self._live_shares()
         for position, einsum in enumerate(self.cascade.einsums):
             items = () if is_initial(self.cascade, einsum) and is_constant(einsum.body) else work(einsum, self.sizes.scalars)
             for name, array in self.arch.arrays.items():
@@ -312,7 +326,7 @@ class _Partitions:
                     continue
                 cycles = energy = 0.0
                 for item in items:
-                    points = math.prod(self.sizes.extents[rank] for rank in item.ranks) * shares.get(position, 1.0)
+                    points = math.prod(self.sizes.extents[rank] for rank in item.ranks) * self.shares.get(position, 1.0)
                     for rank in self.cascade.domain_splits(item.ranks):
                         assert rank.split is not None
                         whole = self.sizes.extents[rank.split.outer] * self.sizes.extents[rank.split.inner]

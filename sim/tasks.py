@@ -106,9 +106,9 @@ class Tasks:
         if nest.group.schedule == "in-turn" and self.made:
             previous = next((task for task in reversed(self.made) if task.kind == "compute"), None)
             if previous is not None:
-                waits[previous.number] = "order"
+                waits[previous.number] = "predecessor"  # its result must be out
         if step.binding.array in last_on and not step.initial:
-            waits[last_on[step.binding.array]] = "order"
+            waits.setdefault(last_on[step.binding.array], "order")
         reads: list[tuple[str, Index]] = []
         for position, stream in enumerate(nest.streams):
             if step in stream.readers:
@@ -182,14 +182,14 @@ class Tasks:
         return [self.nest.box(stream.tensor, stream.indices, stream.depth) for stream in self.nest.streams]
 
     def _complete(self, resident: Resident, index: Index) -> bool:
-        """Whether this tile is the last one that adds to a tile of the tensor."""
+        """Whether this tile is the last one that adds to a tile of the tensor (if a mask leaves it out, a constant is stored)."""
         ranks = self._own(resident)
         for axis, (loop, trips, slot) in enumerate(zip(self.nest.group.loops, self.nest.trips, resident.producer.slots, strict=True)):
             if slot == "first" and index[axis]:
                 return False
             if slot != "first" and loop.rank not in ranks and index[axis] != trips - 1:
                 return False
-        return (resident.tensor, self._key(resident, index)) in self.latest
+        return True
 
     def _store(self, resident: Resident, index: Index) -> None:
         declared = self.nest.cascade.tensor(resident.tensor)
@@ -198,10 +198,10 @@ class Tasks:
             if rank != declared.iterates:
                 words *= int(_at(self.nest.span(rank)[1], index))
         number = len(self.made)
-        task = Task(
-            number, resident.tensor, "store", self.nest.arch.backing[0], words * self.cycles_per_word, 0.0, index, words=words,
-            waits=[(self.latest[(resident.tensor, self._key(resident, index))], "predecessor")],
-        )  # fmt: skip
+        task = Task(number, resident.tensor, "store", self.nest.arch.backing[0], words * self.cycles_per_word, 0.0, index, words=words)
+        key = resident.tensor, self._key(resident, index)
+        if key in self.latest:
+            task.waits = [(self.latest[key], "predecessor")]
         task.planned = self.interval * (len(self.tile_ends) + 1)
         self.made.append(task)
         self.stores.setdefault(resident.tensor, []).append(number)
