@@ -678,3 +678,15 @@ def routing(Q: Tensor, K: Tensor, V: Tensor, MU: Tensor, J: int, causal: int = 0
                 later = (keys[None, :] > queries[:, None]) & bool(causal)
                 out[b, h, queries] += softmax_rows(scores.masked_fill(later, -INF)) @ V[b, h, keys]
     return out
+
+
+def seer(
+    Q: Tensor, K: Tensor, V: Tensor, WQ: Tensor, WX: Tensor, WN: Tensor, WA: Tensor, R: int, S: int, J: int,
+) -> Tensor:  # fmt: skip
+    blocks = K.unflatten(2, (R, S))
+    pooled = torch.cat([blocks.amax(3), blocks.amin(3), blocks.mean(3)], -1)
+    gate = (Q.unflatten(2, (R, S)).mean(3) @ WQ) @ (pooled @ torch.cat([WX, WN, WA], 1)).transpose(-1, -2)
+    chosen = hide_later_keys(gate).topk(J, -1).indices
+    seen = torch.zeros_like(gate, dtype=torch.bool).scatter(-1, chosen, True)
+    seen = seen.repeat_interleave(S, 2).repeat_interleave(S, 3)
+    return softmax_rows(hide_later_keys(scores_of(Q, K).masked_fill(~seen, -INF))) @ V
