@@ -242,6 +242,12 @@ class Formula:
             total = total + term
         return total
 
+    def without(self, keys: frozenset[Key]) -> Formula:
+        """The terms that hold none of some atoms (those that are known to be 0)."""
+        if not any(key in keys for monomial in self.terms for key, _ in monomial):
+            return self
+        return Formula({m: c for m, c in self.terms.items() if not any(key in keys for key, _ in m)}, self._order)
+
     def evaluate(self, values: Mapping[str, int | float]) -> int | float:
         """The number; exact where the values are whole. Raises KeyError where a symbol has none, ZeroDivisionError."""
         total = self._exact(values)

@@ -35,23 +35,32 @@ class Growth:
         return all(any(self._leaf(leaf, facts) for leaf in leaves) for leaves in options)
 
     def _leaf(self, leaf: Formula, facts: tuple[Formula, ...]) -> bool:
-        return self._small(leaf) or any(self._small(leaf - fact) for fact in facts)
+        return self._small(leaf) or any(self._small(leaf - scale * fact) for fact in facts for scale in self._scales(leaf, fact))
+
+    def _scales(self, leaf: Formula, fact: Formula) -> list[Formula]:
+        """Multiples of a fact that may cancel something of a leaf; all positive."""
+        found = [ONE]
+        for rank in leaf.symbols & fact.symbols & self.extents.keys():
+            mine, its = leaf.split(rank), fact.split(rank)
+            if mine is not None and its is not None and len(its[0].terms) == 1:
+                scale = mine[0] / its[0]
+                if scale != ONE and self.at_least_zero(scale):
+                    found.append(scale)
+        return found
 
     def _small(self, leaf: Formula) -> bool:
-        bound = ZERO
+        bound = ZERO  # rank variables at the end where each term is greatest
         for monomial, c in leaf.terms.items():
             term = Formula({monomial: c})
             ranks = [key for key, _ in monomial if isinstance(key, str) and key in self.extents]
-            grows = self._grows(monomial)
-            if not ranks and not grows:
-                bound = bound + term
-                continue
-            known_sign = not (term.symbols & self.signed) and not any(isinstance(key, Call) for key, _ in monomial)
-            if known_sign and c < 0:
-                continue
-            if grows:
+            if ranks and self._positive(monomial):
+                term = term.substitute({rank: self.extents[rank] - ONE for rank in ranks}) if c > 0 else ZERO
+            elif ranks and self._grows(monomial):
                 return False
-            bound = bound + term.substitute({rank: self.extents[rank] - ONE for rank in ranks})
+            bound = bound + term
+        for monomial, c in bound.terms.items():
+            if self._grows(monomial) and not (c < 0 and self._positive(monomial)):
+                return False
         number = bound.constant
         return number is None or self.length is None or number < max(1, self.length - 1)
 

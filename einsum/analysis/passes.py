@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scan, Select, children, walk
 from ..flatten import flatten
 from ..sizes import evaluate_scalar
-from ..symbolic import ONE, Formula, constant, formula, symbol
+from ..symbolic import ONE, Formula, Key, constant, floor_div, formula, symbol
 from .fiber import Fiber, expanded, extent_of, fiber_of, leaves_of
 from .order import facts
 
@@ -159,16 +159,21 @@ class Prepared:
     """For each tensor: (dimension, unsplit rank) pairs for the rank variables that index it somewhere."""
     selections: dict[str, str]
     """Integer tensors that hold positions along a rank: results of argmax, argtopk and so on."""
+    whole: dict[str, Formula]
+    """Each split rank's variable in terms of its unsplit parts."""
 
 
 def prepare(cascade: Cascade, params: Mapping[str, int | float] | None = None) -> Prepared:
     """Flatten a cascade and bring its accesses to normal form, with the parameters that are whole numbers put in."""
     flat = flatten(cascade)
-    parts = expanded(flat)
+    whole = expanded(flat)
+    parts = dict(whole)
     for name, value in known_params(flat, params).items():
         if isinstance(value, int):
             parts[name] = constant(value)
-    steps = tuple(_step(einsum, flat, parts) for einsum in flat.einsums)
+    quotients = [floor_div(symbol(r.split.inner), formula(r.split.tile)) for r in flat.ranks if r.split is not None]
+    inside = frozenset(key for quotient in quotients for monomial in quotient.terms for key, _ in monomial)
+    steps = tuple(_step(einsum, parts, inside) for einsum in flat.einsums)
     coordinates: dict[str, set[tuple[int, str]]] = {tensor.name: set() for tensor in flat.tensors}
     names = {rank.name for rank in flat.ranks}
     for step in steps:
@@ -185,7 +190,7 @@ def prepare(cascade: Cascade, params: Mapping[str, int | float] | None = None) -
             selections[step.output] = body.ranks[0]
         elif isinstance(body, Access) and body.tensor in selections:
             selections[step.output] = selections[body.tensor]
-    return Prepared(flat, steps, {name: frozenset(found) for name, found in coordinates.items()}, selections)
+    return Prepared(flat, steps, {name: frozenset(found) for name, found in coordinates.items()}, selections, whole)
 
 
 def known_params(cascade: Cascade, params: Mapping[str, int | float] | None = None) -> dict[str, int | float]:
@@ -198,7 +203,7 @@ def known_params(cascade: Cascade, params: Mapping[str, int | float] | None = No
     return known
 
 
-def _step(einsum: Einsum, cascade: Cascade, parts: dict[str, Formula]) -> Step:
+def _step(einsum: Einsum, parts: dict[str, Formula], inside: frozenset[Key]) -> Step:
     body = einsum.body
     bound: frozenset[str] = frozenset()
     if isinstance(body, Reduce):
@@ -208,39 +213,41 @@ def _step(einsum: Einsum, cascade: Cascade, parts: dict[str, Formula]) -> Step:
     free = {node.rank for index in einsum.indices for node in walk(index) if isinstance(node, Coord)}
     iterated = frozenset(free) | bound | (frozenset((body.fills,)) if isinstance(body, Select) else frozenset())
     scatter = tuple(index for index in einsum.indices if any(isinstance(node, Access) for node in walk(index)))
-    found = [*_reads(body, (), parts)]
+    found = [*_reads(body, (), parts, inside)]
     for index in scatter:
-        found += _reads(index, (), parts)
+        found += _reads(index, (), parts, inside)
     return Step(einsum, iterated, bound, tuple(found), scatter)
 
 
-def _reads(expr: Expr, guards: tuple[Formula, ...], parts: dict[str, Formula]) -> Iterator[Read]:
+def _reads(expr: Expr, guards: tuple[Formula, ...], parts: dict[str, Formula], inside: frozenset[Key]) -> Iterator[Read]:
     """All accesses with the affine conditions that hold where they are evaluated."""
     match expr:
         case Access(indices=indices):
-            yield Read(expr, tuple(_index(index, parts) for index in indices), guards)
+            yield Read(expr, tuple(_index(index, parts, inside) for index in indices), guards)
         case Map(op="where", args=(condition, yes, no)):
-            yield from _reads(condition, guards, parts)
-            yield from _reads(yes, guards + _facts(condition, True, parts), parts)
-            yield from _reads(no, guards + _facts(condition, False, parts), parts)
+            yield from _reads(condition, guards, parts, inside)
+            yield from _reads(yes, guards + _facts(condition, True, parts), parts, inside)
+            yield from _reads(no, guards + _facts(condition, False, parts), parts, inside)
             return
         case _:
             pass
     for part in children(expr):
-        yield from _reads(part, guards, parts)
+        yield from _reads(part, guards, parts, inside)
 
 
 def _facts(condition: Expr, holds: bool, parts: dict[str, Formula]) -> tuple[Formula, ...]:
     return tuple(fact.substitute(parts) for fact in facts(condition, holds))
 
 
-def _index(expr: Expr, parts: dict[str, Formula]) -> Formula | None:
+def _index(expr: Expr, parts: dict[str, Formula], inside: frozenset[Key]) -> Formula | None:
+    """An index as a formula of unsplit ranks; `inside` are quotients that are 0 (an inner part divided by its tile)."""
     if isinstance(expr, Coord):
         return parts.get(expr.rank) or symbol(expr.rank)
     if any(isinstance(node, Access) for node in walk(expr)):
         return None
     try:
-        return formula(expr).substitute(parts)
+        found = formula(expr).substitute(parts)
+        return found.without(inside) if inside else found
     except (ValueError, ZeroDivisionError):
         return None
 
@@ -282,6 +289,14 @@ class Run:
     """Iterative ranks of the states whose levels rise."""
 
 
+@dataclass(eq=False)
+class _Swept:
+    """Tensors made in one sweep that must all turn round if one does; `free` if they can."""
+
+    names: set[str]
+    free: bool
+
+
 class _Analysis:
     """Levels of all Einsums along one fiber."""
 
@@ -293,6 +308,7 @@ class _Analysis:
         self.touches = [self._touches(step) for step in prepared.steps]
         self.forced: list[Forced] = []
         self.pins: dict[int, Direction] = {}
+        self.groups: dict[str, _Swept] = {}
 
     def run(self) -> Run:
         """Repeat until nothing changes (once, if there are no states), or until each round adds the same levels again.
@@ -304,7 +320,7 @@ class _Analysis:
         rises: list[list[int]] = []
         while True:
             before, levels_before = dict(self.values), list(self.levels)
-            self.forced, self.pins = [], {}
+            self.forced, self.pins, self.groups = [], {}, {}
             for number, step in enumerate(self.prepared.steps):
                 self._visit(number, step)
             if not states or self.values == before:
@@ -365,9 +381,9 @@ class _Analysis:
         if self._is_step(step) and self._on_clock(step) and not new.complete:
             # position q of the state depends on the steps before q
             tensor = self.cascade.tensor(step.output)
-            before = self.fiber.position(tensor.iterates or "", symbol(tensor.iterates or ""))
+            before = self.fiber.position(tensor.iterates or "", symbol(tensor.iterates or "") - ONE)
             assert before is not None
-            return Value(new.level, False, (before - ONE,), None)
+            return Value(new.level, False, (before,), None)
         return new
 
     def _is_step(self, step: Step) -> bool:
@@ -396,16 +412,56 @@ class _Analysis:
             if value is not None and value.level == level and not any(read is other for other, _ in late)
         ]
         frame = self._frame(step, level, present)
+        if frame is None and self._turned(step, present):
+            present = [(read, self.values[read.access.tensor]) for read, _ in present]
+            frame = self._frame(step, level, present)
         if frame is None:  # something present is needed before its time: it must be complete first
             default = self._position(step, reverse=False)
             ahead = [(read, value) for read, value in present if not self._in_time(read, value, default, "ascending")]
             late += ahead or present
             level += 1
+            present = []
             frame = self._frame(step, level, []) or (False, "ascending")
         for read, value in late:
             if value.level + 1 == level:
                 self._note(step, level, read, value)
-        return self._result(step, level, frame)
+        result = self._result(step, level, frame)
+        self._tie(step.output, [read.access.tensor for read, _ in present], free=frame[1] is None and result.high == result.low)
+        return result
+
+    # --- Einsums that are swept together ---
+
+    def _tie(self, output: str, names: list[str], free: bool) -> None:
+        """Tensors made in one sweep whose order depends on one another; `free` if all of it could as well run backwards."""
+        together = _Swept({output}, free)
+        for name in names:
+            group = self.groups.get(name)
+            together.free &= group is not None and group.free
+            together.names |= group.names if group is not None else {name}
+        for name in together.names:
+            self.groups[name] = together
+
+    def _turned(self, step: Step, present: list[tuple[Read, Value]]) -> bool:
+        """Turn round what this Einsum would read too late, where nothing keeps it from running the other way; whether it helped."""
+        position = self._position(step, reverse=False)
+        late = [pair for pair in present if not self._in_time(*pair, position, "ascending")]
+        turning = [self.groups.get(read.access.tensor) for read, _ in late]
+        kept = [self.groups.get(read.access.tensor) for read, value in present if (read, value) not in late]
+        if any(group is None or not group.free or group in kept for group in turning):
+            return False
+        names = set().union(*(group.names for group in turning if group is not None))
+        before = {name: self.values[name] for name in names}
+        last = self.fiber.length - ONE
+        for name, value in before.items():
+            self.values[name] = replace(
+                value,
+                high=None if value.low is None else tuple(last - bound for bound in value.low),
+                low=None if value.high is None else tuple(last - bound for bound in value.high),
+            )
+        if all(self._in_time(read, self.values[read.access.tensor], position, "ascending") for read, _ in present):
+            return True
+        self.values |= before
+        return False
 
     def _note(self, step: Step, level: int, read: Read, value: Value) -> None:
         name = read.access.tensor
@@ -563,9 +619,8 @@ class _Analysis:
         if not (index.symbols & {rank.name for rank in self.cascade.ranks}):
             return True
         if self.fiber.clock in self.fiber.expand(step.iterated):
-            offset = (index - symbol(self.fiber.clock)).constant
-            if offset is not None:
-                return offset not in (0, 1)
+            here = self.prepared.whole.get(tensor.iterates) or symbol(tensor.iterates)
+            return (index - here).constant not in (0, 1)
         return False
 
     def _unplaced(self, read: Read, value: Value) -> bool:
@@ -607,6 +662,7 @@ class _Analysis:
                 return Value(
                     level, True, origin=step.output, because=self._why_complete(step) if step.bound else "elements far ahead"
                 )
+        self._tie(step.output, [read.access.tensor for read, value in reads if value.level == level], free=high == low)
         return Value(level, False, None if high is None else tuple(high), None if low is None else tuple(low))
 
     def _ends(self, read: Read, step: Step) -> bool:
