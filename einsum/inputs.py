@@ -10,6 +10,7 @@ import difflib
 import math
 import os
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +33,7 @@ def infer_sizes(
 
     Raises SpecError where shapes contradict one another or the sizes given (E309), or have the wrong number of dimensions (E310).
     """
-    given = dict(sizes or {})
-    known: dict[str, int] = dict(given)
+    known = {name: int(value) if isinstance(value, np.integer) else value for name, value in (sizes or {}).items()}
     origin = dict.fromkeys(known, "given")
     problems: list[Diagnostic] = []
     dimensions = list(_dimensions(cascade, inputs, problems))
@@ -147,6 +147,18 @@ def _solve(
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def as_arrays(inputs: Mapping[str, Any]) -> dict[str, Array]:
+    """Anything that numpy takes as an array. Raises SpecError (E311)."""
+    result: dict[str, Array] = {}
+    for name, value in inputs.items():
+        try:
+            result[name] = np.asarray(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise SpecError(Diagnostic("E311", f"input `{name}` is no array: {reason}")) from None
+    return result
 
 
 def checked(cascade: Cascade, inputs: Mapping[str, Array], sizes: Sizes) -> dict[str, Array]:

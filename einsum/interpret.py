@@ -37,7 +37,7 @@ from .contract import Factor, contract, plan
 from .diagnostics import Diagnostic, EinsmithError
 from .domain import Domain, Partitions, Range, both
 from .facts import Facts, outermost_reductions, product
-from .inputs import checked, infer_sizes, random_inputs, require_memory
+from .inputs import as_arrays, checked, infer_sizes, random_inputs, require_memory
 from .reductions import COMBINE, accumulated, combined, descending, identity, reduced
 from .schedule import Loop, Step, reads, schedule, surrounding
 from .sizes import Sizes, bind
@@ -61,8 +61,9 @@ def evaluate(
     keep: Sequence[str] = (),
 ) -> dict[str, Array]:
     """Values of the outputs, and of the tensors named in `keep`. Raises EinsmithError (E3) where there is no value."""
-    bound = bind(cascade, infer_sizes(cascade, inputs, sizes, params), params)
-    tensors = checked(cascade, inputs, bound)
+    arrays = as_arrays(inputs)
+    bound = bind(cascade, infer_sizes(cascade, arrays, sizes, params), params)
+    tensors = checked(cascade, arrays, bound)
     wanted = tuple(dict.fromkeys((*cascade.outputs, *keep)))
     evaluator = _Evaluator(cascade, bound, tensors)
     try:

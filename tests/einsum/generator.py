@@ -75,7 +75,8 @@ class Generator:
     def cascade(self) -> Cascade:
         rng = self.rng
         for number in range(rng.randint(1, 4)):
-            rng.choice([self.plain, self.plain, self.plain, self.iterative, self.scatter, self.selection])(f"T{number}")
+            kinds = [self.plain] * 6 + [self.iterative] * 2 + [self.scatter] * 2 + [self.selection] * 2 + [self.nested]
+            rng.choice(kinds)(f"T{number}")
         einsums, tensors = tuple(self.einsums), tuple(self.tensors)
         outputs = tuple(t.name for t in tensors if t.kind != "input")[-1:]
         params = (("scale", Map("/", (ONE, Scalar("P")))), ("shift", Number(2)))
@@ -161,6 +162,32 @@ class Generator:
         self.tensors.append(end)
         self.einsums.append(Einsum(end.name, coords, Access(rng.choice(states).name, (last, *coords))))
         self.known += [Known(end, False), Known(inner, False)]
+
+    def nested(self, name: str) -> None:
+        """A loop over w inside a loop over i, and a scatter inside the outer one."""
+        i, w, f, p = Coord("i"), Coord("w"), Coord("f"), Coord("p")
+        outer, inner, target = name, name + "s", name + "u"
+        self.tensors += [
+            Tensor(outer, ("i", "f"), "float", "state", "i"),
+            Tensor(inner, ("i", "w", "f"), "float", "state", "w"),
+            Tensor(target, ("i", "m"), "float", "scatter"),
+        ]
+        before = Access(outer, (i, f))
+        gathered = Map("tanh", (Map("+", (Access(outer, (i, ZERO)), self.expr(1, ("p",), False))),))
+        here = Map("+", (Access(inner, (i, w, f)), self.expr(1, ("i", "w", "f"), False)))
+        after = Map("+", (Access(inner, (i, Number(2), f)), Reduce("max", ("m",), Access(target, (i, Coord("m"))))))
+        index = Map("%", (p, Scalar("M")))
+        self.einsums += [
+            Einsum(outer, (ZERO, f), Map("tanh", (self.expr(1, ("f",), False),))),
+            Einsum(target, (i, index), Reduce(self.rng.choice(["sum", "max", "prod"]), ("p",), gathered)),
+            Einsum(inner, (i, ZERO, f), Map("*", (before, Number(0.5)))),
+            Einsum(inner, (i, Map("+", (w, ONE)), f), Map("tanh", (here,))),
+            Einsum(outer, (Map("+", (i, ONE)), f), Map("tanh", (after,))),
+        ]
+        end = Tensor(name + "e", ("f",))
+        self.tensors.append(end)
+        self.einsums.append(Einsum(end.name, (f,), Access(outer, (Scalar("S"), f))))
+        self.known.append(Known(end, False))
 
     # --- expressions --------------------------------------------------------------------------------------------------
 

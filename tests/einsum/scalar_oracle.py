@@ -115,14 +115,16 @@ class Oracle:
                 yield inner
 
     def scattered(self, einsum, place):
-        left = sorted(frozenset().union(*map(free_ranks, einsum.indices)) - set(einsum.body.ranks))
+        """All contributions to a place; a rank that stands alone on the left is there what it is in the place."""
+        bound = einsum.body.ranks
+        own = {i.rank: at for i, at in zip(einsum.indices, place, strict=True) if isinstance(i, Coord) and i.rank not in bound}
+        others = sorted(frozenset().union(*map(free_ranks, einsum.indices)) - set(bound) - set(own))
+        tensor = self.cascade.tensor(einsum.output)
         values = []
-        for inner in self.points((*left, *einsum.body.ranks), {}):
+        for inner in self.points((*others, *bound), own):
             target = tuple(self.whole(self.value(index, inner)) for index in einsum.indices)
-            tensor = self.cascade.tensor(einsum.output)
-            for axis, rank in enumerate(tensor.ranks):
-                if not 0 <= target[axis] < self.sizes.extents[rank]:
-                    raise Refused("scattered out of range")
+            if not all(0 <= at < self.sizes.extents[rank] for rank, at in zip(tensor.ranks, target, strict=True)):
+                raise Refused("scattered out of range")
             value = self.value(einsum.body.body, inner)
             if target == place:
                 values.append(value)

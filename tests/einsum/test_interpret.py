@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from einsmith.einsum import interpret
+from einsmith.einsum.cascade import Scalar
 from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.einsum.interpret import evaluate, infer_sizes, random_inputs
 from einsmith.einsum.spec import loads
+
+from ..strategies import random_cascades
 
 INF, NAN = math.inf, math.nan
 
@@ -200,13 +206,13 @@ def test_where_accesses_only_what_is_chosen():
 
 
 def test_an_index_out_of_range_is_an_error_with_its_value():
-    codes, text = code("Y[p,m] = X[p,m-1]", X=[[1.0, 2.0]])
+    codes, text = code("Y[p,m] = X[p,m-W]", X=[[1.0, 2.0]], extra="params: {W: 1}\n")
     assert codes == ["E320"]
     assert "index -1 of `X` in dimension 2" in text
     assert "the Einsum of `Y`" in text
     assert "m=0" in text
-    assert "X[p,m-1]" in text  # the user's line
-    codes, text = code("Y[p,m] = where(m > 1, X[p,m-1], X[p,m+2])", X=[[1.0, 2.0, 3.0]])
+    assert "X[p,m-W]" in text  # the user's line
+    codes, text = code("Y[p,m] = where(m > W, X[p,m-W], X[p,m+2*W])", X=[[1.0, 2.0, 3.0]], extra="params: {W: 1}\n")
     assert codes == ["E320"]
     assert "index 3 of `X`" in text
 
@@ -440,8 +446,8 @@ BOUND = 8 * interpret.TEMPORARY
 @pytest.mark.parametrize(
     "body, inputs, sizes, full",
     [
-        # (Einsum, inputs, sizes, points of its full product): each would need 8 GB or more as one array
-        ("Y[i,l] = A[i,j] * B[j,k] * C[k,l]", "A: [i, j], B: [j, k], C: [k, l]", (180, 180, 180, 180), 1.04e9),
+        # (Einsum, inputs, sizes, points of its full product): the first ones would need 10 GB as one array
+        ("Y[i,l] = A[i,j] * B[j,k] * C[k,l]", "A: [i, j], B: [j, k], C: [k, l]", (190, 190, 190, 190), 1.3e9),
         ("Y[i,j,l] = A[i,k] * B[j,k] * C[l,k]", "A: [i, k], B: [j, k], C: [l, k]", (150, 150, 400, 150), 1.3e9),
         ("Y[i,l] = exp(A[i,j] - B[i,j]) * C[j,l]", "A: [i, j], B: [i, j], C: [j, l]", (1000, 2000, 1, 600), 1.2e9),
         ("Y[i] = max[j,k](A[i,j] - B[j,k])", "A: [i, j], B: [j, k]", (100, 500, 400, 1), 2e7),
@@ -503,6 +509,22 @@ def test_element_types_are_converted_without_loss():
     assert code("Y[p] = X[p,m]", X=np.array([["a"]]))[0] == ["E311"]
     big = np.array([2**63], dtype=np.uint64)
     assert code("Y[p] = I[p] - 1", ranks="p: P", inputs="I: {ranks: [p], dtype: int}", I=big)[0] == ["E311"]
+
+
+def test_what_is_no_array_is_refused():
+    assert code("Y[p] = X[p,m]", X=[[1.0, 2.0], [3.0]])[0] == ["E311"]
+    assert value("Y[p] = X[p,m]", {"P": np.int64(1)}, X=[[1, 2]]) == [3]
+
+
+@given(cascade=random_cascades(), seed=st.integers(0, 2**32))
+@settings(max_examples=100)
+def test_sizes_are_found_again(cascade, seed):
+    """From the shapes of the inputs alone, where a symbol is the extent of one of their dimensions."""
+    sizes = dict(cascade.sizes)
+    inputs = random_inputs(cascade, sizes, None, np.random.default_rng(seed))
+    found = infer_sizes(replace(cascade, sizes=()), inputs, None)
+    extents = [cascade.rank(rank).extent for tensor in cascade.inputs for rank in tensor.ranks]
+    assert found == {extent.name: sizes[extent.name] for extent in extents if isinstance(extent, Scalar) and extent.name in sizes}
 
 
 def test_inputs_are_left_as_they_were():
