@@ -1,15 +1,16 @@
 """Index bounds that hold for all sizes.
 
-In: an index expression and the dimension it indexes. Out: whether it is out of range whatever the sizes are. Bounds are polynomials
+In: an index expression and the dimension it indexes. Out: how it goes out of range whatever the sizes are. Bounds are polynomials
 in the extents, which are never negative: one without a negative coefficient is never negative. What is not a polynomial
 (`//`, `%`, parameters, gathers) has no bound here and is judged when the sizes are known.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from .cascade import Cascade, Coord, Expr, Map, Number, Scalar
+from .cascade import Cascade, Coord, Expr, Map, Number, Scalar, walk
 
 Polynomial: TypeAlias = dict[tuple[str, ...], int]
 """Monomial (its symbols, sorted; () for 1) -> coefficient, never 0."""
@@ -19,24 +20,62 @@ MAX_TERMS = 400
 """Most terms of a product: an expression of few characters can multiply out to millions."""
 
 
-def always_outside(index: Expr, rank: str, state: bool, cascade: Cascade) -> str:
-    """`negative` or `beyond the extent` if the index is so at every point for all sizes; else empty."""
+@dataclass(frozen=True)
+class Outside:
+    """In what way an index leaves its dimension: below 0 or beyond the last position, at every point or at some; how far."""
+
+    below: bool
+    always: bool
+    reached: str
+    """The value nearest to the inside if `always`, else the farthest from it."""
+
+
+def outside(index: Expr, rank: str, state: bool, cascade: Cascade) -> Outside | None:
+    """How an index leaves the dimension of a rank, whatever the sizes are; None if it does not, or may not."""
     if isinstance(index, Coord) and index.rank == rank:
-        return ""
-    high = _bound(index, 1, cascade)
-    if high is not None and _never_negative(_sum(_scaled(high, -1), {(): -1})):
-        return "negative"
-    low = _bound(index, -1, cascade)
+        return None
+    exact = _is_exact(index, cascade)
+    low, high = _bound(index, -1, cascade), _bound(index, 1, cascade)
+    if high is not None and _is_negative(high):
+        return Outside(True, True, _text(high))
+    if exact and low is not None and _is_negative(low):
+        return Outside(True, False, _text(low))
     extent = _polynomial(cascade.rank(rank).extent, cascade)
-    if low is not None and extent is not None:
-        length = _sum(extent, {(): 1}) if state else extent
-        if _never_negative(_sum(low, _scaled(length, -1))):
-            return "beyond the extent"
-    return ""
+    if extent is not None:
+        beyond = _scaled(_sum(extent, {(): 1}) if state else extent, -1)
+        if low is not None and _never_negative(_sum(low, beyond)):
+            return Outside(False, True, _text(low))
+        if exact and high is not None and _never_negative(_sum(high, beyond)):
+            return Outside(False, False, _text(high))
+    return None
+
+
+def _text(polynomial: Polynomial) -> str:
+    """`M+2*P-1`."""
+    text = ""
+    for monomial, coefficient in sorted(polynomial.items(), key=lambda term: (not term[0], term[0])):
+        factors = [str(abs(coefficient))] * (abs(coefficient) != 1 or not monomial) + list(monomial)
+        text += ("-" if coefficient < 0 else "+") + "*".join(factors)
+    return text.removeprefix("+") or "0"
+
+
+def _is_negative(polynomial: Polynomial) -> bool:
+    return _never_negative(_sum(_scaled(polynomial, -1), {(): -1}))
 
 
 def _never_negative(polynomial: Polynomial) -> bool:
     return all(coefficient > 0 for coefficient in polynomial.values())
+
+
+def _is_exact(expr: Expr, cascade: Cascade) -> bool:
+    """Are both bounds reached, at a corner of the box of its coordinates? Parts of a rank do not have all points of their box."""
+    nodes = list(walk(expr))
+    ranks = [node.rank for node in nodes if isinstance(node, Coord)]
+    if len(ranks) != len(set(ranks)) or any(cascade.rank(rank).part_of is not None for rank in ranks):
+        return False
+    return all(
+        isinstance(node, Number | Scalar | Coord) or (isinstance(node, Map) and node.op in ("+", "-", "*", "neg")) for node in nodes
+    )
 
 
 def _bound(expr: Expr, side: int, cascade: Cascade) -> Polynomial | None:

@@ -407,7 +407,7 @@ class _Reader:
         self.error("E010", f"{what} must be a text, not {_KINDS[type(node)]}", node.span)
         return None
 
-    def formula(self, node: _Node, what: str) -> Text | None:
+    def formula(self, node: _Node, what: str, missing: str = "write a number or an expression") -> Text | None:
         """A text in which places count: on one line, without escapes."""
         if not isinstance(node, _Scalar):
             self.error(
@@ -423,7 +423,7 @@ class _Reader:
                 "E010",
                 f"{what} has no value",
                 Span(self.source, text.span.start, text.span.start + 1),
-                help_="write a number or an expression",
+                help_=missing,
             )
             return None
         if self.is_cut(node):
@@ -451,8 +451,8 @@ class _Reader:
         """A list of texts, or None and an error."""
         if not isinstance(node, _Sequence):
             hint = "write it in brackets, such as `[a, b]`"
-            if isinstance(node, _Scalar) and re.fullmatch(r"\w+", node.value):
-                hint = f"write `[{node.value}]`"
+            if isinstance(node, _Scalar) and (words := re.findall(r"\w+", node.value.partition("[")[2] or node.value)):
+                hint = f"write `[{', '.join(words)}]`"
             self.error("E010", f"{what} must be a list, not {_KINDS[type(node)]}", node.span, help_=hint)
             return None
         texts = [self.text(item, f"an entry of {what}") for item in node.items]
@@ -475,7 +475,12 @@ class _Reader:
     def ranks(self, node: _Node) -> None:
         for key, value in self.pairs(node, "`ranks`"):
             if not isinstance(value, _Mapping):
-                extent = self.formula(value, f"the extent of rank `{key.value}`")
+                example = (
+                    f"write its extent, such as `{key.value}: {key.value.upper()}`"
+                    if key.value.isidentifier()
+                    else "write `rank: extent`"
+                )
+                extent = self.formula(value, f"the extent of rank `{key.value}`", example)
                 if extent is None:
                     self.document.lost.add(key.value)
                 else:

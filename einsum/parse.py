@@ -14,6 +14,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from .cascade import MAP_OPS, REDUCTIONS, SCANS, SELECTIONS
 from .diagnostics import Diagnostic, Label
 from .source import Source, Span
 from .syntax import Binary, Bound, Call, Chain, Index, Literal, Name, Node, Statement, Unary, children
@@ -351,6 +352,10 @@ def _bad_character(text: str, at: int) -> _Problem:
     char = text[at]
     if text.startswith(":=", at):
         return _Problem("E102", "unexpected `:=`", at, at + 2, help="write `=`")
+    if char == "." and re.search(r"[A-Za-z_]\w*$", text[:at]):
+        return _Problem(
+            "E102", "unexpected character `.`", at, at + 1, help="a name holds letters, digits and `_`, and nothing has parts"
+        )
     if char.isascii():
         return _Problem("E102", f"unexpected character `{char}`", at, at + 1, help=_ASCII_HELP.get(char, ""))
     instead = ascii_for(char)
@@ -393,7 +398,23 @@ def _unexpected(text: str, error: Any, kind: str) -> _Problem:
     return _Problem("E101", f"unexpected `{token}`", start, end, label, _hint(text, token, kind, error))
 
 
+_CALLED = re.compile(r"([A-Za-z_]\w*)(\[[^\[\]]*\])?\s*$")
+_REDUCES = frozenset((*REDUCTIONS, *SCANS, *SELECTIONS))
+
+
 def _hint(text: str, token: Any, kind: str, error: Any) -> str:
+    before = text[: token.start_pos].rstrip()
+    if token.type == "LSQB" and before.endswith("]"):
+        return "all indices stand in one pair of brackets, `X[p,m]`"
+    if "EQUALS" in (error.accepts or ()):
+        return _hint_on_the_left(text, token)
+    if token in ("if", "else"):
+        return "write `where(condition, x, y)`"
+    called = _CALLED.search(before)
+    if token.type in ("NAME", "NUMBER") and called is not None and called[1] in MAP_OPS | dict.fromkeys(_REDUCES):
+        return (
+            f"put what it applies to in parentheses, `{called[1]}{called[2] or ('[ranks]' if called[1] in _REDUCES else '')}(...)`"
+        )
     if token.type == "EQUALS":
         return "compare with `==`" if kind == "expression" or "=" in text[: token.start_pos] else ""
     if token.type == "PLUS" and error.accepts and "NUMBER" in error.accepts:
@@ -401,11 +422,18 @@ def _hint(text: str, token: Any, kind: str, error: Any) -> str:
     if token.type == "NAME" and token.startswith("_") and text[: token.start_pos][-1:].isdigit():
         return "digits are written without `_`"
     if token.type in ("NAME", "NUMBER", "LPAR") and error.accepts and "STAR" in error.accepts:
-        before = text[: token.start_pos].rstrip()
         if before[-1:].isdigit() and token.type == "NAME" and before == text[: token.start_pos]:
             return "a product is written with `*`; a name cannot start with a digit"
         return "a product is written with `*`"
     return ""
+
+
+def _hint_on_the_left(text: str, token: Any) -> str:
+    if text[token.end_pos :].startswith("=") and token.type in ("PLUS", "MINUS", "STAR", "DIVIDE"):
+        return "each tensor is defined once; a sum is written with `sum[ranks](...)`"
+    if token.type == "LPAR":
+        return "indices stand in brackets, `NAME[indices]`"
+    return "write `NAME[indices] = expression`"
 
 
 def _listing(words: list[str]) -> str:

@@ -673,7 +673,7 @@ class _Resolver:
             if node.text not in self.poisoned:
                 self.error(
                     "E215", f"{known.kind} `{node.text}` cannot stand in {self.scalars_only}", span,
-                    help_="use extents, counts and parameters", others=self.where_declared(node.text),
+                    help_=self.extent_of(node.text), others=self.where_declared(node.text),
                 )  # fmt: skip
             self.failed = True
             return Number(0, span)
@@ -684,6 +684,11 @@ class _Resolver:
         if known.kind == "tensor":
             return Access(node.text, (), span)
         return Scalar(node.text, span)
+
+    def extent_of(self, name: str) -> str:
+        """What to write for a rank where only scalars can stand."""
+        found = next((entry.extent.value for entry in self.document.ranks if entry.name.value == name), None)
+        return f"the extent of `{name}` is `{found}`" if found is not None else "use extents, counts and parameters"
 
     def unknown(self, name: str, span: Span) -> None:
         if name in BINDERS:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
-from .bounds import always_outside
+from .bounds import Outside, outside
 from .cascade import (
     MAP_OPS,
     REDUCTIONS,
@@ -588,7 +588,7 @@ def loops_are_possible(view: View) -> Iterator[Finding]:
 
 
 def indices_can_be_inside(view: View) -> Iterator[Finding]:
-    """No index is out of range for all sizes. (An index that may be is checked when the sizes are known.)"""
+    """No index goes out of range for all sizes. (One that may, or stands under a `where`, is checked when the sizes are known.)"""
     for number, einsum, tensor in view.einsums():
         pairs = [(node.indices, view.tensors.get(node.tensor)) for node in _unguarded(einsum.body) if isinstance(node, Access)]
         pairs += [(einsum.indices, tensor)] if tensor.kind == "scatter" else []
@@ -596,22 +596,25 @@ def indices_can_be_inside(view: View) -> Iterator[Finding]:
             if target is None or target.name in view.poisoned:
                 continue
             for index, rank in zip(indices, target.ranks, strict=False):
-                if rank in view.poisoned:
-                    continue
-                reason = always_outside(index, rank, rank == target.iterates, view.cascade)
-                if reason:
-                    others = (Label(target.span, f"{target.name}[{','.join(target.ranks)}]"),) if target.span is not None else ()
-                    yield (
-                        number,
-                        Diagnostic(
-                            "E217",
-                            f"this index is {reason}, for every size",
-                            index.span or einsum.span,
-                            f"index along `{rank}`",
-                            others,
-                            "positions count from 0 to the extent minus 1, and there is no wrap-around",
-                        ),
-                    )
+                way = outside(index, rank, rank == target.iterates, view.cascade) if rank not in view.poisoned else None
+                if way is not None:
+                    yield number, _out_of_range(way, index, rank, target, einsum, view)
+
+
+def _out_of_range(way: Outside, index: Expr, rank: str, target: Tensor, einsum: Einsum, view: View) -> Diagnostic:
+    shown, extent = _shown(index), view.cascade.rank(rank).extent
+    last = _shown(extent if rank == target.iterates else Map("-", (extent, Number(1))))
+    verb = ("is always", "goes down to" if way.below else "goes up to")[not way.always]
+    reached = way.reached if shown != way.reached or not way.always else "negative" if way.below else "beyond the extent"
+    message = f"in `{einsum.output}`, index `{shown}` of `{target.name}` {verb} {reached}; it runs from 0 to {last}"
+    help_ = "there is no wrap-around"
+    if not way.always:
+        inside = f"{shown} >= 0" if way.below else f"{shown} <= {last}"
+        help_ = f"keep it inside with `where({inside}, {target.name}[...], 0)`; {help_}"
+    elif not isinstance(index, Number | Scalar) and shown != way.reached:
+        message = message.replace("is always", f"is {'at most' if way.below else 'at least'}")
+    others = (Label(target.span, f"{target.name}[{','.join(target.ranks)}]"),) if target.span is not None else ()
+    return Diagnostic("E217", message, index.span or einsum.span, f"index along `{rank}`", others, help_)
 
 
 def _unguarded(expr: Expr) -> Iterator[Expr]:
