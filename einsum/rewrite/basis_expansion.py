@@ -5,8 +5,8 @@ after     Y_1[p] = sum[m](X[p,m] * W[p,m])
           Y_2[p] = sum[m](W[p,m])
           Y[p]   = Y_1[p] - Y_2[p] * G[p]
 
-Each term's sum is then free of G. Products of differences are refused: raw moments cancel where the offset is large (see
-`running_moments`).
+Each term's sum is then free of G. Products of differences are refused where `running_moments` applies:
+raw moments cancel where the offset is large.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 from ..cascade import Cascade, Reduce, free_ranks
 from .basis import distribute, terms
 from .fiber import Fiber
+from .moments import moments
+from .separate import Obstacle
 from .step import Refused, Rewritten, Step, shown, text
 
 NAME = "basis-expansion"
@@ -31,7 +33,8 @@ def basis_expansion(cascade: Cascade, target: str, rank: str) -> Rewritten | Ref
     found = terms(reduce.body, fiber)
     if len(found) < 2 or not any(term.leaves for term in found):
         return None
-    if any(term.opened > 1 for term in found):
+    degree = max(term.opened for term in found)
+    if degree > 1 and not isinstance(moments(reduce.body, "sum", frozenset(reduce.ranks), fiber), Obstacle):
         return Refused(NAME, target, reduce.body, "sums of powers cancel: moments about the running value are kept instead")
     if inside := next((term.factor for term in found if free_ranks(term.factor) & frozenset(reduce.ranks)), None):
         return Refused(NAME, target, inside, "the factor depends on a rank that is summed")

@@ -2,8 +2,7 @@
 
 In: two cascades with the same inputs and outputs. Out: a line for each set of sizes that was compared. Sizes are small: lengths
 that the tile does not divide, a single element, one tile exactly; inputs are ordinary, so large that logits reach 1e4, or masked
-with
--inf, some rows fully. Where the original is finite, a difference raises E920: a derivation that does not agree is a fault of
+with -inf, some rows fully. Where the original is finite, a difference raises E920: a derivation that does not agree is a fault of
 einsmith and is never returned.
 """
 
@@ -35,6 +34,10 @@ MAX_POINTS = 100_000
 """Points of all Einsums together beyond which smaller sizes are taken, if there are any."""
 
 Values = dict[str, np.ndarray[Any, Any]]
+
+
+class Differs(EinsmithError):
+    """The derived form does not agree with the original."""
 
 
 def compare(original: Cascade, derived: Cascade, rank: str, seed: int = 0) -> tuple[str, ...]:
@@ -131,7 +134,7 @@ def _difference(
     if not gap <= TOLERANCE:
         given = ", ".join(f"{key}={value}" for key, value in sizes.items())
         message = f"the derived form differs from the original in `{name}` by {gap:.1e} at {given} (a fault of einsmith)"
-        raise EinsmithError(Diagnostic("E920", message))
+        raise Differs(Diagnostic("E920", message))
     return gap
 
 

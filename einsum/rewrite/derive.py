@@ -20,11 +20,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..analysis.passes import levels
-from ..cascade import Cascade
+from ..cascade import Cascade, Reduce
 from ..diagnostics import Diagnostic, EinsmithError
 from ..flatten import flatten
-from .accumulate import accumulate, loop_rank
+from .accumulate import COMBINE, accumulate, loop_rank
 from .basis_expansion import basis_expansion
+from .check import Differs, compare
 from .common_subexpressions import common_subexpressions
 from .dead_einsums import dead_einsums
 from .deferred_division import deferred_division
@@ -40,6 +41,7 @@ from .phases import Phases, phases
 from .running_moments import running_moments
 from .running_rescale import running_rescale
 from .running_shift import running_shift
+from .split_reduction import split_reduction
 from .step import Refused, Rewritten, Step, reordered, text
 
 SIMPLIFYING: tuple[Callable[[Cascade, str, str], Rewritten | Refused | None], ...] = (
@@ -161,7 +163,14 @@ def _derive(cascade: Cascade, rank: str, tile: int | None, iterate: bool, check:
     before = levels(cascade, rank).passes.get(rank, 0)
     if before <= 1 and not iterate:
         return _One(cascade)
-    search = _Search(cascade, rank, tile)
+    try:
+        return _searched(_Search(cascade, rank, tile), cascade, before, iterate, check)
+    except Differs:
+        return _searched(_Search(cascade, rank, tile, careful=True), cascade, before, iterate, check)
+
+
+def _searched(search: _Search, cascade: Cascade, before: int, iterate: bool, check: bool) -> _One:
+    rank = search.rank
     search.run(iterate)
     after = levels(search.cascade, rank).passes.get(rank, 0)
     kept = bool(search.steps) and (after < before or (iterate and after == before))
@@ -169,11 +178,7 @@ def _derive(cascade: Cascade, rank: str, tile: int | None, iterate: bool, check:
     if not kept:
         return _One(cascade, (), blocked)
     _valid(search.cascade)
-    checked: tuple[str, ...] = ()
-    if check:
-        from .check import compare
-
-        checked = compare(cascade, search.cascade, rank)
+    checked = compare(cascade, search.cascade, rank) if check else ()
     return _One(search.cascade, tuple(search.steps), blocked, checked)
 
 
@@ -194,7 +199,9 @@ def _valid(cascade: Cascade) -> None:
 class _Search:
     """The current cascade and the steps that led to it."""
 
-    def __init__(self, cascade: Cascade, rank: str, tile: int | None) -> None:
+    def __init__(self, cascade: Cascade, rank: str, tile: int | None, careful: bool = False) -> None:
+        self.careful = careful
+        """Powers of sums are not opened: tried where a derived form was found to lose its digits by cancellation."""
         self.cascade, self.rank, self.tile = reordered(flatten(cascade)), rank, tile
         self.steps: list[Step] = []
         self.found = Phases()
@@ -203,6 +210,8 @@ class _Search:
         self._tidy()
         for einsum in self.cascade.einsums:
             self.take(hoist_gather(self.cascade, einsum.output, self.rank))
+        for target in self._reductions():
+            self.take(split_reduction(self.cascade, target, self.rank))
         self._simplify()
         self._drop_dead()
         self.found = phases(self.cascade, self.rank)
@@ -216,6 +225,11 @@ class _Search:
 
     def _passes(self) -> int:
         return levels(self.cascade, self.rank).passes.get(self.rank, 0)
+
+    def _reduces(self, root: str) -> bool:
+        """Can the root become a running state?"""
+        bodies = [einsum.body for einsum in self.cascade.definitions(root)]
+        return all(isinstance(body, Reduce) and body.op in COMBINE for body in bodies)
 
     def take(self, result: Rewritten | Refused | None) -> Rewritten | None:
         if not isinstance(result, Rewritten):
@@ -238,6 +252,8 @@ class _Search:
     def _simplify_one(self, target: str) -> bool:
         needed = _leaves(Fiber(self.cascade, self.rank), target)
         for rewrite in SIMPLIFYING:
+            if rewrite is basis_expansion and self.careful:
+                continue
             result = rewrite(self.cascade, target, self.rank)
             if isinstance(result, Rewritten) and self._fewer(result.cascade, target, needed):
                 self.take(result)
@@ -269,6 +285,7 @@ class _Search:
             pass
         found = phases(self.cascade, self.rank)
         members = [root for root in self._reductions() if found.of.get(root) in in_loops]
+        members = [root for root in members if self._reduces(root)]
         if self.cascade.rank(self.rank).part_of is None:
             self.take(partition(self.cascade, self.rank, frozenset(members), self.tile))
         if loop_rank(self.cascade, self.rank) is None:

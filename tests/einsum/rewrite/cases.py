@@ -464,6 +464,183 @@ Y[p] = sum[m]((X[p,m] * G[p] * H[p] - G[p] * H[p] * W[p,m]) / (X[p,m] * G[p] + X
         2,
         1,
     ),
+    Case(
+        "cosine",
+        _spec(
+            "cosine",
+            "Q: [p, e], K: [m, e], V: [m, f]",
+            """
+NQ[p] = sqrt(sum[e](Q[p,e] ** 2))
+NK[m] = sqrt(sum[e](K[m,e] ** 2))
+C[p,m] = Q[p,e] * K[m,e]
+T[p,m] = 10 * C[p,m] / (NQ[p] * NK[m] + 0.01)
+G[p] = max[m](T[p,m])
+N[p,m] = exp(T[p,m] - G[p])
+D[p] = sum[m](N[p,m])
+Y[p,f] = N[p,m] / D[p] * V[m,f]
+""",
+            "Y",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "centred-scores",
+        _spec(
+            "centred-scores",
+            "S: [p, m], V: [m, f]",
+            """
+MU[p] = mean[m](S[p,m])
+T[p,m] = S[p,m] - MU[p]
+G[p] = max[m](T[p,m])
+N[p,m] = exp(T[p,m] - G[p])
+D[p] = sum[m](N[p,m])
+Y[p,f] = N[p,m] / D[p] * V[m,f]
+""",
+            "Y",
+        ),
+        4,
+        1,
+    ),
+    Case(
+        "scores-of-channels",
+        _spec(
+            "scores-of-channels",
+            "X: [p, m, e], W: [m, f]",
+            """
+S[p,e] = max[m](X[p,m,e])
+N[p,m,e] = exp(X[p,m,e] - S[p,e])
+D[p] = sum[m,e](N[p,m,e])
+Y[p,f] = sum[m,e](N[p,m,e] / D[p] * W[m,f])
+""",
+            "Y",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "one-plus",
+        _spec(
+            "one-plus",
+            "S: [p, m], V: [m, f]",
+            """
+G[p] = max(max[m](S[p,m]), 0)
+N[p,m] = exp(S[p,m] - G[p])
+D[p] = exp(-G[p]) + sum[m](N[p,m])
+Y[p,f] = N[p,m] / D[p] * V[m,f]
+""",
+            "Y",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "focal",
+        _spec(
+            "focal",
+            "S: [p, m], V: [m, f]",
+            """
+T[p,m] = S[p,m]
+G[p] = max[m](T[p,m])
+N[p,m] = exp(T[p,m] - G[p])
+D[p] = sum[m](N[p,m])
+A[p,m] = N[p,m] / D[p]
+Y[p,f] = A[p,m] * (1 - A[p,m]) ** 2 * V[m,f]
+""",
+            "Y",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "correlation",
+        _spec(
+            "correlation",
+            "X: [p, m], Z: [p, m]",
+            """
+A[p] = mean[m](X[p,m])
+B[p] = mean[m](Z[p,m])
+C[p] = mean[m]((X[p,m] - A[p]) * (Z[p,m] - B[p]))
+VX[p] = mean[m]((X[p,m] - A[p]) ** 2)
+VZ[p] = mean[m]((Z[p,m] - B[p]) ** 2)
+R[p] = C[p] / sqrt(VX[p] * VZ[p] + 0.01)
+""",
+            "R",
+            ranks="p: P, m: M",
+        ),
+        2,
+        1,
+    ),
+    Case(
+        "covariance-matrix",
+        _spec(
+            "covariance-matrix",
+            "X: [m, c]",
+            """
+MU[c] = mean[m](X[m,c])
+Y[c,d] = mean[m]((X[m,c] - MU[c]) * (X[m,d] - MU[d]))
+""",
+            "Y",
+            ranks="m: M, c: C, d: C",
+        ),
+        2,
+        1,
+    ),
+    Case(
+        "kurtosis",
+        _spec(
+            "kurtosis",
+            "X: [p, m]",
+            """
+A[p] = mean[m](X[p,m])
+V[p] = mean[m]((X[p,m] - A[p]) ** 2)
+K[p] = mean[m](((X[p,m] - A[p]) / sqrt(V[p] + 0.1)) ** 4)
+""",
+            "K",
+            ranks="p: P, m: M",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "divergence",
+        _spec(
+            "divergence",
+            "S: [p, m], T: [p, m]",
+            """
+GS[p] = max[m](S[p,m])
+NS[p,m] = exp(S[p,m] - GS[p])
+DS[p] = sum[m](NS[p,m])
+A[p,m] = NS[p,m] / DS[p]
+GT[p] = max[m](T[p,m])
+NT[p,m] = exp(T[p,m] - GT[p])
+DT[p] = sum[m](NT[p,m])
+B[p,m] = NT[p,m] / DT[p]
+KL[p] = sum[m](A[p,m] * (log(A[p,m]) - log(B[p,m])))
+""",
+            "KL",
+            ranks="p: P, m: M",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "argmax-beside",
+        _spec(
+            "argmax-beside",
+            "X: [p, m]",
+            """
+I[p] = argmax[m](X[p,m])
+G[p] = max[m](X[p,m])
+L[p] = sum[m](exp(X[p,m] - G[p]))
+Z[p] = I[p] + L[p]
+""",
+            "Z",
+            ranks="p: P, m: M",
+        ),
+        2,
+        1,
+    ),
     # --- partly
     Case(
         "softmax-kept",
@@ -526,6 +703,25 @@ AV[p,f] = SN[p,m] / SD[p] * V[m,f]
         4,
         2,
         "relu(S[p,m] - GM[p] + 1)",
+    ),
+    Case(
+        "normed-scores",
+        _spec(
+            "normed-scores",
+            "S: [p, m], V: [m, f]",
+            """
+L[p] = sqrt(sum[m](S[p,m] ** 2))
+T[p,m] = S[p,m] / L[p]
+G[p] = max[m](T[p,m])
+N[p,m] = exp(T[p,m] - G[p])
+D[p] = sum[m](N[p,m])
+Y[p,f] = N[p,m] / D[p] * V[m,f]
+""",
+            "Y",
+        ),
+        4,
+        2,
+        "S[p,m] / L[p]",
     ),
     # --- must stay above 1
     Case(
@@ -612,6 +808,40 @@ Y[m,c] = N[c,d] / D[c] * V[m,d]
         2,
         2,
         "N[c,d] / D[c]",
+    ),
+    Case(
+        "sparsemax",
+        _spec(
+            "sparsemax",
+            "S: [p, m]",
+            """
+Z[p,j] = sort[m](S[p,m])
+C[p,j] = cumsum[j](Z[p,j])
+K[p] = sum[j](where(1 + (j + 1) * Z[p,j] > C[p,j], 1, 0))
+T[p] = (C[p,K[p]-1] - 1) / K[p]
+A[p,m] = max(S[p,m] - T[p], 0)
+""",
+            "A",
+            ranks="p: P, m: M, j: M",
+        ),
+        2,
+        2,
+        "max(S[p,m] - T[p], 0)",
+    ),
+    Case(
+        "near-the-maximum",
+        _spec(
+            "near-the-maximum",
+            "S: [p, m], V: [m, f]",
+            """
+G[p] = max[m](S[p,m])
+Y[p,f] = sum[m](where(S[p,m] > G[p] - 5, exp(S[p,m] - G[p]), 0) * V[m,f])
+""",
+            "Y",
+        ),
+        2,
+        2,
+        "where(S[p,m] > G[p] - 5, exp(S[p,m] - G[p]), 0)",
     ),
 ]
 BY_NAME = {case.name: case for case in CASES}
