@@ -22,7 +22,8 @@ PATTERNS = ("noncausal self", "causal self", "noncausal cross", "causal cross")
 SOFTMAX = frozenset((
     "softmax", "softmax-causal", "softmax-cross", "deferred-division", "tile-local-2pass", "tile-local-merge", "flash2", "fusemax",
     "gqa", "mqa", "diffqkv", "moh", "global-query", "alibi", "sink", "differential", "aaren", "reversed", "channel", "varlen",
-    "sliding-window", "streaming", "duo", "moa", "s2-shard", "concentric", "modality-mutual", "na1d", "na1d-causal", "na2d", "na3d",
+    "sliding-window", "streaming", "duo", "moa", "s2-shard", "masformer", "concentric",
+    "modality-mutual", "na1d", "na1d-causal", "na2d", "na3d",
     "halonet", "maxvit-block", "maxvit-grid", "s2-attn-shift", "hilo", "agent", "topk-attention", "online-normaliser",
 ))  # fmt: skip
 """Files in which a row whose scores are all -inf must give 0."""
@@ -115,6 +116,8 @@ OWN = {
     "landmark": {"R": (1, 3, 2, 1, 5), "S": (1, 2, 5, 7, 1)},
     "biformer": {"R": (1, 3, 4, 2, 7), "S": (1, 2, 3, 5, 1), "J": (1, 2, 4, 1, 3)},
     "seer": {"R": (1, 3, 4, 2, 7), "S": (1, 2, 3, 5, 1), "J": (1, 2, 3, 1, 2), "G": (1, 2, 3, 2, 1)},
+    "rcmha": {"W": (0, 1, 2, 1, 3)},
+    "masformer": {"N": (1, 2, 3, 2, 1)},
     "topk-attention": {"J": (1, 1, 5, 5, 2)},
     "autocorrelation": {"J": (1, 3, 4, 13, 2)},
     "channel": {"C": (1, 5, 4, 3, 2)},
@@ -154,6 +157,8 @@ def params(name: str, pattern: str) -> list[dict[str, Any]]:
                 {"block": 3, "local": 1, "stride": 3},
                 {"block": 1, "local": 0, "stride": 1},
             ]
+        case "masformer":
+            return [{"span": 16}, {"span": 2}]
         case "routing":
             return [{"causal": 0}, {"causal": 1}]
         case "moa":
@@ -230,7 +235,7 @@ def _integers(name: str, tensor: str, shape: tuple[int, ...], extents: Any, rng:
             return np.sort(rng.integers(0, 4, shape))
         case "histogram", "I":
             return rng.integers(0, extents["c"], shape)
-        case "modality-mutual" | "duo", "T":
+        case "modality-mutual" | "duo" | "masformer", "T":
             return rng.integers(0, 2, shape)
     raise AssertionError(f"{name}: no rule for the integer input {tensor}")
 

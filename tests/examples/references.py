@@ -690,3 +690,29 @@ def seer(
     seen = torch.zeros_like(gate, dtype=torch.bool).scatter(-1, chosen, True)
     seen = seen.repeat_interleave(S, 2).repeat_interleave(S, 3)
     return softmax_rows(hide_later_keys(scores_of(Q, K).masked_fill(~seen, -INF))) @ V
+
+
+def masformer(Q: Tensor, K: Tensor, V: Tensor, T: Tensor, span: int = 16) -> Tensor:
+    near = sinks_and_recent(Q.shape[3], K.shape[3], 0, span)
+    layers = [
+        softmax_causal(q, k, v) if full == 1 else softmax_rows(scores_of(q, k).masked_fill(~near, -INF)) @ v
+        for q, k, v, full in zip(Q.unbind(1), K.unbind(1), V.unbind(1), T, strict=True)
+    ]
+    return torch.stack(layers, 1)
+
+
+def rcmha(
+    Q: Tensor, K: Tensor, V: Tensor, CQ: Tensor, CK: Tensor, CV: Tensor, R: Tensor, BC: Tensor, BP: Tensor,
+) -> Tensor:  # fmt: skip
+    def convolved(x: Tensor, weights: Tensor) -> Tensor:
+        channels = x.permute(0, 1, 3, 2).flatten(1, 2)
+        kernel = weights.permute(0, 2, 1).flatten(0, 1)[:, None]
+        once = torch.nn.functional.conv1d(channels, kernel, padding=kernel.shape[-1] // 2, groups=channels.shape[1])
+        return once.unflatten(1, (x.shape[1], x.shape[3])).permute(0, 1, 3, 2)
+
+    q, k, v = convolved(Q, CQ), convolved(K, CK), convolved(V, CV)
+    length = K.shape[2]
+    p, m = positions(length, length)
+    by_distance = (q + BP[:, None]) @ R.transpose(-1, -2)
+    relative = by_distance.gather(3, (p - m + length - 1).expand(*by_distance.shape[:2], -1, -1))
+    return softmax_rows(((q + BC[:, None]) @ k.transpose(-1, -2) + relative) / math.sqrt(q.shape[-1])) @ v
