@@ -126,8 +126,8 @@ class Array(Block):
     side: Annotated[list[Side], Field(min_length=1, max_length=2)]
     """Lanes along each side: rows, columns."""
     units: Annotated[dict[str, Unit], Field(min_length=1)]
-    """By operation: `mac add multiply divide max exp ...`; an operation named in neither `units` nor `expansions` cannot run here."""
-    expansions: dict[str, dict[str, Annotated[int, Field(ge=1)]]] = {}
+    """By operation: `mac add multiply divide max exp ...`; one named in neither `units` nor `expansions` cannot run here."""
+    expansions: dict[str, dict[str, Annotated[int, Field(ge=1)]]] = Field(default_factory=dict)
     """Operations made of others, such as `exp: {mac: 6}`."""
     registers: Registers
     ripple_cycles_per_hop: Annotated[int, Field(ge=0)] = 0
@@ -211,7 +211,7 @@ class Architecture(Block):
             raise EinsmithError(
                 Diagnostic(
                     "E531",
-                    f"architecture `{self.name}` has {len(names)} storage levels; the model handles two, a backing store and one buffer",
+                    f"architecture `{self.name}` has {len(names)} storage levels; the model handles two: a backing store, a buffer",
                 )
             )
         return names[1], self.memory[names[1]]

@@ -1,7 +1,7 @@
 """The cost of a mapping: latency, traffic, energy, area, utilization, and what bounds it.
 
-In: a cascade, an architecture, a mapping, sizes. Out: a `Cost`. Everything is counted from the placed loop nest (see `nest`); nothing
-is fitted. What the model leaves out stands in the design note on mappings.
+In: a cascade, an architecture, a mapping, sizes. Out: a `Cost`. Everything is counted from the placed loop nest (see `nest`);
+nothing is fitted. What the model leaves out stands in the design note on mappings.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Cost:
     @property
     def utilization(self) -> dict[str, float]:
         """Share of the lane-cycles of each array that do useful work."""
-        useful = {name: 0.0 for name in self.arch.arrays}
+        useful = dict.fromkeys(self.arch.arrays, 0.0)
         for group in self.groups:
             for einsum in group.einsums.values():
                 useful[einsum.array] += einsum.useful_cycles
@@ -135,8 +135,10 @@ class Cost:
             "area_parts": self.arch.area_um2,
             "groups": [
                 {
-                    "cycles": group.timing.cycles, "bound_by": group.timing.bound_by, "bounds": group.timing.bounds, "fill_cycles": group.timing.fill,
-                    "traffic_words": group.traffic_words, "buffer_words": group.buffer_words, "buffer_need_bytes": group.buffer_need,
+                    "cycles": group.timing.cycles, "bound_by": group.timing.bound_by, "bounds": group.timing.bounds,
+                    "fill_cycles": group.timing.fill,
+                    "traffic_words": group.traffic_words, "buffer_words": group.buffer_words,
+                    "buffer_need_bytes": group.buffer_need,
                 }
                 for group in self.groups
             ],
@@ -180,7 +182,9 @@ def group_cost(nest: Nest) -> GroupCost:
         transfers[buffer] = sum(at_buffer.values()) * per_cycle / inner.bandwidth
     einsums = {step.name: _einsum(nest, step) for step in nest.steps if step.work or not step.initial}
     need = sum(item.words * item.slots for item in buffer_needs(nest)) * nest.arch.word_bytes
-    return GroupCost(timing(nest, transfers, per_word), traffic, at_buffer, need, einsums, _energy(nest, traffic, at_buffer, einsums))
+    return GroupCost(
+        timing(nest, transfers, per_word), traffic, at_buffer, need, einsums, _energy(nest, traffic, at_buffer, einsums)
+    )
 
 
 def _einsum(nest: Nest, step: Step) -> EinsumCost:

@@ -66,12 +66,12 @@ class Group(Block):
     """From the outermost inwards."""
     einsums: Annotated[dict[str, Binding], Field(min_length=1)]
     schedule: Schedule = "in-turn"
-    """`in-turn`: one Einsum at a time. `pipelined`: arrays work side by side on one tile. `interleaved`: on neighbouring tiles too."""
+    """`in-turn`: one Einsum at a time; `pipelined`: arrays side by side on one tile; `interleaved`: on neighbouring tiles too."""
     in_flight: Annotated[int, Field(ge=1, le=4096)] = 1
     """Tiles that are worked on at once; more than one only when interleaved."""
     buffering: Annotated[int, Field(ge=1, le=2)] = 2
     """Buffer slots of each tensor that comes from or goes to the backing store; with 1, transfers and work take turns."""
-    stay: dict[str, str] = {}
+    stay: dict[str, str] = Field(default_factory=dict)
     """Where a tensor made and used in this group stays: the name of an array (its registers), the buffer (the default), or
     `forward` (handed on element by element as it is made). `forward` for an output: straight to the backing store."""
 
@@ -81,7 +81,7 @@ class Mapping(Block):
 
     name: str = "mapping"
     doc: str = ""
-    sizes: dict[str, Extent] = {}
+    sizes: dict[str, Extent] = Field(default_factory=dict)
     """Extents that the mapping chooses, such as the tile of a partition."""
     groups: Annotated[tuple[Group, ...], Field(min_length=1)]
 

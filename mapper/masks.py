@@ -14,6 +14,7 @@ Two probes with unrelated irrational values make agreement by chance practically
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -131,10 +132,8 @@ class _Probe:
         if self.initial:
             for einsum in self.cascade.einsums:
                 if self._initial(einsum) and is_constant(einsum.body):
-                    try:
+                    with contextlib.suppress(ArithmeticError, ValueError):
                         self.current[einsum.output] = float(evaluate_scalar(einsum.body, _Values(self)))
-                    except (ArithmeticError, ValueError):
-                        pass
         return [self._einsum(einsum) for einsum in self.cascade.einsums]
 
     def _initial(self, einsum: Einsum) -> bool:

@@ -444,7 +444,11 @@ class Nest:
                 shape = frozenset(self.cascade.tensor(step.output).ranks)
                 for r in passing:
                     ends_here = r.tensor in alive and max((order[x.name] for x in r.readers), default=-1) == i
-                    if ends_here and r.tensor != step.output and frozenset(self.cascade.tensor(r.tensor).ranks) == shape == step.ranks:
+                    if (
+                        ends_here
+                        and r.tensor != step.output
+                        and frozenset(self.cascade.tensor(r.tensor).ranks) == shape == step.ranks
+                    ):
                         del alive[r.tensor]
                         break
             if sum(alive.values()) > sum(worst.values()):
@@ -674,14 +678,15 @@ def _check_loops(nest: Nest) -> None:
         if loop.rank in outer and loop.tile > outer[loop.rank]:
             raise refuse(
                 "E510",
-                f"group {nest.number}: an inner loop over `{loop.rank}` has tile {loop.tile}, larger than {outer[loop.rank]} outside",
+                f"group {nest.number}: the inner loop over `{loop.rank}` has tile {loop.tile}, larger than the one outside",
             )
         outer[loop.rank] = loop.tile
     for step in nest.steps:
         iterates = nest.cascade.tensor(step.output).iterates
         if iterates and not step.initial and outer.get(iterates) != 1 and nest.sizes.extents[iterates] > 1:
             raise refuse(
-                "E511", f"`{step.output}` is a running state along `{iterates}`: group {nest.number} must loop over `{iterates}` with tile 1",
+                "E511",
+                f"`{step.output}` runs along `{iterates}`: group {nest.number} must loop over `{iterates}` with tile 1",
                 f"add `{{rank: {iterates}, tile: 1}}` to its loops", step.einsum.span,
             )  # fmt: skip
         body = step.einsum.body
@@ -748,7 +753,7 @@ def _check_aligned(nest: Nest, step: Step, access: Access, producer: Step) -> No
         if rank in nest.cut and rank in producer.ranks and rank != tensor.iterates and index != Coord(rank):
             raise refuse(
                 "E511",
-                f"group {nest.number} makes `{access.tensor}` tile by tile along `{rank}`, but `{step.name}` reads it at other positions",
+                f"group {nest.number} makes `{access.tensor}` in tiles along `{rank}`; `{step.name}` reads it at other positions",
                 f"put them in different groups, or do not loop over `{rank}` in this one", access.span,
             )  # fmt: skip
         if accesses(index):
@@ -845,7 +850,9 @@ def _check_place(nest: Nest, resident: Resident, level_name: str) -> None:
                 extra = ", ".join(f"`{n}`" for n in sorted(reader.ranks ^ shape))
                 raise refuse("E522", f"`{name}` cannot be handed on: `{reader.name}` uses its elements more than once ({extra})")
             if (through := nest.between(resident.producer, reader)) is not None:
-                raise refuse("E522", f"`{name}` cannot be handed on: `{reader.name}` also waits for `{through.name}`, which comes after it")
+                raise refuse(
+                    "E522", f"`{name}` cannot be handed on: `{reader.name}` also waits for `{through.name}`, which comes after it"
+                )
         return
     if spot not in nest.arch.arrays:
         listing = ", ".join(f"`{n}`" for n in (level_name, FORWARD, *nest.arch.arrays))
@@ -960,6 +967,7 @@ def _check_registers(nest: Nest) -> None:
         if total > array.registers.words:
             parts = ", ".join(f"`{tensor}` {words}" for tensor, words in sorted(lanes.items(), key=lambda item: -item[1]))
             raise refuse(
-                "E521", f"group {nest.number} needs {total} words of registers in each lane of `{name}`, which has {array.registers.words}: {parts}",
+                "E521", f"group {nest.number} needs {total} words of registers in each lane of `{name}`, which has "
+                f"{array.registers.words}: {parts}",
                 "let a tensor stay in the buffer, use smaller tiles, or keep fewer tiles in flight",
             )  # fmt: skip

@@ -1,9 +1,9 @@
 """The best legal mapping of the stated space (see `space`), with proof.
 
-In: a cascade, an architecture, sizes, an objective. Out: a `Searched`: the best mapping and its cost, how much was looked at and why
-the rest was not. Illegal loops are refused by the same code that checks mapping files; every candidate that is not
-evaluated in full has a lower bound (array cycles of its best binding, compulsory and re-read traffic, operation energy) no better than what
-was found. Fusion is a shortest path over the Einsums in order: groups are evaluated only where their bound matters.
+In: a cascade, an architecture, sizes, an objective. Out: a `Searched`: the best mapping and its cost, how much was looked at and
+why the rest was not. Illegal loops are refused by the same code that checks mapping files; every candidate that is not evaluated
+in full has a lower bound (array cycles of its best binding, its traffic, operation energy, first and last transfers) no better
+than what was found. Fusion is a shortest path over the Einsums in order: groups are evaluated only where their bound matters.
 
 Deterministic: equal objectives go to the other of latency and energy, then to the candidate that stands first in the space.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
@@ -91,7 +91,11 @@ class Searched:
 
     def __str__(self) -> str:
         pruned = ", ".join(f"{count:,} {why}" for why, count in self.pruned.items() if count)
-        proof = "optimal within the stated space" if self.optimal else "best found; the search was cut off before the proof was complete"
+        proof = (
+            "optimal within the stated space"
+            if self.optimal
+            else "best found; the search was cut off before the proof was complete"
+        )
         return (
             f"{self.mapping}\n\n{self.cost}\n\nobjective {self.objective}: {proof}\n"
             f"{self.evaluated:,} group mappings evaluated in full; not evaluated: {pruned or 'none'}"
@@ -133,7 +137,8 @@ def search(
         raise _nothing(cascade, arch, tally)
     placed = best[1]
     pruned = {
-        "illegal": tally.illegal, "too large": tally.too_large, "no better by their bound": tally.bounded, "dominated": tally.dominated,
+        "illegal": tally.illegal, "too large": tally.too_large, "no better by their bound": tally.bounded,
+        "dominated": tally.dominated,
     }  # fmt: skip
     return Searched(placed.mapping, cost(placed), objective, tally.evaluated, pruned, not tally.cut_off)
 
@@ -171,7 +176,11 @@ def _nothing(cascade: Cascade, arch: Architecture, tally: Tally) -> EinsmithErro
         reason = tally.refused[0]
         return EinsmithError(
             Diagnostic(
-                "E540", f"no mapping of `{cascade.name}` on `{arch.name}` is legal: {reason.message}", reason.span, reason.label, help=reason.help
+                "E540",
+                f"no mapping of `{cascade.name}` on `{arch.name}` is legal: {reason.message}",
+                reason.span,
+                reason.label,
+                help=reason.help,
             )
         )
     return EinsmithError(Diagnostic("E540", f"no mapping of `{cascade.name}` on `{arch.name}` is legal"))
@@ -190,7 +199,10 @@ class _Partitions:
         self.ideal = self._ideal()
         self.exact: dict[tuple[int, int], list[Found]] = {}
         self.bounds = {
-            (i, j): self._bound(i, j) for i in range(len(self.names)) for j in range(i + 1, len(self.names) + 1) if self._whole(i, j)
+            (i, j): self._bound(i, j)
+            for i in range(len(self.names))
+            for j in range(i + 1, len(self.names) + 1)
+            if self._whole(i, j)
         }
 
     def floor(self) -> Vector:
@@ -258,8 +270,7 @@ class _Partitions:
             fronts[j] = _front(options)
         if not fronts.get(count):
             return None
-        value, groups = min(fronts[count], key=lambda option: _key("edp", option[0]))
-        return groups
+        return min(fronts[count], key=lambda option: _key("edp", option[0]))[1]
 
     def _whole(self, i: int, j: int) -> bool:
         """Whether a running state and all that follow it as it runs are in the group together."""
@@ -366,7 +377,7 @@ class _Partitions:
         return _Groups(self.cascade, self.arch, self.sizes, names, self._leaving(names), self.objective, self.tally).best()
 
 
-def _front(options: list[tuple[Vector, Any]]) -> list[tuple[Vector, Any]]:
+def _front(options: Sequence[tuple[Vector, Any]]) -> list[tuple[Vector, Any]]:
     """The options that no other is at least as good as in every respect; the first of equals."""
     kept: list[tuple[Vector, Any]] = []
     flat = all(len(value) == 2 for value, _ in options)
@@ -415,7 +426,14 @@ class _Groups:
     """The best mappings of one group."""
 
     def __init__(
-        self, cascade: Cascade, arch: Architecture, sizes: Sizes, names: frozenset[str], leaving: frozenset[str], objective: Objective, tally: Tally
+        self,
+        cascade: Cascade,
+        arch: Architecture,
+        sizes: Sizes,
+        names: frozenset[str],
+        leaving: frozenset[str],
+        objective: Objective,
+        tally: Tally,
     ) -> None:
         self.cascade, self.arch, self.sizes, self.names, self.leaving = cascade, arch, sizes, names, leaving
         self.objective, self.tally = objective, tally
@@ -548,7 +566,8 @@ class _Groups:
                 found.append(((nest.stream_words(at), float(nest.stream_tile(at))), at))
             options.append(_front(found))
         combinations = sorted(
-            itertools.product(*options), key=lambda items: (sum(value[0] for value, _ in items), sum(value[1] for value, _ in items))
+            itertools.product(*options),
+            key=lambda items: (sum(value[0] for value, _ in items), sum(value[1] for value, _ in items)),
         )
         problem: EinsmithError | None = None
         for items in combinations:
@@ -611,7 +630,9 @@ class _Groups:
         """What each step costs under each layout of an array; dominated layouts are dropped."""
         array = self.arch.arrays[array_name]
         able = self._able(nest, array_name)
-        ranks = sorted({rank for step in nest.steps for rank in step.ranks if nest.size(rank) > 1}, key=self.cascade.rank_order.__getitem__)
+        ranks = sorted(
+            {rank for step in nest.steps for rank in step.ranks if nest.size(rank) > 1}, key=self.cascade.rank_order.__getitem__
+        )
         sequential = {self.cascade.tensor(step.output).iterates for step in nest.steps}
         sequential |= {getattr(step.einsum.body, "rank", None) for step in nest.steps}
         ranks = [rank for rank in ranks if rank not in sequential]
@@ -690,7 +711,7 @@ class _Groups:
         return None
 
     def _wanted(self, nest: Nest, candidate: _Candidate, choice: _Choice) -> int:
-        """Tiles in flight that hide the latency of a tile behind the busiest resource, twice over: tiles also wait for one another."""
+        """Tiles in flight that hide the latency of a tile twice over behind the busiest resource: tiles also queue."""
         tiles = max([1.0, *(nest.executions(step) for step in nest.steps)])
         interval = max(*choice.cycles, candidate.transfer_cycles) / tiles
         latency = max(longest(nest, nominal(nest)).values(), default=0.0)
@@ -736,8 +757,8 @@ def _bind(array: str, layout: tuple[str | None, ...], step: Step) -> Binding:
 
 def _lacking(diagnostic: Diagnostic) -> float:
     """How much a refused mapping lacks, in units of what there is."""
-    numbers = [int(word.replace(",", "")) for word in diagnostic.message.replace(":", " ").split() if word.replace(",", "").isdigit()]
+    numbers = [
+        int(word.replace(",", "")) for word in diagnostic.message.replace(":", " ").split() if word.replace(",", "").isdigit()
+    ]
     need, have = (numbers[1], numbers[2]) if len(numbers) > 2 else (1, 1)
     return need / max(have, 1)
-
-

@@ -1,17 +1,18 @@
 """The space of mappings that the search covers. What is stated here is what "optimal" refers to.
 
 * fusion: every partition of the cascade, in its order, into consecutive groups that are legal;
-* loops of a group: first, with tile 1, each rank along which no input or output of the group is used twice; then, in every
-  order, the ranks of running states (tile 1) and every subset of the other ranks that are longer than a side of an array (tile: that
-  side; a state's and a scan's own ranks excepted); one of these, in turn each, may have a second loop outside that holds 2, 4, 8, ... or
-  all of its tiles at once; only where no such mapping of the group fits: tiles of half a side, a quarter, and so on down to 1;
+* loops of a group: first, with tile 1, each rank along which no input or output of the group is used twice; then, in every order,
+  the ranks of running states (tile 1) and every subset of the other ranks that are longer than a side of an array (tile: that
+  side; a state's and a scan's own ranks excepted); one of these, in turn each, may have a second loop outside that holds 2, 4, 8,
+  ... or all of its tiles at once; only where no such mapping of the group fits: tiles of half a side, a quarter, ... down to 1;
 * extents that splits leave open: a quarter to four times each side of an array;
 * inputs: held at any of the loops over their own ranks, as little traffic as fits;
 * layout of each array: any of the ranks or none along each side, the same for all Einsums on the array;
 * binding: each Einsum on each array that has the units for it;
 * of layouts and bindings, those that are not dominated in cycles per array (and in energy, where the objective asks for it);
 * a tensor that lives within a tile is handed on where that is legal, else stays in registers where it fits, else in the buffer;
-* interleaved schedule, as many tiles in flight as hide the latency of a tile twice over, or as registers and buffer allow; two buffer slots.
+* interleaved schedule, as many tiles in flight as hide the latency of a tile twice over, or as registers and buffer allow; two
+  buffer slots.
 
 Left out: tiles other than sides of arrays, several ranks along one side, loops private to one Einsum of a group, recomputation,
 spilling of running results, other orders of the Einsums than the cascade's.
@@ -23,7 +24,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from ..einsum.cascade import Cascade, Expr, Scalar, Scan, Select, accesses, free_ranks
+from ..einsum.cascade import Cascade, Einsum, Expr, Scalar, Scan, Select, accesses, free_ranks
 from ..einsum.sizes import Sizes
 from .architecture import Architecture
 from .mapping import Loop
@@ -69,10 +70,15 @@ def loop_nests(
     states = [rank for rank in ranks if any(cascade.tensor(e.output).iterates == rank for e in einsums)]
     whole = {e.body.rank for e in einsums if isinstance(e.body, Scan | Select)}
     streams = {(access.tensor, access.indices) for e in einsums for access in accesses(e.body) if access.tensor not in names}
-    apart = [rank for rank in ranks if rank not in states and rank not in whole and _no_reuse(cascade, rank, einsums, streams, leaving)]
+    apart = [
+        rank for rank in ranks if rank not in states and rank not in whole and _no_reuse(cascade, rank, einsums, streams, leaving)
+    ]
     fixed = tuple(Loop(rank=rank, tile=1) for rank in apart if sizes.extents[rank] > 1)
     others = [rank for rank in ranks if rank not in apart and rank not in states and rank not in whole]
-    tiles = {rank: [tile for tile in sorted({max(1, side // share) for side in sides(arch)}) if tile < sizes.extents[rank]] for rank in others}
+    tiles = {
+        rank: [tile for tile in sorted({max(1, side // share) for side in sides(arch)}) if tile < sizes.extents[rank]]
+        for rank in others
+    }
     moving = [rank for rank in states if sizes.extents[rank] > 1]
     seen: set[tuple[Loop, ...]] = set()
     free = [rank for rank in others if tiles[rank]]
@@ -88,7 +94,9 @@ def loop_nests(
                             yield fixed + loops
 
 
-def _no_reuse(cascade: Cascade, rank: str, einsums: list, streams: set[tuple[str, tuple[Expr, ...]]], leaving: frozenset[str]) -> bool:  # type: ignore[type-arg]
+def _no_reuse(
+    cascade: Cascade, rank: str, einsums: list[Einsum], streams: set[tuple[str, tuple[Expr, ...]]], leaving: frozenset[str]
+) -> bool:
     """Whether each position of a rank has its own part of every input and output of the group and of every Einsum."""
     everywhere = all(rank in iterated(einsum) and rank not in getattr(einsum.body, "ranks", ()) for einsum in einsums)
     apart = all(any(rank in free_ranks(index) for index in indices) for _, indices in streams)

@@ -44,8 +44,8 @@ class Timing:
 
 
 def timing(nest: Nest, transfers: dict[str, float], cycles_per_word: float) -> Timing:
-    """The timing of a group; `transfers`: cycles that each storage level needs for its traffic; per word, those of the backing store."""
-    busy = {name: 0.0 for name in nest.arch.arrays}
+    """The timing of a group; `transfers`: cycles of each storage level for its traffic; `cycles_per_word`: of the backing store."""
+    busy = dict.fromkeys(nest.arch.arrays, 0.0)
     for step in nest.steps:
         busy[step.binding.array] += nest.busy(step)
     match nest.group.schedule:

@@ -1,7 +1,7 @@
 """Event-driven simulation of a mapped cascade.
 
-In: a cascade, an architecture, a mapping, sizes. Out: a `Simulated`: cycles, utilization, stalls by cause, peak occupancy of the buffer,
-and how the cycles differ from the cost model's bound. Arrays and the channel of the backing store are simpy resources; each
+In: a cascade, an architecture, a mapping, sizes. Out: a `Simulated`: cycles, utilization, stalls by cause, peak occupancy of the
+buffer, and how the cycles differ from the cost model's bound. Arrays and the channel of the backing store are simpy resources; each
 tile-level task (see `tasks`) waits for what it needs, takes its resource for its cycles, and delivers after its latency. Groups run
 one after another. A large group is simulated for its first tiles only, and the rest is extrapolated from the second half of
 that window; the result says so.
@@ -117,7 +117,9 @@ class Simulated:
     @property
     def utilization(self) -> dict[str, float]:
         """Share of the lane-cycles of each array that do useful work."""
-        return {name: share * self.cost.cycles / self.cycles if self.cycles else 0.0 for name, share in self.cost.utilization.items()}
+        return {
+            name: share * self.cost.cycles / self.cycles if self.cycles else 0.0 for name, share in self.cost.utilization.items()
+        }
 
     @property
     def events(self) -> int:
@@ -145,7 +147,8 @@ class Simulated:
             "model_fill_cycles": self.cost.fill_cycles,
             "groups": [
                 {
-                    "cycles": group.cycles, "tiles": group.tiles, "of_tiles": group.nest.tiles, "window_cycles": group.window_cycles,
+                    "cycles": group.cycles, "tiles": group.tiles, "of_tiles": group.nest.tiles,
+                    "window_cycles": group.window_cycles,
                     "busy": group.busy, "bound": group.bound, "difference": group.difference(),
                     "peak_buffer_bytes": group.peak_words * group.nest.arch.word_bytes, "model_cycles": group.model.timing.cycles,
                 }
@@ -169,7 +172,9 @@ def simulate(
     """Run a mapping. Raises EinsmithError where it is illegal, does not fit, or cannot be simulated (E541)."""
     placed = place(cascade, arch, mapping, sizes, params)
     if arch.buffer[1].bandwidth is not None:
-        raise refuse("E541", f"the simulator does not limit the bandwidth of `{arch.buffer[0]}` yet", "set it to null, or use the cost model")
+        raise refuse(
+            "E541", f"the simulator does not limit the bandwidth of `{arch.buffer[0]}` yet", "set it to null, or use the cost model"
+        )
     total = cost(placed)
     return Simulated(tuple(_run(nest, model, max_tasks) for nest, model in zip(placed.nests, total.groups, strict=True)), total)
 
@@ -209,7 +214,7 @@ class _Run:
 
     def _task(self, task: Task) -> Generator[Any, Any, None]:
         if task.cycles:
-            with self.resources[task.resource].request(priority=task.planned) as turn:
+            with self.resources[task.resource].request(priority=int(task.planned)) as turn:
                 yield turn
                 start = self.clock.now
                 yield self.clock.timeout(task.cycles)
@@ -331,7 +336,11 @@ def report(run: Simulated) -> str:
         f"  events       {run.events:,}",
     ]
     for number, group in enumerate(run.groups, 1):
-        how = "all tiles" if group.whole else f"the first {group.tiles:,} of {group.nest.tiles:,} tiles, the rest at the pace of their second half"
+        how = (
+            "all tiles"
+            if group.whole
+            else f"the first {group.tiles:,} of {group.nest.tiles:,} tiles, the rest at the pace of their second half"
+        )
         lines.append(f"group {number}: {how}")
         lines.append(f"    {group.window_cycles:,.0f} cycles; the busiest resource works {group.bound:,.0f} of them")
         for cause, cycles in group.difference().items():
@@ -341,12 +350,12 @@ def report(run: Simulated) -> str:
         lines.append(f"    at most {amount(group.peak_words * arch.word_bytes, 'B')}{have} of `{arch.buffer[0]}` taken")
     lines.append("stalls of each array in the simulated tiles, cycles")
     for name, causes in run.stalls.items():
-        listed = ", ".join(f"{cause} {cycles:,.0f}" for cause, cycles in sorted(causes.items(), key=lambda item: -item[1]) if cycles)
+        listed = ", ".join(
+            f"{cause} {cycles:,.0f}" for cause, cycles in sorted(causes.items(), key=lambda item: -item[1]) if cycles
+        )
         lines.append(f"    {name:12} {listed or 'none'}")
     return "\n".join(lines)
 
 
 def _ends(cause: str) -> str:
     return "before its first work (fill)" if cause == "fill" else "after its last work (drain)"
-
-

@@ -1,7 +1,7 @@
 """Tile-level tasks of a mapped group: transfers and computations, what each waits for, and what it occupies.
 
-In: a placed fusion group (`Nest`). Out: tasks in program order. Every task waits only for earlier ones, whatever the reason (data, a
-value, space in the buffer, a slot for a result, a tile in flight), so the tasks form a DAG and no run can deadlock.
+In: a placed fusion group (`Nest`). Out: tasks in program order. Every task waits only for earlier ones, whatever the reason (data,
+a value, space in the buffer, a slot for a result, a tile in flight), so the tasks form a DAG and no run can deadlock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..mapper.nest import Grid, Nest, Resident, Step, Stream, slots_of
 from ..mapper.timing import longest, nominal
 
 Cause: TypeAlias = Literal["data", "predecessor", "order", "space", "flight"]
-"""`data`: a transfer; `predecessor`: a value; `order`: its turn on the array; `space`: a buffer slot; `flight`: a tile in flight."""
+"""`data`: a transfer; `predecessor`: a value; `order`: its turn on the array; `space`: a buffer slot; `flight`: earlier tiles."""
 Index: TypeAlias = tuple[int, ...]
 
 
@@ -166,7 +166,9 @@ class Tasks:
             for low, high in zip(box[::2], box[1::2], strict=True):
                 words *= max(0, high - low + 1)
             number = len(self.made)
-            task = Task(number, stream.tensor, "load", self.nest.arch.backing[0], words * self.cycles_per_word, 0.0, index, words=words)
+            task = Task(
+                number, stream.tensor, "load", self.nest.arch.backing[0], words * self.cycles_per_word, 0.0, index, words=words
+            )
             task.planned = self.interval * len(self.tile_ends)
             slots = slots_of(self.nest, stream.depth)
             loads, users = self.box_loads[position], self.box_users[position]
@@ -184,7 +186,9 @@ class Tasks:
     def _complete(self, resident: Resident, index: Index) -> bool:
         """Whether this tile is the last one that adds to a tile of the tensor (if a mask leaves it out, a constant is stored)."""
         ranks = self._own(resident)
-        for axis, (loop, trips, slot) in enumerate(zip(self.nest.group.loops, self.nest.trips, resident.producer.slots, strict=True)):
+        for axis, (loop, trips, slot) in enumerate(
+            zip(self.nest.group.loops, self.nest.trips, resident.producer.slots, strict=True)
+        ):
             if slot == "first" and index[axis]:
                 return False
             if slot != "first" and loop.rank not in ranks and index[axis] != trips - 1:
@@ -198,7 +202,9 @@ class Tasks:
             if rank != declared.iterates:
                 words *= int(_at(self.nest.span(rank)[1], index))
         number = len(self.made)
-        task = Task(number, resident.tensor, "store", self.nest.arch.backing[0], words * self.cycles_per_word, 0.0, index, words=words)
+        task = Task(
+            number, resident.tensor, "store", self.nest.arch.backing[0], words * self.cycles_per_word, 0.0, index, words=words
+        )
         key = resident.tensor, self._key(resident, index)
         if key in self.latest:
             task.waits = [(self.latest[key], "predecessor")]
@@ -257,4 +263,3 @@ def _at(grid: Grid, index: Index) -> float:
     """The entry of a grid for a tile; loops that do not matter have length 1."""
     value: float = grid[tuple(at if length > 1 else 0 for at, length in zip(index, grid.shape, strict=True))]
     return value
-

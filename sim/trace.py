@@ -1,8 +1,8 @@
 """Chrome traces: a run as JSON that chrome://tracing and Perfetto open.
 
-In: a `Simulated`. Out: a dict to be written as JSON. One track for each array and for the backing store's channel, whose slices never
-overlap; each slice is named after its Einsum or transfer and carries the coordinates of its tile. Times are microseconds of the
-machine's own clock; groups follow one another.
+In: a `Simulated`. Out: a dict to be written as JSON. One track for each array and for the backing store's channel, whose slices
+never overlap; each slice is named after its Einsum or transfer and carries the coordinates of its tile. Times are microseconds of
+the machine's own clock; groups follow one another.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ def _slice(group: GroupRun, item: Ran, track: int, offset: float, to_us: float) 
     for loop, at in zip(group.nest.group.loops, item.task.tile, strict=True):
         names[loop.rank] = names.get(loop.rank, 0) + 1
         place[loop.rank + "'" * (names[loop.rank] - 1)] = at
+    name = item.task.name if item.task.kind == "compute" else f"{item.task.kind} {item.task.name}"
     return {
-        "ph": "X", "pid": 1, "tid": track, "name": item.task.name if item.task.kind == "compute" else f"{item.task.kind} {item.task.name}",
+        "ph": "X", "pid": 1, "tid": track, "name": name,
         "cat": item.task.kind, "ts": (offset + item.start) * to_us, "dur": (item.end - item.start) * to_us,
         "args": {"tile": place, "cycles": item.end - item.start, "waited_for": item.held_by or None},
     }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from einsmith.einsum import spec
@@ -47,7 +47,7 @@ def test_a_gemm_by_hand() -> None:
     assert found.groups[0].timing.bound_by == "dram"
     # buffer: A in two slots of 32 x 40, B in two of 40 x 32, 2 bytes a word
     assert found.groups[0].buffer_need == 2 * (2 * 32 * 40 + 2 * 40 * 32)
-    # energy: MACs 1 pJ, registers 4 accesses of 0.1; DRAM 100 pJ a 8 bytes; buffer 20 pJ a 64 bytes: fills and reads of A and B tiles
+    # energy: MACs 1 pJ, registers 4 accesses of 0.1; DRAM 100 pJ a 8 bytes; buffer 20 pJ a 64 bytes: fills and reads of tiles
     macs = 64 * 96 * 40
     fills = words["A"] + words["B"]
     reads = 6 * (32 * 40 + 40 * 32)
@@ -63,8 +63,7 @@ def test_a_gemm_by_hand() -> None:
 
 def test_a_reduction_cut_by_a_loop_accumulates_in_the_buffer() -> None:
     groups = (
-        "- loops: [{rank: k, tile: 10}, {rank: m, tile: 32}, {rank: n, tile: 32}]\n"
-        "  einsums: {C: {array: grid, spatial: [m, n]}}\n"
+        "- loops: [{rank: k, tile: 10}, {rank: m, tile: 32}, {rank: n, tile: 32}]\n  einsums: {C: {array: grid, spatial: [m, n]}}\n"
     )
     found = gemm(groups=groups)
     # C is alive across all 4 steps of k: held whole, in one slot; A and B tiles of 10 in two
@@ -137,7 +136,8 @@ def test_one_fusemax_tile_by_hand() -> None:
     tiles = 64 * 12 * 16 * 16
     cycles = {name: einsum.cycles / tiles for name, einsum in each.items()}
     assert cycles == {
-        "QK": 64, "LM": 1, "RM": 1, "SLN": 7, "SLD": 1, "SLNV": 64, "PRM": 7, "SPD": 1, "RD": 1, "SPNV": 64, "RNV": 64, "AV": 64 / 16,
+        "QK": 64, "LM": 1, "RM": 1, "SLN": 7, "SLD": 1, "SLNV": 64, "PRM": 7, "SPD": 1, "RD": 1, "SPNV": 64, "RNV": 64,
+        "AV": 64 / 16,
     }  # fmt: skip
 
 
@@ -147,8 +147,7 @@ def test_counting_all_registers_adds_about_66_percent() -> None:
 
 
 CAUSAL = (
-    "S[b,h,m1,m0,p]    = Q[b,h,p,e] * K[b,h,m1*M0+m0,e] * scale\n"
-    "  QK[b,h,m1,m0,p]   = where(m1*M0+m0 <= p, S[b,h,m1,m0,p], -inf)"
+    "S[b,h,m1,m0,p]    = Q[b,h,p,e] * K[b,h,m1*M0+m0,e] * scale\n  QK[b,h,m1,m0,p]   = where(m1*M0+m0 <= p, S[b,h,m1,m0,p], -inf)"
 )
 
 
@@ -185,6 +184,7 @@ def test_lengths_that_the_array_does_not_divide() -> None:
 # --- properties -------------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=40)
 @given(st.floats(1, 1e4), st.floats(1.01, 100), st.integers(1, 200), st.integers(1, 200), st.integers(1, 200))
 def test_more_bandwidth_is_never_slower(gigabytes: float, times: float, m: int, n: int, k: int) -> None:
     slow = gemm((f"dram.bandwidth={gigabytes * 1e9}",), M=m, N=n, K=k)

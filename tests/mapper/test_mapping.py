@@ -53,7 +53,9 @@ def test_all_errors_of_a_file_with_their_places() -> None:
     assert {"did you mean `loops`?", "did you mean `array`?"} <= helps
 
 
-@pytest.mark.parametrize("text", ["", "groups: [", "groups: &a [*a]", "- 1", "groups: []", "a: 1\na: 2", "{: 1}", "groups: !!python/name:os.system x"])
+@pytest.mark.parametrize(
+    "text", ["", "groups: [", "groups: &a [*a]", "- 1", "groups: []", "a: 1\na: 2", "{: 1}", "groups: !!python/name:os.system x"]
+)
 def test_hostile_files_are_refused_with_a_diagnostic(text: str) -> None:
     with pytest.raises(EinsmithError) as raised:
         mapping.loads(text)

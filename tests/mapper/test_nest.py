@@ -62,7 +62,9 @@ def test_the_legal_schedule_reads_x_twice() -> None:
         "  stay: {SN: forward}\n"
     )
     placed = put(TWO, groups, settings=TINY, M=4, P=1024)
-    assert sum(nest.stream_words(stream) for nest in placed.nests for stream in nest.streams if stream.tensor == "X") == 2 * 4 * 1024
+    assert (
+        sum(nest.stream_words(stream) for nest in placed.nests for stream in nest.streams if stream.tensor == "X") == 2 * 4 * 1024
+    )
 
 
 def test_holding_a_whole_row_is_legal_only_where_it_fits() -> None:
@@ -89,9 +91,8 @@ def test_a_running_state_needs_its_loop() -> None:
 
 
 def test_a_reader_of_a_state_as_it_runs_belongs_to_its_group() -> None:
-    text = (
-        "name: s\nranks: {m: M}\ninputs: {X: [m]}\ncascade: |\n  R[0] = 0\n  R[m+1] = R[m] + X[m]\n  Y[m] = R[m+1] * 2\noutputs: [Y]\n"
-    )
+    head = "name: s\nranks: {m: M}\ninputs: {X: [m]}\ncascade: |\n"
+    text = head + "  R[0] = 0\n  R[m+1] = R[m] + X[m]\n  Y[m] = R[m+1] * 2\noutputs: [Y]\n"
     loop = "- loops: [{rank: m, tile: 1}]\n"
     code, message = refusal(text, f"{loop}  einsums: {{R: {{array: array1d}}}}\n{loop}  einsums: {{Y: {{array: array1d}}}}\n", M=8)
     assert code == "E511"
@@ -100,12 +101,16 @@ def test_a_reader_of_a_state_as_it_runs_belongs_to_its_group() -> None:
 
 
 def test_what_is_made_tile_by_tile_must_be_read_at_the_same_place() -> None:
-    text = "name: s\nranks: {m: M}\ninputs: {X: [m]}\ncascade: |\n  A[m] = X[m] * 2\n  Y[m] = where(m > 0, A[m-1], 0) + A[m]\noutputs: [Y]\n"
+    head = "name: s\nranks: {m: M}\ninputs: {X: [m]}\ncascade: |\n"
+    text = head + "  A[m] = X[m] * 2\n  Y[m] = where(m > 0, A[m-1], 0) + A[m]\noutputs: [Y]\n"
     both = "  einsums: {A: {array: array1d, spatial: [m]}, Y: {array: array1d, spatial: [m]}}\n"
     code, message = refusal(text, "- loops: [{rank: m, tile: 4}]\n" + both, M=16)
     assert code == "E511"
     assert "other positions" in message
     put(text, "- loops: []\n" + both, M=16)
+
+
+BOTH = "  einsums: {GM: {array: array1d}, SN: {array: array1d}}\n"
 
 
 @pytest.mark.parametrize(
@@ -118,8 +123,8 @@ def test_what_is_made_tile_by_tile_must_be_read_at_the_same_place() -> None:
         ("- einsums: {GM: {array: array1d}, SN: {array: array1d}, X: {array: array1d}}\n", "E510", "`X`"),
         ("- einsums: {SN: {array: array1d}}\n- einsums: {GM: {array: array1d}}\n", "E510", "earlier group"),
         ("- loops: [{rank: q, tile: 1}]\n  einsums: {GM: {array: array1d}, SN: {array: array1d}}\n", "E510", "`q`"),
-        ("- loops: [{rank: m, tile: 2}, {rank: m, tile: 4}]\n  einsums: {GM: {array: array1d}, SN: {array: array1d}}\n", "E510", "larger"),
-        ("- loops: [{rank: m, tile: 2, hold: [Z]}]\n  einsums: {GM: {array: array1d}, SN: {array: array1d}}\n", "E510", "holds `Z`"),
+        ("- loops: [{rank: m, tile: 2}, {rank: m, tile: 4}]\n" + BOTH, "E510", "larger"),
+        ("- loops: [{rank: m, tile: 2, hold: [Z]}]\n" + BOTH, "E510", "holds `Z`"),
         ("- einsums: {GM: {array: array1d}, SN: {array: array1d}}\n  stay: {GM: forward}\n", "E522", "more than once"),
         ("- einsums: {GM: {array: array1d}, SN: {array: array1d}}\n  stay: {GM: nowhere}\n", "E512", "`nowhere`"),
         ("- einsums: {GM: {array: array1d}, SN: {array: array1d}}\n  stay: {SN: array1d}\n", "E512", "leaves"),

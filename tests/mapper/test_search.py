@@ -38,7 +38,9 @@ outputs: [SN]
 
 def value(found: cost.Cost, objective: str) -> tuple[float, float]:
     cycles = found.cycles + found.fill_cycles
-    return {"latency": (cycles, found.energy_pj), "energy": (found.energy_pj, cycles), "edp": (cycles * found.energy_pj, cycles)}[objective]
+    return {"latency": (cycles, found.energy_pj), "energy": (found.energy_pj, cycles), "edp": (cycles * found.energy_pj, cycles)}[
+        objective
+    ]
 
 
 def every_gemm_mapping(arch: architecture.Architecture, sizes: dict[str, int]) -> list[cost.Cost]:
@@ -122,10 +124,8 @@ def test_never_slower_than_the_published_binding(length: int) -> None:
     arch = architecture.load("fusemax")
     sizes = {"B": 64, "H": 12, "P": length, "M": length, "E": 64, "F": 64}
     same_tile = search(cascade, arch, {**sizes, "M0": 256}, {"scale": 1})
-    published = cost.model(
-        cascade, arch, mapping.loads(mapping.load("fusemax-binding").as_yaml().replace("tile: 1024", f"tile: {min(length, 32768)}")), sizes,
-        {"scale": 1},
-    )  # fmt: skip
+    text = mapping.load("fusemax-binding").as_yaml().replace("tile: 1024", f"tile: {min(length, 32768)}")
+    published = cost.model(cascade, arch, mapping.loads(text), sizes, {"scale": 1})
     assert same_tile.cost.cycles <= published.cycles * (1 + 1e-9)
     free_tile = search(cascade, arch, sizes, {"scale": 1})
     assert free_tile.cost.cycles <= same_tile.cost.cycles
@@ -134,7 +134,9 @@ def test_never_slower_than_the_published_binding(length: int) -> None:
 
 
 def test_states_and_their_readers_stay_together_and_the_rest_may_not() -> None:
-    found = search(spec.load(EXAMPLES / "attention" / "linear-causal.yaml"), architecture.load("fusemax"), {"M": 64, "E": 64, "F": 64})
+    found = search(
+        spec.load(EXAMPLES / "attention" / "linear-causal.yaml"), architecture.load("fusemax"), {"M": 64, "E": 64, "F": 64}
+    )
     for group in found.mapping.groups:
         names = set(group.einsums)
         assert not names & {"KV"} or any(loop.tile == 1 for loop in group.loops)
@@ -154,5 +156,3 @@ def test_an_operation_nobody_has_is_named() -> None:
         search(spec.load(EXAMPLES / "attention" / "topk-attention.yaml"), architecture.load("fusemax"), {})
     assert raised.value.diagnostics[0].code == "E513"
     assert "`topk`" in raised.value.diagnostics[0].message
-
-

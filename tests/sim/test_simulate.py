@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from click.testing import CliRunner
@@ -90,7 +91,9 @@ def test_one_slot_makes_loads_wait_for_readers() -> None:
     assert one.cost.cycles == one.cycles
 
 
-def fusemax(length: int, heads: int = 2, binding: str = "fusemax-binding", change: tuple[str, str] = ("", ""), **options: int) -> Simulated:
+def fusemax(
+    length: int, heads: int = 2, binding: str = "fusemax-binding", change: tuple[str, str] = ("", ""), **options: int
+) -> Simulated:
     text = mapping.load(binding).as_yaml().replace("tile: 1024", f"tile: {length}")
     assert not change[0] or change[0] in text
     cascade = spec.load(EXAMPLES / "attention" / "fusemax.yaml")
@@ -136,10 +139,19 @@ def test_a_window_extrapolates_to_what_the_whole_run_takes() -> None:
 @settings(max_examples=25)
 @given(
     st.tuples(*[st.integers(1, 40)] * 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.permutations("mnk"),
-    st.sampled_from(("in-turn", "pipelined", "interleaved")), st.integers(1, 3), st.sampled_from((1, 2)), st.sampled_from((1e9, 32e9)),
+    st.sampled_from(("in-turn", "pipelined", "interleaved")), st.integers(1, 3), st.sampled_from((1, 2)),
+    st.sampled_from((1e9, 32e9)),
 )  # fmt: skip
 def test_any_gemm_mapping_agrees_with_the_model(
-    mnk: tuple[int, int, int], a: int, b: int, c: int, order: list[str], schedule: str, flying: int, buffering: int, bandwidth: float
+    mnk: tuple[int, int, int],
+    a: int,
+    b: int,
+    c: int,
+    order: list[str],
+    schedule: str,
+    flying: int,
+    buffering: int,
+    bandwidth: float,
 ) -> None:
     loops = ", ".join(f"{{rank: {rank}, tile: {tile}}}" for rank, tile in zip(order, (a, b, c), strict=True))
     text = (
@@ -152,7 +164,9 @@ def test_any_gemm_mapping_agrees_with_the_model(
     agrees(run)
 
 
-@pytest.mark.parametrize("name", ["softmax-causal", "gqa", "linear", "linear-causal", "channel", "sliding-window", "flash2", "tile-local-merge"])
+@pytest.mark.parametrize(
+    "name", ["softmax-causal", "gqa", "linear", "linear-causal", "channel", "sliding-window", "flash2", "tile-local-merge"]
+)
 def test_what_the_search_finds_runs_as_the_model_says(name: str) -> None:
     cascade = spec.load(EXAMPLES / "attention" / f"{name}.yaml")
     arch = architecture.load("fusemax", ("array2d.side=[32, 32]", "array1d.side=[32]"))
@@ -173,14 +187,19 @@ def test_traces_do_not_overlap_and_name_their_tiles() -> None:
     for track in tracks:
         mine = sorted((event["ts"], event["ts"] + event["dur"]) for event in slices if event["tid"] == track)
         assert mine
-        assert all(start >= end - 1e-9 for (_, end), (start, _) in zip(mine, mine[1:], strict=False))
+        assert all(start >= end - 1e-9 for (_, end), (start, _) in pairwise(mine))
     assert any(event["name"] == "QK" and event["args"]["tile"] == {"b": 0, "h": 1, "p": 0, "m1": 2, "p'": 3} for event in slices)
     assert {event["name"] for event in slices if event["cat"] == "load"} == {"load Q", "load K", "load V"}
 
 
 def test_a_buffer_that_is_too_small_is_refused_not_hung() -> None:
     with pytest.raises(EinsmithError) as raised:
-        simulate(spec.loads(GEMM), architecture.load("teaching-32x32", ("buffer.size=4096",)), mapping.loads(TILED % 2), {"M": 64, "N": 64, "K": 64})
+        simulate(
+            spec.loads(GEMM),
+            architecture.load("teaching-32x32", ("buffer.size=4096",)),
+            mapping.loads(TILED % 2),
+            {"M": 64, "N": 64, "K": 64},
+        )
     assert raised.value.diagnostics[0].code == "E520"
 
 
