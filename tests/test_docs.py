@@ -35,7 +35,7 @@ def commands(body: str) -> list[Command]:
         if line.startswith("$ "):
             text = line[2:]
             while text.endswith("\\"):
-                text = text[:-1] + next(lines).lstrip("> ")
+                text = f"{text}\n{next(lines)}"
             found.append(Command(text, []))
         elif found:
             found[-1].expected.append(line)
