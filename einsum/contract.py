@@ -8,6 +8,7 @@ the caller checks that the factors and the result are finite and else evaluates 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,26 +36,36 @@ class Path:
     intermediates: tuple[frozenset[str], ...]
 
 
+MOST_TERMS = 24
+"""Beyond so many factors only neighbours are considered as pairs."""
+
+
 def plan(terms: Sequence[frozenset[str]], result: frozenset[str], lengths: Mapping[str, int]) -> Path:
-    """Greedy: contract next the pair with the smallest result."""
+    """Greedy: contract next the pair with the smallest result, of those the one with the least work."""
     left = list(terms)
+    uses = Counter(rank for term in terms for rank in term)
+    uses.update(result)
     pairs: list[Pair] = []
     intermediates: list[frozenset[str]] = []
+
+    def joined(a: frozenset[str], b: frozenset[str]) -> frozenset[str]:
+        return frozenset(rank for rank in a | b if uses[rank] > (rank in a) + (rank in b))
+
     while len(left) > 1:
-        best: tuple[int, int, Pair, frozenset[str]] | None = None
-        for i in range(len(left)):
-            for j in range(i + 1, len(left)):
-                others = result.union(*(left[k] for k in range(len(left)) if k not in (i, j)))
-                joined = (left[i] | left[j]) & others
-                size = math.prod(lengths[rank] for rank in joined)
-                work = math.prod(lengths[rank] for rank in left[i] | left[j])
-                if best is None or (size, work) < best[:2]:
-                    best = (size, work, (i, j), joined)
-        assert best is not None
-        _, _, (i, j), joined = best
-        left = [term for k, term in enumerate(left) if k not in (i, j)] + [joined]
+        near = 2 if len(left) > MOST_TERMS else len(left)
+        candidates = [(i, j) for i in range(len(left)) for j in range(i + 1, min(len(left), i + near))]
+        costs = {}
+        for i, j in candidates:
+            kept, whole = joined(left[i], left[j]), left[i] | left[j]
+            costs[i, j] = math.prod(lengths[rank] for rank in kept), math.prod(lengths[rank] for rank in whole)
+        i, j = min(candidates, key=costs.__getitem__)
+        kept = joined(left[i], left[j])
+        uses.subtract(left[i])
+        uses.subtract(left[j])
+        uses.update(kept)
+        left = [term for k, term in enumerate(left) if k not in (i, j)] + [kept]
         pairs.append((i, j))
-        intermediates.append(joined)
+        intermediates.append(kept)
     return Path(tuple(pairs), tuple(intermediates[:-1]))
 
 

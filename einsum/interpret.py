@@ -33,7 +33,7 @@ from .cascade import (
     Select,
     Tensor,
 )  # fmt: skip
-from .contract import Factor, contract, plan
+from .contract import Factor, Path, contract, plan
 from .diagnostics import Diagnostic, EinsmithError
 from .domain import Domain, Partitions, Range, both
 from .facts import Facts, outermost_reductions, product
@@ -488,7 +488,7 @@ class _Evaluator:
         exists = self.partitions.existing(domain, bound)
         counted = both(None if active is None else _append(active, len(bound)), exists)
         try:
-            result += self._multiplied(factors, ranks, existing, free, domain, counted)
+            result += self._multiplied(factors, ranks, existing, path, free, domain, counted)
         except _NotFinite as fault:
             if domain.size > BLOCK:
                 cut(frozenset(rank for rank in fault.ranks if lengths[rank] > 1), 8)
@@ -501,6 +501,7 @@ class _Evaluator:
         factors: list[tuple[Expr, bool]],
         ranks: list[frozenset[str]],
         existing: list[frozenset[str]],
+        path: Path,
         free: Domain,
         domain: Domain,
         counted: Array | None,
@@ -520,7 +521,9 @@ class _Evaluator:
             if values is not None:
                 arrays.append(Factor(part.names, np.broadcast_to(values, part.shape).astype(np.float64)))
         lengths = {rank: domain.length(rank) for rank in domain.names}
-        total = contract(arrays, free.ranks, plan([frozenset(factor.ranks) for factor in arrays], free.ranks, lengths))
+        if len(arrays) < len(ranks) + len(existing):  # all of these points exist
+            path = plan([frozenset(factor.ranks) for factor in arrays], free.ranks, lengths)
+        total = contract(arrays, free.ranks, path)
         idle = domain.ranks - free.ranks - frozenset().union(*(factor.ranks for factor in arrays))
         times = math.prod(lengths[rank] for rank in idle)
         result = free.spread(total.values if times == 1 else total.values * times, total.ranks)
