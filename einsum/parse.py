@@ -194,7 +194,7 @@ def _parse(text: str, kind: str) -> Statement | Node | _Problem:
     if odd is not None:
         return odd
     try:
-        tree: Statement | Node = _parser(kind).parse(text)
+        tree: Statement | Node = _parser().parse(text, start=kind)
     except UnexpectedCharacters as error:
         return _bad_character(text, error.pos_in_stream or 0)
     except UnexpectedToken as error:
@@ -205,11 +205,12 @@ def _parse(text: str, kind: str) -> Statement | Node | _Problem:
 
 
 @cache
-def _parser(kind: str) -> Any:
+def _parser() -> Any:
     from lark import Lark
 
     grammar = Path(__file__).with_name("grammar.lark").read_text(encoding="utf-8")
-    return Lark(grammar, start=kind, parser="lalr", lexer="basic", transformer=_builder(), maybe_placeholders=True)
+    starts = ["statement", "expression"]
+    return Lark(grammar, start=starts, parser="lalr", lexer="basic", transformer=_builder(), maybe_placeholders=True)
 
 
 class _Refused(Exception):

@@ -14,7 +14,10 @@ from einsmith.einsum.diagnostics import SpecError
 from einsmith.einsum.sizes import bind, evaluate_scalar
 from einsmith.einsum.spec import loads
 
-HEAD = "ranks: {p: P, m: {extent: M, split: [m1, m0], tile: 3, count: M1}, q: 2*P+1}\ninputs: {X: [p], Z: [m], Q: [q]}\nparams: {w: 2}\n"
+HEAD = """ranks: {p: P, m: {extent: M, split: [m1, m0], tile: 3, count: M1}, q: 2*P+1}
+inputs: {X: [p], Z: [m], Q: [q]}
+params: {w: 2}
+"""
 
 
 def message(line: str) -> str:
@@ -28,12 +31,32 @@ def message(line: str) -> str:
 @pytest.mark.parametrize(
     "line",
     [
-        "Y[p] = X[P-1]", "Y[p] = X[P-1-p]", "Y[p] = Q[2*p]", "Y[p] = Q[p+P]", "Y[p] = Q[2*p+2]", "Y[p] = X[p-w]", "Y[p] = X[p+w]", "Y[p] = X[w]",
-        "Y[p] = X[5]", "Y[m1,m0] = Z[m1*3+m0]", "Y[p] = X[p-p]", "Y[p] = X[2*p-p]", "Y[p] = X[min(p+1, P-1)]", "Y[p] = X[max(p-1, 0)]",
-        "Y[p] = X[(p+1)%P]", "Y[p] = X[p//2]", "Y[q] = X[q//2]", "Y[p] = where(p > 0, X[p-1], 0)", "Y = S[P]", "Y[p] = S[p+1]",
-        "Y[m] = X[m]", "Y[m0] = Z[m0]", "Y[m1] = Z[m1*3]", "Y[p] = where(0 == 1, X[-1], 0)",
+        "Y[p] = X[P-1]",
+        "Y[p] = X[P-1-p]",
+        "Y[p] = Q[2*p]",
+        "Y[p] = Q[p+P]",
+        "Y[p] = Q[2*p+2]",
+        "Y[p] = X[p-w]",
+        "Y[p] = X[p+w]",
+        "Y[p] = X[w]",
+        "Y[p] = X[5]",
+        "Y[m1,m0] = Z[m1*3+m0]",
+        "Y[p] = X[p-p]",
+        "Y[p] = X[2*p-p]",
+        "Y[p] = X[min(p+1, P-1)]",
+        "Y[p] = X[max(p-1, 0)]",
+        "Y[p] = X[(p+1)%P]",
+        "Y[p] = X[p//2]",
+        "Y[q] = X[q//2]",
+        "Y[p] = where(p > 0, X[p-1], 0)",
+        "Y = S[P]",
+        "Y[p] = S[p+1]",
+        "Y[m] = X[m]",
+        "Y[m0] = Z[m0]",
+        "Y[m1] = Z[m1*3]",
+        "Y[p] = where(0 == 1, X[-1], 0)",
     ],
-)  # fmt: skip
+)
 def test_what_may_be_inside_is_not_refused(line: str) -> None:
     assert message(line) == ""
 
@@ -41,14 +64,23 @@ def test_what_may_be_inside_is_not_refused(line: str) -> None:
 @pytest.mark.parametrize(
     "line, expected",
     [
-        ("Y[q] = X[q]", "goes up to 2*P; it runs from 0 to P-1"), ("Y[p] = X[p-1]", "index `p-1` of `X` goes down to -1"), ("Y[p] = X[p+1]", "index `p+1` of `X` goes up to P"),
-        ("Y[p] = X[-1]", "index `-1` of `X` is always negative"), ("Y[p] = X[P]", "index `P` of `X` is always beyond the extent"),
-        ("Y[p] = X[P+p]", "is at least P"), ("Y[p] = X[-1-p]", "is at most -1"), ("Y[p] = Q[2*p+3]", "goes up to 2*P+1"),
-        ("Y[p] = S[p+2]", "goes up to P+1; it runs from 0 to P"), ("Y = S[P+1]", "is always beyond the extent"),
-        ("Y[p] = X[p-2*P]", "is at most -P-1"), ("Y[p,m] = X[p+m*P]", ""), ("Y[p] = where(X[p-1] > 0, 1, 0)", "goes down to -1"),
-        ("Y = max[p](X[p-1])", "goes down to -1"), ("Y[m0] = Z[m0+M]", "is at least M"),
+        ("Y[q] = X[q]", "goes up to 2*P; it runs from 0 to P-1"),
+        ("Y[p] = X[p-1]", "index `p-1` of `X` goes down to -1"),
+        ("Y[p] = X[p+1]", "index `p+1` of `X` goes up to P"),
+        ("Y[p] = X[-1]", "index `-1` of `X` is always negative"),
+        ("Y[p] = X[P]", "index `P` of `X` is always beyond the extent"),
+        ("Y[p] = X[P+p]", "is at least P"),
+        ("Y[p] = X[-1-p]", "is at most -1"),
+        ("Y[p] = Q[2*p+3]", "goes up to 2*P+1"),
+        ("Y[p] = S[p+2]", "goes up to P+1; it runs from 0 to P"),
+        ("Y = S[P+1]", "is always beyond the extent"),
+        ("Y[p] = X[p-2*P]", "is at most -P-1"),
+        ("Y[p,m] = X[p+m*P]", ""),
+        ("Y[p] = where(X[p-1] > 0, 1, 0)", "goes down to -1"),
+        ("Y = max[p](X[p-1])", "goes down to -1"),
+        ("Y[m0] = Z[m0+M]", "is at least M"),
     ],
-)  # fmt: skip
+)
 def test_what_is_outside_for_every_size_is_refused(line: str, expected: str) -> None:
     assert expected in message(line)
     assert bool(message(line)) == bool(expected)
