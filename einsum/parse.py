@@ -27,6 +27,8 @@ MAX_STATEMENT = 10_000
 """Longest statement, characters."""
 MAX_CASCADE = 64 * 1024
 """Longest cascade, characters."""
+MAX_REMEMBERED = 500
+"""Longest text whose tree is kept, characters."""
 MAX_INT = 2**63 - 1
 
 _CLOSER = {"(": ")", "[": "]"}
@@ -180,13 +182,18 @@ def _checked(source: Source, start: int, end: int, kind: str) -> Statement | Nod
             "E105", f"a {kind} of {end - start} characters; the most is {MAX_STATEMENT}", Span(source, start, start + 1),
             help="name its parts with Einsums of their own",
         )  # fmt: skip
-    result = _parse(source.text[start:end].rstrip(), kind)
+    text = source.text[start:end].rstrip()
+    result = _remembered(text, kind) if len(text) <= MAX_REMEMBERED else _parse(text, kind)
     if isinstance(result, _Problem):
         return result.at(source, start)
     return result
 
 
 @lru_cache(maxsize=4096)
+def _remembered(text: str, kind: str) -> Statement | Node | _Problem:
+    return _parse(text, kind)
+
+
 def _parse(text: str, kind: str) -> Statement | Node | _Problem:
     from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 

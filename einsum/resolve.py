@@ -89,6 +89,8 @@ class _Resolver:
         self.tensors: list[Tensor] = []
         self.einsums: list[Einsum] = []
         self.targets: dict[str, Tensor] = {}
+        self.dropped: set[int] = set()
+        """Identities of the Einsums that are wrong, or define again what is defined."""
         self.said: set[str] = set()
         """Undefined names that were reported."""
         self.failed = False
@@ -365,9 +367,12 @@ class _Resolver:
             name = each.statement.target.text
             if any(each is other for other in groups.get(name, ())):
                 self.resolve_statement(each)
-        order: dict[str, None] = dict.fromkeys(einsum.output for einsum in self.einsums)
-        for name in order:
-            self.define_tensor(name)
+        definitions: dict[str, list[Einsum]] = {}
+        for einsum in self.einsums:
+            definitions.setdefault(einsum.output, []).append(einsum)
+        for name, found in definitions.items():
+            self.define_tensor(name, found)
+        self.einsums = [einsum for einsum in self.einsums if id(einsum) not in self.dropped]
         for name, tensor in self.targets.items():
             if name not in groups and not incomplete and tensor.span is not None and name not in self.poisoned:
                 self.error(
@@ -439,9 +444,8 @@ class _Resolver:
             return None
         return Select(op, ranks[0], new[0], body, self.span(node, base))
 
-    def define_tensor(self, name: str) -> None:
+    def define_tensor(self, name: str, definitions: list[Einsum]) -> None:
         """The declaration of a tensor from its definitions: plain, scattered, or a running state."""
-        definitions = [einsum for einsum in self.einsums if einsum.output == name]
         if name in self.targets:
             self.define_target(self.targets[name], definitions)
         elif all(isinstance(index, Coord) for einsum in definitions for index in einsum.indices):
@@ -461,7 +465,7 @@ class _Resolver:
                 "E203", f"`{again.output}` is defined twice", self.left_span(again), help_="give it another name",
                 others=(Label(self.left_span(definitions[0]), "first defined here"),),
             )  # fmt: skip
-            self.einsums = [einsum for einsum in self.einsums if einsum is not again]
+            self.dropped.add(id(again))
 
     def left_span(self, einsum: Einsum) -> Span:
         assert einsum.span is not None
@@ -489,7 +493,7 @@ class _Resolver:
                     self.bad_left_index(einsum, i)
                     good = False
         if not good:
-            self.drop(name)
+            self.drop(definitions)
             return
         if not steps:
             self.error(
@@ -531,7 +535,7 @@ class _Resolver:
             else:
                 self.tensors.append(Tensor(name, ranks, kind="state", iterates=iterates, span=self.left_span(step)))
                 return
-        self.drop(name)
+        self.drop(definitions)
 
     def bad_left_index(self, einsum: Einsum, at: int) -> None:
         index = einsum.indices[at]
@@ -551,9 +555,9 @@ class _Resolver:
             help_=f"to scatter, declare the target: `tensors: {{{einsum.output}: [...]}}`; a state has `0` and `r+1` here",
         )  # fmt: skip
 
-    def drop(self, name: str) -> None:
-        self.poisoned.add(name)
-        self.einsums = [einsum for einsum in self.einsums if einsum.output != name]
+    def drop(self, definitions: list[Einsum]) -> None:
+        self.poisoned.add(definitions[0].output)
+        self.dropped.update(map(id, definitions))
 
     # --- the rest ---
 

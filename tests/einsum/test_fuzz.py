@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from einsmith.einsum.diagnostics import SpecError
 from einsmith.einsum.printer import print_cascade
@@ -106,3 +110,55 @@ def test_a_mutated_spec_is_refused_or_loaded(seed: int) -> None:
     assert [text for text, codes in wrong if not codes or {code[:2] for code in codes} - {"E0", "E1", "E2"}] == []
     assert loaded > 50
     assert refused > 300
+
+
+NAMES = [
+    "name",
+    "doc",
+    "ranks",
+    "inputs",
+    "params",
+    "sizes",
+    "tensors",
+    "cascade",
+    "outputs",
+    "extent",
+    "split",
+    "tile",
+    "count",
+    "dtype",
+    "p",
+    "m",
+    "X",
+    "Y",
+]
+SCALARS = st.one_of(
+    st.sampled_from([*NAMES, "P", "2*P", "Y[p] = X[p]", "int", "1/0", "M1", ""]),
+    st.integers(-2, 5),
+    st.floats(),
+    st.none(),
+    st.booleans(),
+)
+
+
+def structures() -> st.SearchStrategy[object]:
+    return st.recursive(
+        SCALARS,
+        lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(NAMES), inner, max_size=6)),
+        max_leaves=20,
+    )
+
+
+@given(st.dictionaries(st.sampled_from(NAMES[:9]), structures(), max_size=9))
+@settings(max_examples=500)
+def test_any_structure_is_refused_or_loaded(document: dict[str, object]) -> None:
+    with contextlib.suppress(SpecError):
+        loads(yaml.safe_dump(document, sort_keys=False))
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=500)
+def test_any_text_is_refused_or_loaded(text: str) -> None:
+    for whole in (text, f"cascade: |\n  Y = {text}\noutputs: [Y]\n", f"cascade: Y = 1\noutputs: [Y]\nparams: {{a: {text}}}\n"):
+        with contextlib.suppress(SpecError):
+            loads(whole)
