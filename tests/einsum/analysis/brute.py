@@ -32,7 +32,11 @@ class Point:
     output: Element
     position: int | None
     gather: bool
+    values: dict[str, int] = field(default_factory=dict)
+    """Coordinates of the ranks that the Einsum iterates, parts and wholes of split ranks both."""
+    reads: set[Element] = field(default_factory=set)
     missing: set[Element] = field(default_factory=set)
+    """Those of them that are no inputs."""
     done: bool = False
 
 
@@ -80,14 +84,15 @@ class Simulation:
             values = {**self.bound.scalars, **point}
             output = (einsum.output, tuple(self._index(index, values) for index in einsum.indices))
             position = self._position(point) if self.leaves <= iterated else None
-            made = Point(number, output, position, gathers or scatters)
+            made = Point(number, output, position, gathers or scatters, point)
             made.missing = set(self._reads(inner, values))
             for index in einsum.indices:
                 made.missing |= set(self._reads(index, values))
             if isinstance(body, Scan) and values[body.rank] > 0:
                 before = {**values, body.rank: values[body.rank] - 1}
                 made.missing.add((einsum.output, tuple(self._index(index, before) for index in einsum.indices)))
-            made.missing = {element for element in made.missing if self.cascade.tensor(element[0]).kind != "input"}
+            made.reads = set(made.missing)
+            made.missing = {element for element in made.reads if self.cascade.tensor(element[0]).kind != "input"}
             self.points.append(made)
             self.parts_of[output] += 1
             for element in made.missing:

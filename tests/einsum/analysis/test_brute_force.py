@@ -155,7 +155,7 @@ def compare(cascade: Cascade, rank: str) -> None:
         assert counted == simulation.least()
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(specs(frozenset({"window", "gather"})))
 def test_equal_the_simulation(text: str) -> None:
     cascade = spec.loads(text)
@@ -163,7 +163,7 @@ def test_equal_the_simulation(text: str) -> None:
         compare(cascade, rank)
 
 
-@settings(max_examples=120)
+@settings(max_examples=100)
 @given(specs(frozenset({"split"})))
 def test_equal_the_simulation_on_tiles(text: str) -> None:
     cascade = spec.loads(text)
