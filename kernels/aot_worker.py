@@ -62,7 +62,7 @@ def _compiled(source: Any, target: str, warps: int, stages: int) -> dict[str, An
     try:
         compiled = triton.compile(source, target=where, options={"num_warps": warps, "num_stages": stages})
     except Exception as error:  # the compiler's own errors have many types
-        return {"error": " ".join(str(error).split())[:400] or type(error).__name__}
+        return {"error": " ".join(str(error).split())[-400:] or type(error).__name__}
     text = compiled.asm.get("ptx") or compiled.asm.get("amdgcn") or ""
     found: dict[str, Any] = {"shared_bytes": int(compiled.metadata.shared)}
     tensor_memory = getattr(compiled.metadata, "tmem_size", None)

@@ -8,6 +8,7 @@ greatest output, because on small shapes plain torch may happen to be exact. Out
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -108,6 +109,17 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+@dataclass
+class _Prepared:
+    """The cases of one module: what the worker is asked, what is expected, what cannot be asked."""
+
+    name: str
+    file: str
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    wanted: list[tuple[Case, str, dict[str, np.ndarray]]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
 def check(
     module: str | Path,
     cascade: Cascade | None = None,
@@ -120,46 +132,97 @@ def check(
     timeout_s: float = 600.0,
 ) -> Checked:
     """Check a module (a path, or its text) against a cascade (default: the one that the module carries)."""
+    task = (module, cascade, cases)
+    (found,) = check_all([task], dtypes=dtypes, params=params, allow_tf32=allow_tf32, seed=seed, timeout_s=timeout_s)
+    return found
+
+
+def check_all(
+    tasks: Sequence[tuple[str | Path, Cascade | None, Sequence[Case] | None]],
+    *,
+    dtypes: Sequence[str] | None = None,
+    params: Mapping[str, int | float] | None = None,
+    allow_tf32: bool = False,
+    seed: int = 0,
+    timeout_s: float = 600.0,
+) -> list[Checked]:
+    """Check several modules in one process: (module, cascade, cases) each."""
+    where = device()
+    types = list(dtypes or (["float16", "bfloat16", "float32"] if where == "cuda" else ["float32"]))
+    with tempfile.TemporaryDirectory(prefix="einsmith-") as folder:
+        prepared = [
+            _prepare(module, cascade, cases, Path(folder) / str(number), types, params, seed)
+            for number, (module, cascade, cases) in enumerate(tasks)
+        ]
+        job = {
+            "device": where,
+            "modules": [{"file": one.file, "cases": one.jobs, "plain": True} for one in prepared],
+            "allow_tf32": allow_tf32,
+        }
+        asked = any(one.jobs for one in prepared)
+        answers = ask("check_worker", job, interpret=where == "cpu", timeout_s=timeout_s) if asked else [[] for _ in prepared]
+        return [
+            Checked(one.name, where, tuple(_rows(one, found)), tuple(one.left_out))
+            for one, found in zip(prepared, answers, strict=True)
+        ]
+
+
+def _prepare(
+    module: str | Path,
+    cascade: Cascade | None,
+    cases: Sequence[Case] | None,
+    folder: Path,
+    types: Sequence[str],
+    params: Mapping[str, int | float] | None,
+    seed: int,
+) -> _Prepared:
+    """Write the inputs of all cases and compute what is expected of them."""
     import numpy as np
 
     source = _source(module)
     cascade = cascade if cascade is not None else cascade_of(source, str(module) if isinstance(module, Path) else "<module>")
-    where = device()
-    types = list(dtypes or (["float16", "bfloat16", "float32"] if where == "cuda" else ["float32"]))
-    left_out: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="einsmith-") as folder:
-        jobs, wanted = [], []
-        for number, case in enumerate(cases if cases is not None else shape_grid(cascade)):
-            for dtype in types:
-                try:
-                    inputs, exact = _expected(cascade, case, dtype, params, np.random.default_rng(seed + number))
-                except EinsmithError as error:
-                    if cases is not None:
-                        raise
-                    left_out.append(f"{case.name} ({error.diagnostics[0].message})")
-                    break
-                path = Path(folder) / f"{number}-{dtype}"
-                np.savez(f"{path}-in.npz", **inputs)  # type: ignore[arg-type]
-                job = {
-                    "inputs": f"{path}-in.npz", "outputs": f"{path}-out.npz", "dtype": dtype, "strided": case.strided,
-                    "scalars": _scalars(cascade, source, case.sizes, params),
-                }  # fmt: skip
-                jobs.append(job)
-                wanted.append((case, dtype, exact))
-        job = {"file": str(stored(source)), "device": where, "cases": jobs, "plain": True, "allow_tf32": allow_tf32}
-        answers = ask("check_worker", job, interpret=where == "cpu", timeout_s=timeout_s) if jobs else []
-        rows = []
-        for (case, dtype, exact), one, found in zip(wanted, jobs, answers, strict=True):
-            if found["error"] is not None:
-                rows += [Row(case.name, case.sizes, dtype, name, float("nan"), 0.0, found["error"]) for name in exact]
-                continue
-            made = np.load(str(one["outputs"]))
-            for name, want in exact.items():
-                off, plain = distance(made[f"out.{name}"], want), distance(made[f"plain.{name}"], want)
-                scale = float(np.max(np.abs(want[np.isfinite(want)]), initial=0.0))
-                allowed = 2 * (plain if np.isfinite(plain) else 0.0) + FLOOR_ULP * EPSILON[dtype] * scale
-                rows.append(Row(case.name, case.sizes, dtype, name, off, allowed))
-    return Checked(cascade.name, where, tuple(rows), tuple(left_out))
+    one = _Prepared(cascade.name, str(stored(source)))
+    folder.mkdir()
+    for number, case in enumerate(cases if cases is not None else shape_grid(cascade)):
+        for dtype in types:
+            try:
+                inputs, exact = _expected(cascade, case, dtype, params, np.random.default_rng(seed + number))
+            except EinsmithError as error:
+                if cases is not None:
+                    raise
+                one.left_out.append(f"{case.name} ({error.diagnostics[0].message})")
+                break
+            path = folder / f"{number}-{dtype}"
+            np.savez(f"{path}-in.npz", **inputs)  # type: ignore[arg-type]
+            one.jobs.append(
+                {
+                    "inputs": f"{path}-in.npz",
+                    "outputs": f"{path}-out.npz",
+                    "dtype": dtype,
+                    "strided": case.strided,
+                    "scalars": keywords(source, case.sizes, params),
+                }
+            )
+            one.wanted.append((case, dtype, exact))
+    return one
+
+
+def _rows(one: _Prepared, answers: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Compare what the worker found with what was expected."""
+    import numpy as np
+
+    rows = []
+    for (case, dtype, exact), job, found in zip(one.wanted, one.jobs, answers, strict=True):
+        if found["error"] is not None:
+            rows += [Row(case.name, case.sizes, dtype, name, float("nan"), 0.0, found["error"]) for name in exact]
+            continue
+        made = np.load(str(job["outputs"]))
+        for name, want in exact.items():
+            off, plain = distance(made[f"out.{name}"], want), distance(made[f"plain.{name}"], want)
+            scale = float(np.max(np.abs(want[np.isfinite(want)]), initial=0.0))
+            allowed = 2 * (plain if np.isfinite(plain) else 0.0) + FLOOR_ULP * EPSILON[dtype] * scale
+            rows.append(Row(case.name, case.sizes, dtype, name, off, allowed))
+    return rows
 
 
 def distance(got: np.ndarray, want: np.ndarray) -> float:
@@ -173,7 +236,7 @@ def distance(got: np.ndarray, want: np.ndarray) -> float:
     same = (got == want) | (np.isnan(got) & np.isnan(want))
     if not np.all(same[odd]) or not np.all(np.isfinite(got[~odd])):
         return float("inf")
-    return float(np.max(np.abs(got - want)[~odd], initial=0.0))
+    return float(np.max(np.abs(got[~odd] - want[~odd]), initial=0.0))
 
 
 def cascade_of(source: str, name: str) -> Cascade:
@@ -235,13 +298,9 @@ def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
     return single.astype(np.float64)
 
 
-def _scalars(
-    cascade: Cascade, source: str, sizes: Mapping[str, int], params: Mapping[str, int | float] | None
-) -> dict[str, int | float]:
-    """Keywords of `run` beside the inputs: sizes that no shape tells, and the parameters given."""
-    import re
-
+def keywords(source: str, sizes: Mapping[str, int], params: Mapping[str, int | float] | None) -> dict[str, int | float]:
+    """Keywords of a module's `run` beside the inputs: sizes that no shape tells, and the parameters given."""
     signature = re.search(r"^def run\(\*, (.*)\):$", source, re.MULTILINE)
     names = {part.split("=")[0].strip() for part in signature[1].split(",")} if signature else set()
-    found: dict[str, int | float] = {n: v for n, v in sizes.items() if n in names}
+    found: dict[str, int | float] = {name: value for name, value in sizes.items() if name in names}
     return found | dict(params or {})

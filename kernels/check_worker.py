@@ -7,31 +7,34 @@ from typing import Any
 from .child import answer, load_module
 
 
-def run_all(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run every case of the job; outputs go to files, faults into the answer."""
+def run_all(job: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """Run every case of every module of the job; outputs go to files, faults into the answer."""
+    return [_run_module(one, job["device"], job["allow_tf32"]) for one in job["modules"]]
+
+
+def _run_module(one: dict[str, Any], device: str, allow_tf32: bool) -> list[dict[str, Any]]:
     import numpy as np
     import torch
 
-    module = load_module(job["file"])
-    device = job["device"]
+    module = load_module(one["file"])
     results = []
-    for case in job["cases"]:
+    for case in one["cases"]:
         dtype = getattr(torch, case["dtype"])
         arrays = np.load(case["inputs"])
         inputs = {name: _tensor(torch, arrays[name], dtype, device, case["strided"]) for name in arrays.files}
-        found: dict[str, Any] = {"seconds": None, "error": None}
+        error = None
         try:
-            outputs = module.run(**inputs, **case["scalars"], allow_tf32=job["allow_tf32"], out=_fill)
+            outputs = module.run(**inputs, **case["scalars"], allow_tf32=allow_tf32, out=_fill)
             if device == "cuda":
                 torch.cuda.synchronize()
             made = {f"out.{name}": x.detach().cpu().double().numpy() for name, x in outputs.items()}
-            if job["plain"]:
+            if one["plain"]:
                 plain = module.reference(**inputs, **case["scalars"])
                 made |= {f"plain.{name}": x.detach().cpu().double().numpy() for name, x in plain.items()}
             np.savez(case["outputs"], **made)
-        except Exception as error:  # whatever the kernel or Triton raises belongs into the report of this case
-            found["error"] = f"{type(error).__name__}: {error}"[:500]
-        results.append(found)
+        except Exception as fault:  # whatever the kernel or Triton raises belongs into the report of this case
+            error = f"{type(fault).__name__}: {fault}"[:500]
+        results.append({"error": error})
     return results
 
 

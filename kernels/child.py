@@ -66,10 +66,11 @@ def load_module(path: str) -> Any:
     """Import a generated module from its file."""
     import importlib.util
 
-    spec = importlib.util.spec_from_file_location("einsmith_kernel", path)
+    name = f"einsmith_kernel_{Path(path).stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["einsmith_kernel"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module

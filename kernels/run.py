@@ -16,7 +16,7 @@ from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..mapper import gpu as gpus
 from ..mapper.one_pass import one_pass
 from ..mapper.plan import plan
-from .check import _scalars, device
+from .check import device, keywords
 from .child import ask
 from .emit import emit
 from .store import stored
@@ -51,10 +51,11 @@ def run_triton(
             "outputs": str(target),
             "dtype": dtype,
             "strided": False,
-            "scalars": _scalars(cascade, source, all_sizes, params),
+            "scalars": keywords(source, all_sizes, params),
         }
-        job = {"file": str(stored(source)), "device": where, "cases": [case], "plain": False, "allow_tf32": False}
-        (found,) = ask("check_worker", job, interpret=where == "cpu", timeout_s=timeout_s)
+        module = {"file": str(stored(source)), "cases": [case], "plain": False}
+        job = {"device": where, "modules": [module], "allow_tf32": False}
+        ((found,),) = ask("check_worker", job, interpret=where == "cpu", timeout_s=timeout_s)
         if found["error"] is not None:
             raise EinsmithError(Diagnostic("E607", f"the generated kernel failed: {found['error']}"))
         made = np.load(target)

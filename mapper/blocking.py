@@ -70,7 +70,7 @@ def refuse(code: str, message: str, einsum: Einsum | None = None, help: str = ""
     return EinsmithError(Diagnostic(code, message, einsum.span if einsum else None, help=help))
 
 
-def block(cascade: Cascade, extents: Mapping[str, int]) -> Blocked:
+def block(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> Blocked:
     """Choose the sequential rank and make all reductions over it running states. `extents` guide the choice only."""
     flat = inline(flatten(cascade))
     check_supported(flat)
@@ -84,7 +84,7 @@ def block(cascade: Cascade, extents: Mapping[str, int]) -> Blocked:
         (loop,) = iterated
         parent = flat.rank(loop).part_of
     else:
-        chosen = sequential_rank(flat, extents)
+        chosen = sequential_rank(flat, extents, small)
         if chosen is None:
             return Blocked(flat, None, None, False, stores)
         rank = flat.rank(chosen)
@@ -178,8 +178,8 @@ def bound_ranks(einsum: Einsum) -> tuple[str, ...]:
     return einsum.body.ranks if isinstance(einsum.body, Reduce) else ()
 
 
-def sequential_rank(cascade: Cascade, extents: Mapping[str, int]) -> str | None:
-    """The reduced rank to walk in order, by data flow; None if everything that is reduced may be held whole."""
+def sequential_rank(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> str | None:
+    """The reduced rank to walk in order, by data flow; None if what is reduced is held whole, being at most `small` long."""
     reduced = {rank for einsum in cascade.einsums for rank in bound_ranks(einsum)}
     outers = {r for r in reduced if (p := cascade.rank(r).part_of) and cascade.rank(p).split.outer == r}  # type: ignore[union-attr]
     reduced -= {r for r in reduced if cascade.rank(r).part_of and r not in outers}
@@ -188,7 +188,7 @@ def sequential_rank(cascade: Cascade, extents: Mapping[str, int]) -> str | None:
     if not candidates:
         product = [e for e in cascade.einsums if isinstance(e.body, Reduce) and len({a.tensor for a in accesses(e.body)}) > 1]
         plain = sorted(reduced, key=lambda r: (-extents.get(r, 0), r))
-        return plain[0] if plain and (product or extents.get(plain[0], 0) > SMALL) else None
+        return plain[0] if plain and (product or extents.get(plain[0], 0) > small) else None
     if len(candidates) > 1:
         # ranks between channels (small, both ends of a product) may be held whole; a second long one may not
         long = [r for r in candidates if extents.get(r, 0) > 256]
@@ -202,7 +202,7 @@ def sequential_rank(cascade: Cascade, extents: Mapping[str, int]) -> str | None:
             )
     first = candidates[0]
     contracted = any(_crosses(einsum, first) for einsum in cascade.einsums)
-    return None if extents.get(first, SMALL + 1) <= SMALL and not contracted and cascade.rank(first).part_of is None else first
+    return None if extents.get(first, small + 1) <= small and not contracted and cascade.rank(first).part_of is None else first
 
 
 def _crosses(einsum: Einsum, rank: str) -> bool:

@@ -143,7 +143,13 @@ def plan(
         raise EinsmithError(Diagnostic("E606", f"no kernels for inputs of type `{dtype}`", help=f"one of {', '.join(BYTES)}"))
     bound = bind(cascade, sizes, params)
     arranged = program(cascade, bound.extents)
-    return _Planner(arranged, gpu, dtype, allow_tf32).search(bound, dict(sizes or {}), keep)
+    try:
+        return _Planner(arranged, gpu, dtype, allow_tf32).search(bound, dict(sizes or {}), keep)
+    except EinsmithError:
+        walked = program(cascade, bound.extents, small=0)
+        if walked.loop == arranged.loop:
+            raise  # nothing was held whole that could be walked
+        return _Planner(walked, gpu, dtype, allow_tf32).search(bound, dict(sizes or {}), keep)
 
 
 def registers_hold(program: Program) -> list[str]:

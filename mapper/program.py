@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..einsum.cascade import Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, accesses, free_ranks
-from .blocking import Blocked, block, bound_ranks, reads, refuse
+from .blocking import SMALL, Blocked, block, bound_ranks, reads, refuse
 
 WHOLE_COORDINATE = "(loop)"
 """Name of the rank variable that stands for the loop coordinate, such as m1*M0+m0, in a normalised expression."""
@@ -80,9 +80,9 @@ class Program:
         return self.loop is not None and self.loop in self.cascade.tensor(tensor).ranks
 
 
-def program(cascade: Cascade, extents: Mapping[str, int]) -> Program:
+def program(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> Program:
     """Arrange a cascade as one kernel. Raises EinsmithError (E602 to E604) where that cannot be done."""
-    blocked = block(cascade, extents)
+    blocked = block(cascade, extents, small)
     flat = blocked.cascade
     _check_reads(blocked)
     grid = _parallel(blocked, extents)

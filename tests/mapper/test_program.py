@@ -50,7 +50,9 @@ def test_every_reduction_over_the_walked_rank_is_a_running_state() -> None:
 
 
 def test_a_plain_product_tiles_both_ranks() -> None:
-    text = "name: t\nranks: {i: I, j: J, k: K}\ninputs: {A: [i, k], B: [k, j]}\ncascade: |\n  C[i,j] = A[i,k] * B[k,j]\noutputs: [C]\n"
+    text = (
+        "name: t\nranks: {i: I, j: J, k: K}\ninputs: {A: [i, k], B: [k, j]}\ncascade: |\n  C[i,j] = A[i,k] * B[k,j]\noutputs: [C]\n"
+    )
     found = arranged(text, i=512, j=512, k=512)
     assert found.tiled == ("i", "j")
     assert found.loop == "k1"

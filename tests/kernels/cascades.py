@@ -1,0 +1,114 @@
+"""Cascades for the kernel tests, most of them written for this purpose: no algorithm that has a name."""
+
+FLASH = """
+name: masked-softmax
+ranks: {b: B, h: H, p: P, m: M, e: E, f: F}
+inputs: {Q: [b, h, p, e], K: [b, h, m, e], V: [b, h, m, f]}
+params: {scale: 1/sqrt(E)}
+cascade: |
+  S[b,h,p,m]  = where(m <= p, sum[e](Q[b,h,p,e] * K[b,h,m,e]) * scale, -inf)
+  G[b,h,p]    = max[m](S[b,h,p,m])
+  N[b,h,p,m]  = exp(S[b,h,p,m] - G[b,h,p])
+  D[b,h,p]    = sum[m](N[b,h,p,m])
+  AV[b,h,p,f] = sum[m](N[b,h,p,m] * V[b,h,m,f]) / D[b,h,p]
+outputs: [AV]
+"""
+
+STRANGE = """
+name: capped-sink-window-grouped
+doc: Grouped queries, capped scores, sinks and a window, a sink term in the denominator, a gate after the sum.
+ranks: {h: KV*G, g: KV, p: P, m: M, e: E, f: F}
+inputs: {Q: [h, p, e], K: [g, m, e], V: [g, m, f], T: [h], U: [h, p, f]}
+params: {scale: 1/sqrt(E), cap: 5, W: 9, sinks: 2}
+cascade: |
+  S[h,p,m]  = cap * tanh(Q[h,p,e] * K[h//G,m,e] * scale / cap)
+  L[h,p,m]  = where(m <= p and (m < sinks or p - m < W), S[h,p,m], -inf)
+  X[h,p]    = max(max[m](L[h,p,m]), T[h])
+  N[h,p,m]  = exp(L[h,p,m] - X[h,p])
+  D[h,p]    = sum[m](N[h,p,m]) + exp(T[h] - X[h,p])
+  A[h,p,f]  = sum[m](N[h,p,m] / D[h,p] * V[h//G,m,f])
+  Y[h,p,f]  = A[h,p,f] * sigmoid(U[h,p,f])
+outputs: [Y]
+"""
+
+NOWHERE = """
+name: band-power
+doc: No exponential, a running minimum beside a sum of squares, a band mask, two outputs.
+ranks: {p: P, m: M, e: E, f: F}
+inputs: {Q: [p, e], K: [m, e], V: [m, f]}
+params: {W: 6}
+cascade: |
+  S[p,m] = Q[p,e] * K[m,e]
+  R[p,m] = where(abs(p - m) <= W, relu(S[p,m]) ** 2, 0)
+  O[p,f] = R[p,m] * V[m,f]
+  Z[p]   = min[m](where(abs(p - m) <= W, S[p,m], inf))
+outputs: [O, Z]
+"""
+
+GATHER = """
+name: gathered
+doc: Keys and values chosen by an integer input; clamped positions.
+ranks: {h: H, p: P, j: J, m: M, e: E, f: F}
+inputs: {Q: [h, p, e], K: [h, m, e], V: [h, m, f], I: {ranks: [p, j], dtype: int}}
+cascade: |
+  S[h,p,j] = Q[h,p,e] * K[h,I[p,j],e]
+  A[h,p,j] = sigmoid(S[h,p,j] - 1)
+  Y[h,p,f] = sum[j](A[h,p,j] * V[h,clamp(I[p,j] + j - 1, 0, M - 1),f])
+outputs: [Y]
+"""
+
+NORM = """
+name: row-norm
+ranks: {t: T, d: D}
+inputs: {X: [t, d], W: [d]}
+params: {tiny: 0.00001}
+cascade: |
+  Q[t]   = mean[d](X[t,d] * X[t,d])
+  Y[t,d] = X[t,d] * rsqrt(Q[t] + tiny) * W[d]
+outputs: [Y]
+"""
+
+STATE = """
+name: decaying-state
+ranks: {h: H, t: T, e: E, f: F}
+inputs: {Q: [h, t, e], K: [h, t, e], V: [h, t, f], G: [h, t]}
+cascade: |
+  S[h,0,e,f]   = 0
+  S[h,t+1,e,f] = S[h,t,e,f] * sigmoid(G[h,t]) + K[h,t,e] * V[h,t,f]
+  O[h,t,f]     = Q[h,t,e] * S[h,t+1,e,f]
+outputs: [O]
+"""
+
+CHANNELS = """
+name: between-channels
+doc: Two passes over the long rank t, which is on the output too; softmax between channels.
+ranks: {t: T, c: C, d: C}
+inputs: {Q: [t, c], K: [t, d], V: [t, d]}
+cascade: |
+  S[c,d] = Q[t,c] * K[t,d]
+  G[c]   = max[d](S[c,d])
+  N[c,d] = exp(S[c,d] - G[c])
+  O[t,c] = sum[d](N[c,d] * V[t,d]) / sum[d](N[c,d])
+outputs: [O]
+"""
+
+PRODUCT = """
+name: plain-product
+ranks: {i: I, j: J, k: K}
+inputs: {A: [i, k], B: [k, j], C: [j]}
+cascade: |
+  Y[i,j] = gelu(sum[k](A[i,k] * B[k,j]) + C[j])
+outputs: [Y]
+"""
+
+LENGTHS = """
+name: ragged
+ranks: {b: B, p: P, m: M, e: E, f: F}
+inputs: {Q: [b, p, e], K: [b, m, e], V: [b, m, f], LEN: {ranks: [b], dtype: int}, OFF: {ranks: [b, p], dtype: int}}
+cascade: |
+  S[b,p,m] = where(m < LEN[b] and m >= OFF[b,p], sum[e](Q[b,p,e] * K[b,m,e]), -inf)
+  G[b,p]   = max[m](S[b,p,m])
+  N[b,p,m] = exp(S[b,p,m] - G[b,p])
+  Y[b,p,f] = sum[m](N[b,p,m] * V[b,m,f]) / sum[m](N[b,p,m])
+outputs: [Y]
+"""

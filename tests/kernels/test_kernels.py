@@ -1,0 +1,169 @@
+"""Generated kernels, run in Triton's interpreter, against the float64 interpreter. All run in one process, for the sake of time."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from einsmith.einsum import interpret, spec
+from einsmith.einsum.cascade import Cascade
+from einsmith.einsum.diagnostics import EinsmithError
+from einsmith.kernels.check import Checked, check_all
+from einsmith.kernels.emit import emit
+from einsmith.kernels.run import run_triton
+from einsmith.kernels.shapes import Case
+from einsmith.mapper import gpu
+from einsmith.mapper.one_pass import one_pass
+from einsmith.mapper.plan import plan
+
+
+def _cascades() -> ModuleType:
+    found = importlib.util.spec_from_file_location("kernel_test_cascades", Path(__file__).with_name("cascades.py"))
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).with_name("golden") / "softmax-causal.kernel"
+cascades = _cascades()
+SMALL = {"B": 1, "H": 1, "P": 20, "M": 20, "E": 16, "F": 16}
+LONG = {"B": 2, "H": 2, "P": 300, "M": 300, "E": 32, "F": 32}
+RAGGED = {"B": 5, "P": 40, "M": 37, "E": 8, "F": 6}
+
+# name: (cascade, sizes of the plan, derived first?, loops that the kernel then has, cases; None: the whole grid of shapes)
+KERNELS: dict[str, tuple[str, dict[str, int], bool, int, list[Case] | None]] = {
+    "softmax, derived": (cascades.FLASH, LONG, True, 1, None),
+    "softmax, a loop for each pass": (
+        cascades.FLASH, LONG, False, 2, [Case("tails", {"B": 1, "H": 1, "P": 40, "M": 50, "E": 16, "F": 24})]
+    ),
+    "a variant that nobody has": (
+        cascades.STRANGE, {"KV": 2, "G": 8, "P": 300, "M": 300, "E": 32, "F": 32}, True, 1,
+        [Case("odd", {"KV": 1, "G": 3, "P": 45, "M": 37, "E": 12, "F": 20}, strided=True)],
+    ),
+    "no exponential, two outputs": (
+        cascades.NOWHERE, {"P": 300, "M": 300, "E": 32, "F": 32}, True, 1,
+        [Case("odd", {"P": 75, "M": 61, "E": 9, "F": 5}), Case("ones", dict.fromkeys("PMEF", 1))],
+    ),
+    "gathers": (
+        cascades.GATHER, {"H": 2, "P": 64, "J": 16, "M": 100, "E": 16, "F": 16}, True, 0,
+        [Case("odd", {"H": 2, "P": 7, "J": 5, "M": 11, "E": 6, "F": 10})],
+    ),
+    "norm, row held whole": (cascades.NORM, {"T": 64, "D": 100}, True, 0, [Case("odd", {"T": 9, "D": 77})]),
+    "norm, two loops": (cascades.NORM, {"T": 64, "D": 100_000}, False, 2, [Case("odd", {"T": 9, "D": 333})]),
+    "output at every step": (
+        cascades.STATE, {"H": 2, "T": 100, "E": 16, "F": 16}, True, 1, [Case("odd", {"H": 1, "T": 13, "E": 7, "F": 5})]
+    ),
+    "output along the loop": (cascades.CHANNELS, {"T": 1000, "C": 16}, True, 2, [Case("odd", {"T": 77, "C": 11})]),
+    "product": (cascades.PRODUCT, {"I": 200, "J": 200, "K": 200}, True, 1, [Case("odd", {"I": 33, "J": 45, "K": 70})]),
+    "ragged": (cascades.LENGTHS, {"B": 4, "P": 300, "M": 300, "E": 16, "F": 16}, True, 1, [Case("odd", RAGGED)]),
+}  # fmt: skip
+BROKEN = {
+    "another base": ("tl.exp2(", "tl.exp("),
+    "another mask": ("tl.where(m[None, :] <= p[:, None]", "tl.where(m[None, :] < p[:, None]"),
+    "a row not written": (
+        "mask=p_in[:, None] if F == BLOCK_F else p_in[:, None] & f_in[None, :])",
+        "mask=(p < P - 1)[:, None] & f_in[None, :])",
+    ),
+    "a crash": ("tl.dot(", "tl.no_such_thing("),
+}
+
+
+@functools.cache
+def module(name: str) -> tuple[Cascade, str, int]:
+    """The textbook cascade, the module generated for it, and how many loops its kernel has."""
+    text, sizes, derived, _, _ = KERNELS[name]
+    textbook = spec.loads(text)
+    form = one_pass(textbook, sizes).cascade if derived else textbook
+    planned = plan(form, gpu.load("h200"), sizes, dtype="float32")
+    return textbook, emit(form, planned, textbook=textbook), len(planned.program.loops)
+
+
+@functools.cache
+def results() -> dict[str, Checked]:
+    """Every kernel on its cases, and the broken ones on one case, all in one process."""
+    tasks: list[tuple[str | Path, Cascade | None, list[Case] | None]] = []
+    for name, (_, _, _, _, cases) in KERNELS.items():
+        textbook, source, _ = module(name)
+        tasks.append((source, textbook, cases))
+    textbook, source, _ = module("softmax, derived")
+    for old, new in BROKEN.values():
+        assert old in source
+        tasks.append((source.replace(old, new), textbook, [Case("some", SMALL)]))
+    golden = spec.load(ROOT / "examples" / "attention" / "softmax-causal.yaml")
+    sizes = {"B": 4, "H": 16, "P": 4096, "M": 4096, "E": 128, "F": 128}
+    form = one_pass(golden, sizes).cascade
+    source = emit(form, plan(form, gpu.load("h200"), sizes), textbook=golden)
+    assert GOLDEN.read_text(encoding="utf-8") in source
+    tasks.append((source, golden, [Case("tails", {"B": 1, "H": 1, "P": 150, "M": 140, "E": 24, "F": 40})]))
+    return dict(zip([*KERNELS, *BROKEN, "golden"], check_all(tasks), strict=True))
+
+
+@pytest.mark.parametrize("name", [*KERNELS, "golden"])
+def test_the_kernel_agrees_with_the_interpreter(name: str) -> None:
+    found = results()[name]
+    assert found.rows
+    assert not found.failed, str(found)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_as_many_loops_as_passes(name: str) -> None:
+    assert module(name)[2] == KERNELS[name][3]
+
+
+def test_the_shapes_are_awkward() -> None:
+    names = {row.case for row in results()["softmax, derived"].rows}
+    assert names >= {"ones", "primes", "tails", "whole tiles", "no keys", "large logits", "eight to one"}
+
+
+def test_some_ragged_rows_see_nothing() -> None:
+    inputs = interpret.random_inputs(spec.loads(cascades.LENGTHS), RAGGED, None, np.random.default_rng(0))
+    assert (np.maximum(inputs["OFF"], 0) >= np.minimum(inputs["LEN"], RAGGED["M"])[:, None]).any()
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_kernel_fails_the_check(name: str) -> None:
+    found = results()[name]
+    assert found.failed == 1
+    assert found.exit_code == 1
+    assert "FAIL" in str(found)
+
+
+def test_what_was_not_written_is_infinitely_wrong_and_a_crash_is_told() -> None:
+    assert results()["a row not written"].rows[0].error == float("inf")
+    assert "no_such_thing" in (results()["a crash"].rows[0].fault or "")
+
+
+def test_run_takes_parameters() -> None:
+    cascade = spec.loads(cascades.NOWHERE)
+    inputs = interpret.random_inputs(cascade, {"P": 20, "M": 30, "E": 8, "F": 8}, None, np.random.default_rng(1))
+    found, want = run_triton(cascade, inputs, None, {"W": 2}), interpret.evaluate(cascade, inputs, None, {"W": 2})
+    other = interpret.evaluate(cascade, inputs, None, {"W": 50})
+    for name in cascade.outputs:
+        scale = np.abs(want[name]).max()
+        assert np.allclose(found[name], want[name], rtol=1e-5, atol=1e-5 * scale)
+        assert not np.allclose(found[name], other[name], rtol=1e-2)
+
+
+def test_what_is_not_lowered_is_refused_with_its_einsum() -> None:
+    text = """
+name: t
+ranks: {p: P, m: M}
+inputs: {X: [p, m]}
+cascade: |
+  C[p,m] = cumsum[m](X[p,m])
+  Y[p]   = max[m](C[p,m])
+outputs: [Y]
+"""
+    with pytest.raises(EinsmithError) as raised:
+        plan(spec.loads(text), gpu.load("h200"), {"P": 8, "M": 8})
+    assert raised.value.diagnostics[0].code == "E603"
+    assert "`C`" in raised.value.diagnostics[0].message
+    assert raised.value.diagnostics[0].span is not None
