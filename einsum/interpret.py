@@ -278,14 +278,13 @@ class _Evaluator:
         condition = truth(self.value(expr.args[0], domain, active))
         counted = condition if active is None else condition & active
         uncounted = ~condition if active is None else ~condition & active
-        dtype = DTYPES[self.facts.kind(expr)]
         if not uncounted.any():
-            return self.value(expr.args[1], domain, active).astype(dtype, copy=False)
-        if not counted.any():
-            return self.value(expr.args[2], domain, active).astype(dtype, copy=False)
-        yes = self.value(expr.args[1], domain, counted)
-        no = self.value(expr.args[2], domain, uncounted)
-        return np.where(condition, yes, no).astype(dtype, copy=False)
+            result = self.value(expr.args[1], domain, active)
+        elif not counted.any():
+            result = self.value(expr.args[2], domain, active)
+        else:
+            result = np.where(condition, self.value(expr.args[1], domain, counted), self.value(expr.args[2], domain, uncounted))
+        return result.astype(np.promote_types(result.dtype, DTYPES[self.facts.kind(expr)]), copy=False)
 
     def _access(self, expr: Access, domain: Domain, active: Array | None) -> Array:
         values = self.tensors[expr.tensor]
@@ -341,7 +340,7 @@ class _Evaluator:
             number = int(np.broadcast_to(values, counted.shape)[np.unravel_index(int(counted.argmax()), counted.shape)])
             allowed = f"0 to {extent - 1}" if extent else "none, for it is empty"
             message = f"index {number} of `{expr.tensor}` in dimension {axis + 1} is out of range (allowed: {allowed})"
-            raise self._error(Fault("E320", message, counted), index if index.__class__ is not Number else expr, domain)
+            raise self._error(Fault("E320", message, counted), index, domain)
         return np.clip(values, 0, max(extent - 1, 0))
 
     def _integers(self, values: Array, active: Array | None, expr: Expr | None = None, domain: Domain | None = None) -> Array:

@@ -151,6 +151,13 @@ def test_empty_reductions():
     assert value("Y[p] = where(M > 0, mean[m](X[p,m]), 7)", X=np.zeros((2, 0))) == [7, 7]
 
 
+def test_an_empty_maximum_of_integers_is_no_integer():
+    body = "Y[p] = where(p >= 0, max[m](I[p] * m), 0) * 1.0"
+    assert value(body, {"M": 0}, ranks="p: P, m: M", inputs="I: {ranks: [p], dtype: int}", I=np.array([3])) == [-INF]
+    body = "Y[p] = max[m](I[p] * m)"
+    assert code(body, {"M": 0}, ranks="p: P, m: M", inputs="I: {ranks: [p], dtype: int}", I=np.array([3]))[0] == ["E326"]
+
+
 def test_means_and_arguments():
     x = [[1.0, 5.0, 5.0, 2.0], [-INF, -INF, -INF, -INF]]
     same(value("Y[p] = mean[m](X[p,m])", X=x), [13 / 4, -INF])
