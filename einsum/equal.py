@@ -97,8 +97,8 @@ def _match(first: Cascade, second: Cascade, names: dict[str, str]) -> None:
         for name, own, which in ((a, known[0], "first"), (b, known[1], "second")):
             if name not in own:
                 problems.append(Diagnostic("E331", f"the {which} cascade has no input or output `{name}`"))
-    for own in ([tensor.name for tensor in first.inputs], list(first.outputs)):
-        partners = [names.get(name, name) for name in own]
+    for listed in ([tensor.name for tensor in first.inputs], list(first.outputs)):
+        partners = [names.get(name, name) for name in listed]
         for name in dict.fromkeys(partner for partner in partners if partners.count(partner) > 1):
             problems.append(Diagnostic("E331", f"`{name}` of the second cascade has more than one partner in the first"))
     inputs = ({names.get(t.name, t.name): t for t in first.inputs}, {t.name: t for t in second.inputs})
