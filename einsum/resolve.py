@@ -10,15 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Literal as OneOf
 
 from . import parse, syntax
 from .cascade import (
-    MAP_OPS,
-    REDUCTIONS,
-    SCANS,
     SELECTIONS,
-    Access,
     Cascade,
     Coord,
     DType,
@@ -29,7 +26,6 @@ from .cascade import (
     Rank,
     Reduce,
     Scalar,
-    Scan,
     Select,
     Split,
     Tensor,
@@ -37,30 +33,13 @@ from .cascade import (
     free_ranks,
     walk,
 )
-from .diagnostics import Diagnostic, Label, closest
+from .diagnostics import Diagnostic, Label
 from .document import Document, Entry, TensorEntry, Text
 from .dtypes import tensor_dtypes
+from .expressions import Expressions
+from .scope import ARTICLE, MAX_SUGGESTIONS, NO_SYMBOLS, RESERVED, Known, at_least_one
 from .sizes import MAX_EXTENT
 from .source import Span
-
-FUNCTIONS = frozenset(name for name in MAP_OPS if name.isalnum() and name not in ("neg", "and", "or", "not"))
-"""Map operations that are written as calls."""
-BINDERS = frozenset((*REDUCTIONS, *SCANS, *SELECTIONS))
-RESERVED = FUNCTIONS | BINDERS | {"and", "or", "not", "inf"}
-NO_SYMBOLS = {"true", "false", "nan", "infinity", "none", "null"}
-"""Values of other languages, which do not become extents by standing in one."""
-ONE_RANK = frozenset(("argmax", "argmin", *SCANS, *SELECTIONS))
-
-Kind = OneOf["rank", "extent", "count", "parameter", "tensor"]
-_ARTICLE = {"rank": "a rank", "extent": "an extent", "count": "a count", "parameter": "a parameter", "tensor": "a tensor"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What a name means and where it was declared."""
-
-    kind: Kind
-    span: Span | None
 
 
 @dataclass
@@ -77,31 +56,20 @@ def resolve(document: Document, problems: list[Diagnostic]) -> Resolved:
     return _Resolver(document, problems).run()
 
 
-class _Resolver:
+class _Resolver(Expressions):
     def __init__(self, document: Document, problems: list[Diagnostic]) -> None:
-        self.document = document
-        self.source = document.source
-        self.problems = list(problems)
-        self.names: dict[str, _Known] = {}
-        self.poisoned: set[str] = set(document.lost)
-        self.ranks: list[Rank] = []
+        super().__init__(document, problems)
         self.params: list[tuple[str, Expr]] = []
         self.tensors: list[Tensor] = []
         self.einsums: list[Einsum] = []
         self.targets: dict[str, Tensor] = {}
         self.dropped: set[int] = set()
         """Identities of the Einsums that are wrong, or define again what is defined."""
-        self.said: set[str] = set()
-        """Undefined names that were reported."""
-        self.failed = False
-        """Set when the text being converted has an error."""
-        self.scalars_only = ""
-        """What is being converted where ranks and tensors cannot stand; empty elsewhere."""
 
     def run(self) -> Resolved:
         document = self.document
         for name in document.lost:
-            self.names.setdefault(name, _Known("rank", None))
+            self.names.setdefault(name, Known("rank", None))
         self.declare_ranks()
         self.resolve_params()
         self.build_ranks()
@@ -129,68 +97,14 @@ class _Resolver:
         )  # fmt: skip
         return Resolved(cascade, self.problems, frozenset(self.poisoned))
 
-    # --- diagnostics ---
-
-    def error(self, code: str, message: str, span: Span, label: str = "", help_: str = "", others: tuple[Label, ...] = ()) -> None:
-        self.failed = True
-        self.problems.append(Diagnostic(code, message, span, label, others, help_))
-
-    def undefined(self, what: str, name: str, span: Span, help_: str) -> None:
-        """A name that nothing declares: said once, and not where declarations could not be read."""
-        self.failed = True
-        if not self.document.incomplete and name not in self.said:
-            self.said.add(name)
-            self.error("E103", f"undefined {what} `{name}`", span, help_=help_)
-
-    def where_declared(self, name: str, words: str = "declared here") -> tuple[Label, ...]:
-        span = self.names[name].span
-        return (Label(span, words),) if span is not None else ()
-
-    def suggestion(self, name: str, among: Iterable[str]) -> str:
-        close = closest(name, among) if len(self.problems) < MAX_SUGGESTIONS else None
-        return f"did you mean `{close}`?" if close else ""
-
     # --- declarations ---
-
-    def declare(self, text: Text, kind: Kind) -> bool:
-        """Enter a name; False, and an error, where it cannot be one or is taken."""
-        name, span = text.value, text.span
-        if not _is_name(name):
-            odd = next((c for c in name if not c.isascii()), None)
-            hint = "a name is an ASCII letter or `_`, then letters, digits and `_`"
-            if odd is not None and (instead := parse.ascii_for(odd)):
-                hint = f"`{odd}` is {parse.character_name(odd)}; write the ASCII `{instead}`"
-            self.error("E107", f"`{name[:40]}` cannot be the name of {_ARTICLE[kind]}", _at_least_one(span), help_=hint)
-        elif name in RESERVED:
-            self.error(
-                "E107",
-                f"`{name}` cannot be the name of {_ARTICLE[kind]}: it is part of the language",
-                span,
-                help_="choose another name",
-            )
-        elif name in self.names and self.names[name].span is not None:
-            known = self.names[name]
-            same = known.kind == kind
-            message = f"{kind} `{name}` is declared twice" if same else f"`{name}` is already {_ARTICLE[known.kind]}"
-            self.error(
-                "E108",
-                message,
-                span,
-                "" if same else f"cannot be {_ARTICLE[kind]} too",
-                "ranks, extents, parameters and tensors share one name space",
-                self.where_declared(name, f"{_ARTICLE[known.kind]} here" if not same else "first here"),
-            )
-            return False
-        else:
-            self.names[name] = _Known(kind, span)
-            return True
-        self.poisoned.add(name)
-        self.names.setdefault(name, _Known(kind, None))
-        return False
 
     def declare_ranks(self) -> None:
         for entry in self.document.ranks:
             if not self.declare(entry.name, "rank"):
+                for part in (*(entry.split or ()), *((entry.count,) if entry.count is not None else ())):
+                    self.names.setdefault(part.value, Known("rank", None))
+                    self.poisoned.add(part.value)
                 continue
             for part in entry.split or ():
                 self.declare(part, "rank")
@@ -212,7 +126,7 @@ class _Resolver:
             if declares:
                 for node in _names_in(tree):
                     if node.text not in self.names and node.text not in RESERVED and node.text.lower() not in NO_SYMBOLS:
-                        self.names[node.text] = _Known("extent", self.span(node, text.span.start))
+                        self.names[node.text] = Known("extent", self.span(node, text.span.start))
             before = len(self.problems)
             expr = self.expression(tree, text.span.start)
             return _UNKNOWN if len(self.problems) > before else expr
@@ -282,23 +196,13 @@ class _Resolver:
             name: [node.name for node in walk(expr) if isinstance(node, Scalar) and node.name in defined]
             for name, expr in defined.items()
         }
-        done: set[str] = set()
-
-        def visit(name: str, path: tuple[str, ...]) -> None:
-            if name in path:
-                circle = (*path[path.index(name) :], name)
-                text = " -> ".join(f"`{each}`" for each in circle)
-                span = self.names[name].span
-                if span is not None:
-                    self.error("E215", f"`{name}` needs its own value: {text}", span, help_="give one of them a value of its own")
-                done.update(circle)
-            elif name not in done:
-                for other in needs[name]:
-                    visit(other, (*path, name))
-                done.add(name)
-
-        for name in defined:
-            visit(name, ())
+        while len(self.problems) < MAX_SUGGESTIONS and (circle := _circle(needs)) is not None:
+            span = self.names[circle[0]].span
+            if span is not None:
+                shown = " -> ".join(f"`{name}`" for name in (circle if len(circle) < 6 else [*circle[:3], "...", circle[-1]]))
+                self.error("E215", f"`{circle[0]}` needs its own value: {shown}", span, help_="give one of them a value of its own")
+            for name in set(circle):
+                del needs[name]
 
     def declare_tensor(self, entry: TensorEntry, kind: OneOf["input", "scatter"], into: list[Tensor]) -> None:
         fresh = self.declare(entry.name, "tensor")
@@ -313,11 +217,11 @@ class _Resolver:
                 hint = (
                     self.suggestion(text.value, ranks) or f"declare it under `ranks:`, such as `{text.value}: {text.value.upper()}`"
                 )
-                self.undefined("rank", text.value, _at_least_one(text.span), hint)
+                self.undefined("rank", text.value, at_least_one(text.span), hint)
                 good = False
             elif known.kind != "rank":
                 self.error(
-                    "E110", f"`{text.value}` is {_ARTICLE[known.kind]}, not a rank", text.span,
+                    "E110", f"`{text.value}` is {ARTICLE[known.kind]}, not a rank", text.span,
                     help_="a tensor is declared with rank variables, not extents", others=self.where_declared(text.value),
                 )  # fmt: skip
                 good = False
@@ -395,7 +299,7 @@ class _Resolver:
         if (again := parse.TARGET.match(text, before)) is not None:
             names.append(again[1])
         for name in names:
-            known = self.names.setdefault(name, _Known("tensor", None))
+            known = self.names.setdefault(name, Known("tensor", None))
             if known.kind == "tensor":
                 self.poisoned.add(name)
 
@@ -421,10 +325,6 @@ class _Resolver:
         if not summed:
             return body
         return Reduce("sum", self.in_order(summed), body, self.span(node, base))
-
-    def in_order(self, ranks: Iterable[str]) -> tuple[str, ...]:
-        order = {rank.name: i for i, rank in enumerate(self.ranks)}
-        return tuple(sorted(ranks, key=lambda name: order.get(name, -1)))
 
     def selection(self, node: syntax.Bound, base: int, left: frozenset[str]) -> Expr | None:
         op = node.function.text
@@ -566,7 +466,7 @@ class _Resolver:
         tensors = {tensor.name: tensor for tensor in self.tensors}
         for text in self.document.outputs:
             known = self.names.get(text.value)
-            span = _at_least_one(text.span)
+            span = at_least_one(text.span)
             if text.value in seen:
                 self.error(
                     "E108",
@@ -581,7 +481,7 @@ class _Resolver:
                     self.undefined("tensor", text.value, span, hint or "an output is a tensor that the cascade defines")
             elif known.kind != "tensor" and text.value not in self.poisoned:
                 self.error(
-                    "E110", f"`{text.value}` is {_ARTICLE[known.kind]}, not a tensor", span, others=self.where_declared(text.value)
+                    "E110", f"`{text.value}` is {ARTICLE[known.kind]}, not a tensor", span, others=self.where_declared(text.value)
                 )
             elif text.value in tensors and tensors[text.value].kind == "input":
                 self.error(
@@ -603,11 +503,11 @@ class _Resolver:
                     ", ".join(f"`{name}`" for name in extents) or "extents of ranks"
                 )
                 if known is None:
-                    self.undefined("extent", entry.name.value, _at_least_one(entry.name.span), hint)
+                    self.undefined("extent", entry.name.value, at_least_one(entry.name.span), hint)
                 elif entry.name.value not in self.poisoned:
                     self.error(
                         "E110",
-                        f"`{entry.name.value}` is {_ARTICLE[known.kind]}, not an extent",
+                        f"`{entry.name.value}` is {ARTICLE[known.kind]}, not an extent",
                         entry.name.span,
                         help_=hint,
                         others=self.where_declared(entry.name.value),
@@ -635,254 +535,22 @@ class _Resolver:
             return None
         return value
 
-    # --- expressions ---
-
-    def span(self, node: syntax.Node | syntax.Statement, base: int) -> Span:
-        return Span(self.source, base + node.start, base + node.end)
-
-    def expression(self, node: syntax.Node, base: int) -> Expr:
-        span = Span(self.source, base + node.start, base + node.end)
-        match node:
-            case syntax.Literal(value=value):
-                return Number(value, span)
-            case syntax.Name():
-                return self.name(node, span)
-            case syntax.Index(name=name, indices=indices):
-                self.tensor_name(name, base)
-                return Access(name.text, tuple(self.expression(index, base) for index in indices), span)
-            case syntax.Call():
-                return self.call(node, base, span)
-            case syntax.Bound():
-                return self.bound(node, base, span)
-            case syntax.Unary(op=op, operand=operand):
-                return Map("neg" if op == "-" else op, (self.expression(operand, base),), span)
-            case syntax.Binary(op=op, left=left, right=right):
-                return Map(op, (self.expression(left, base), self.expression(right, base)), span)
-            case syntax.Chain(operands=operands, ops=ops):
-                parts = [self.expression(operand, base) for operand in operands]
-                pairs = [Map(op, (a, b), span) for op, a, b in zip(ops, parts, parts[1:], strict=False)]
-                result = pairs[0]
-                for pair in pairs[1:]:
-                    result = Map("and", (result, pair), span)
-                return result
-
-    def name(self, node: syntax.Name, span: Span) -> Expr:
-        if node.text == "inf":
-            return Number(float("inf"), span)
-        known = self.names.get(node.text)
-        if known is None:
-            self.unknown(node.text, span)
-            return Number(0, span)
-        if known.kind in ("rank", "tensor") and self.scalars_only:
-            if node.text not in self.poisoned:
-                self.error(
-                    "E215", f"{known.kind} `{node.text}` cannot stand in {self.scalars_only}", span,
-                    help_=self.extent_of(node.text), others=self.where_declared(node.text),
-                )  # fmt: skip
-            self.failed = True
-            return Number(0, span)
-        if node.text in self.poisoned and known.kind != "tensor":
-            self.failed = True
-        if known.kind == "rank":
-            return Coord(node.text, span)
-        if known.kind == "tensor":
-            return Access(node.text, (), span)
-        return Scalar(node.text, span)
-
-    def extent_of(self, name: str) -> str:
-        """What to write for a rank where only scalars can stand."""
-        found = next((entry.extent.value for entry in self.document.ranks if entry.name.value == name), None)
-        return f"the extent of `{name}` is `{found}`" if found is not None else "use extents, counts and parameters"
-
-    def unknown(self, name: str, span: Span) -> None:
-        if name in BINDERS:
-            self.error("E110", f"`{name}` needs ranks and an expression", span, help_=f"write `{name}[ranks](expression)`")
-        elif name in FUNCTIONS:
-            self.error("E110", f"`{name}` needs arguments", span, help_=f"write `{name}(...)`")
-        elif name.lower() in NO_SYMBOLS:
-            instead = {"true": "`0 == 0`", "false": "`0 == 1`", "infinity": "`inf`"}.get(name.lower(), "")
-            self.undefined("name", name, span, f"write {instead}" if instead else "the language has no such value")
-        else:
-            hint = self.suggestion(name, self.names)
-            if not hint and not self.scalars_only:
-                hint = "declare it under `ranks:`, `inputs:` or `params:`, or define it above"
-            elif not hint:
-                hint = "extents are the symbols that stand in `ranks:`"
-            self.undefined("name", name, span, hint)
-
-    def tensor_name(self, node: syntax.Name, base: int) -> None:
-        """The name before `[...]` must be a tensor's."""
-        span = self.span(node, base)
-        known = self.names.get(node.text)
-        if known is None and node.text not in RESERVED:
-            hint = self.suggestion(node.text, [name for name, other in self.names.items() if other.kind == "tensor"])
-            self.undefined("tensor", node.text, span, hint or "declare it under `inputs:`, or define it above")
-        elif known is None:
-            self.unknown(node.text, span)
-        elif node.text in self.poisoned:
-            self.failed = self.failed or known.kind != "tensor"
-        elif known.kind != "tensor":
-            self.error(
-                "E110", f"`{node.text}` is {_ARTICLE[known.kind]} and has no indices", span, others=self.where_declared(node.text)
-            )
-        elif self.scalars_only:
-            self.error(
-                "E215",
-                f"tensor `{node.text}` cannot stand in {self.scalars_only}",
-                span,
-                help_="use extents, counts and parameters",
-            )
-
-    def call(self, node: syntax.Call, base: int, span: Span) -> Expr:
-        name = node.function.text
-        where = self.span(node.function, base)
-        args = tuple(self.expression(arg, base) for arg in node.args)
-        if name not in FUNCTIONS:
-            self.not_a_function(name, where)
-            return Number(0, span)
-        arity = MAP_OPS[name]
-        if name in ("min", "max"):
-            if len(args) < 2:
-                hint = (
-                    f"the greatest over a rank is `{name}[rank](...)`"
-                    if name == "max"
-                    else f"the least over a rank is `{name}[rank](...)`"
-                )
-                self.error("E111", f"`{name}` takes two arguments or more, not {len(args)}", where, help_=hint)
-                return Number(0, span)
-            result = args[0]
-            for arg in args[1:]:
-                result = Map(name, (result, arg), span)
-            return result
-        if len(args) != arity:
-            many = "one argument" if arity == 1 else f"{arity} arguments"
-            self.error(
-                "E111", f"`{name}` takes {many}, not {len(args)}", where, help_=f"write `{_SIGNATURES.get(name, name + '(x)')}`"
-            )
-            return Number(0, span)
-        return Map(name, args, span)
-
-    def not_a_function(self, name: str, where: Span) -> None:
-        known = self.names.get(name)
-        if name in BINDERS:
-            self.error("E110", f"`{name}` needs the ranks that it runs over", where, help_=f"write `{name}[ranks](...)`")
-        elif known is not None and name not in self.poisoned:
-            hint = "index a tensor with brackets, `[...]`" if known.kind == "tensor" else "a product is written with `*`"
-            self.error(
-                "E110", f"`{name}` is {_ARTICLE[known.kind]}, not a function", where, help_=hint, others=self.where_declared(name)
-            )
-        elif known is None:
-            close = closest(name, sorted(FUNCTIONS | BINDERS), 0.7)
-            hint = f"did you mean `{close}`?" if close else f"the functions are {', '.join(sorted(FUNCTIONS))}"
-            self.error("E109", f"unknown function `{name}`", where, help_=_INSTEAD.get(name.lower(), hint))
-        self.failed = True
-
-    def bound(self, node: syntax.Bound, base: int, span: Span) -> Expr:
-        name = node.function.text
-        if name in SELECTIONS:
-            self.error(
-                "E209", f"`{name}` must be the whole right-hand side of an Einsum", self.span(node.function, base),
-                help_=f"define it as a tensor of its own, `NAME[..., j] = {name}[...](...)`, and use that",
-            )  # fmt: skip
-            return Number(0, span)
-        ranks, body = self.binder(node, base)
-        if not ranks:
-            return Number(0, span)
-        if name in SCANS:
-            return Scan(name, ranks[0], body, span)
-        return Reduce(name, self.in_order(ranks), body, span)
-
-    def binder(self, node: syntax.Bound, base: int) -> tuple[tuple[str, ...], Expr]:
-        """Ranks and body of a reduction, scan or selection; no ranks where there is an error."""
-        name = node.function.text
-        where = self.span(node.function, base)
-        if name not in BINDERS:
-            if name in FUNCTIONS:
-                self.error("E110", f"`{name}` takes no ranks", where, help_=f"write `{_SIGNATURES.get(name, name + '(x)')}`")
-            else:
-                self.not_a_function(name, where)
-            return (), Number(0)
-        if self.scalars_only:
-            self.error("E215", f"`{name}` cannot stand in {self.scalars_only}", where, help_="use extents, counts and parameters")
-            return (), Number(0)
-        ranks: list[str] = []
-        good = True
-        for rank in node.ranks:
-            span = self.span(rank, base)
-            if not isinstance(rank, syntax.Name):
-                self.error(
-                    "E208",
-                    f"`{name}[...]` lists ranks, not expressions",
-                    span,
-                    help_=f"write `{name}[rank](...)` with the expression in the parentheses",
-                )
-                good = False
-            elif rank.text not in self.names:
-                hint = self.suggestion(rank.text, [each for each, other in self.names.items() if other.kind == "rank"])
-                self.undefined("rank", rank.text, span, hint or "declare it under `ranks:`")
-                good = False
-            elif rank.text in self.poisoned:
-                self.failed, good = True, False
-            elif self.names[rank.text].kind != "rank":
-                kind = _ARTICLE[self.names[rank.text].kind]
-                self.error(
-                    "E208", f"`{name}` runs over ranks; `{rank.text}` is {kind}", span, others=self.where_declared(rank.text)
-                )
-                good = False
-            elif rank.text in ranks:
-                self.error("E207", f"rank `{rank.text}` stands twice in one `{name}`", span, help_="remove one")
-                good = False
-            else:
-                ranks.append(rank.text)
-        body: Expr = Number(0)
-        for arg in node.args:
-            body = self.expression(arg, base)
-        if len(node.args) != 1:
-            self.error(
-                "E111",
-                f"`{name}[...]` takes one expression, not {len(node.args)}",
-                where,
-                help_=f"write `{name}[ranks](expression)`",
-            )
-            good = False
-        if good and not ranks:
-            self.error("E208", f"`{name}` names no rank to run over", where, help_=f"write `{name}[ranks](...)`")
-            good = False
-        if good and name in ONE_RANK and len(ranks) != 1:
-            self.error(
-                "E208", f"`{name}` runs over exactly one rank, not {len(ranks)}", where, help_=f"write `{name}[{ranks[0]}](...)`"
-            )
-            good = False
-        return (tuple(ranks) if good else ()), body
-
 
 _UNKNOWN = Scalar("?")
 """Stands for an extent that is wrong: nothing is known of it."""
-MAX_SUGGESTIONS = 60
-"""After so many errors no more names are looked for: they are not shown anyway."""
 MAX_LINE = 10_000
 """As much of a line that does not parse as is searched for names, characters."""
 _ASSIGNED = re.compile(r"(?:^\s*|;\s*)([A-Za-z_]\w*)|\b([A-Za-z_]\w*)\s*(?:\[[^\[\]=]*\])?\s*:?=(?!=)")
-_SIGNATURES = {"where": "where(condition, x, y)", "clamp": "clamp(x, low, high)"}
 
 
-_INSTEAD = {
-    "softmax": "write it out: a maximum, an `exp`, a sum and a quotient, one Einsum each",
-    "logsumexp": "write it out: `log(sum[r](exp(x)))`",
-    "pow": "write `x**y`", "power": "write `x**y`", "square": "write `x**2`", "sqr": "write `x**2`", "reciprocal": "write `1/x`",
-    "mod": "write `x % y`", "maximum": "write `max(x, y)`", "minimum": "write `min(x, y)`", "neg": "write `-x`",
-    "if": "write `where(condition, x, y)`", "select": "write `where(condition, x, y)`", "matmul": "write a product of two tensors",
-    "dot": "write a product of two tensors", "einsum": "write a product of tensors",
-}  # fmt: skip
-"""What to write for functions of other libraries."""
-
-
-def _is_name(text: str) -> bool:
-    return text.isascii() and text.isidentifier()
-
-
-def _at_least_one(span: Span) -> Span:
-    return span if span.end > span.start else Span(span.source, span.start, span.start + 1)
+def _circle(needs: dict[str, list[str]]) -> list[str] | None:
+    """Names that need one another in a circle, the first of them again at the end."""
+    try:
+        TopologicalSorter({name: [other for other in others if other in needs] for name, others in needs.items()}).prepare()
+    except CycleError as error:
+        circle: list[str] = error.args[1][::-1]  # graphlib lists each before the one that needs it
+        return circle
+    return None
 
 
 def _is_next(index: Expr) -> bool:

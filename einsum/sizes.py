@@ -10,6 +10,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from .cascade import Cascade, Expr, Map, Number, Scalar, walk
@@ -65,14 +66,14 @@ def bind(cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mappi
 def _define(cascade: Cascade, values: dict[str, int | float], params: Mapping[str, int | float]) -> None:
     """Add the values of parameters and counts, which may need one another in any order."""
     waiting = {name: expr for name, expr in (*cascade.params, *cascade.counts.items()) if name not in params}
+    needs = {name: [n.name for n in walk(expr) if isinstance(n, Scalar) and n.name in waiting] for name, expr in waiting.items()}
     values.update(params)
-    while waiting:
-        ready = [name for name, expr in waiting.items() if not any(isinstance(n, Scalar) and n.name in waiting for n in walk(expr))]
-        for name in ready:
-            values[name] = _number(waiting.pop(name), values, f"`{name}`", cascade)
-        if not ready:
-            names = ", ".join(f"`{name}`" for name in waiting)
-            raise SpecError(Diagnostic("E306", f"{names} need one another's values"))
+    try:
+        for name in TopologicalSorter(needs).static_order():
+            values[name] = _number(waiting[name], values, f"`{name}`", cascade)
+    except CycleError as error:
+        names = ", ".join(f"`{name}`" for name in dict.fromkeys(error.args[1]))
+        raise SpecError(Diagnostic("E306", f"{names} need one another's values")) from None
 
 
 def _unknown(what: str, name: str, known: set[str], code: str) -> Diagnostic:

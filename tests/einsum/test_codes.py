@@ -32,7 +32,7 @@ def test_the_right_example_loads(code: str, text: str) -> None:
 
 def test_every_code_in_the_language_has_a_text() -> None:
     used = set()
-    for name in ("document", "parse", "resolve", "verify", "spec"):
+    for name in ("document", "parse", "scope", "expressions", "resolve", "verify", "spec"):
         used |= set(re.findall(r"\"(E\d\d\d)\"", (ROOT / "einsum" / f"{name}.py").read_text(encoding="utf-8")))
     assert used
     assert used <= set(codes.codes())

@@ -66,6 +66,7 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     ),
     "parameters in a circle": (spec("Y = 1", params(*(f"a{i}: a{(i + 1) % 3_000}" for i in range(3_000)))), "E202"),
     "counts that need the one before": (spec("Y = 1", ranks(*(split(i, i - 1) for i in range(1, 1_500)))), "ok"),
+    "counts that need the one after": (spec("Y = 1", ranks(*(split(i, i + 1) for i in range(1_500)))), "ok"),
     "counts in a circle": (spec("Y = 1", ranks(*(split(i, (i + 1) % 900) for i in range(900)))), "E215"),
     "NUL": (spec("Y = 1\x00"), "E002"),
     "escape codes": (spec("Y = \x1b[31m1"), "E002"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from einsmith.einsum.cascade import Cascade
+from einsmith.einsum.cascade import Cascade, Scalar
 from einsmith.einsum.diagnostics import SpecError
 from einsmith.einsum.sizes import bind
 from einsmith.einsum.spec import loads
@@ -44,3 +46,10 @@ def test_what_has_no_value_is_refused(ranks: str, params: str) -> None:
     with pytest.raises(SpecError) as raised:
         bind(cascade(ranks, params), {"P": 1000 if "10**" not in params else 10**6})
     assert raised.value.diagnostics[0].code in ("E305", "E306")
+
+
+def test_a_circle_is_refused() -> None:
+    circle = replace(cascade("{p: P}"), params=(("a", Scalar("b")), ("b", Scalar("a"))))
+    with pytest.raises(SpecError) as raised:
+        bind(circle, {"P": 1})
+    assert [each.code for each in raised.value.diagnostics] == ["E306"]
