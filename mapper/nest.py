@@ -49,6 +49,8 @@ from .operations import Work, is_constant, work
 Grid: TypeAlias = NDArray[Any]
 Slot: TypeAlias = Literal["each", "first", "last"]
 FORWARD = "forward"
+_KNOWN_MASKS: dict[Any, Grid | None] = {}
+"""The last few tables of live tiles: a search asks for the same ones again and again."""
 MAX_CELLS = 2**25
 """Most tiles over which one quantity is tabulated."""
 
@@ -183,23 +185,40 @@ class Nest:
 
     def total(self, factors: list[Grid], repeat: tuple[int, ...] = ()) -> float:
         """Sum over all tiles of the product of the factors; loops in `repeat` that no factor varies with count their trips."""
-        axes = len(self.group.loops)
-        parts: list[tuple[frozenset[int], Grid]] = []
+        result, counted, varying = 1.0, set(repeat), []
         for factor in factors:
-            varies = frozenset(axis for axis in range(axes) if factor.ndim and factor.shape[axis] > 1)
-            product = factor
-            joined = [part for part in parts if part[0] & varies]
-            for part in joined:
+            first = factor.reshape(-1)[0]
+            if factor.size == 1 or (factor.dtype != np.bool_ and np.all(factor == first)):
+                result *= float(first)
+                counted |= _axes(factor)
+            else:
+                varying.append(factor)
+        parts: list[tuple[frozenset[int], Grid]] = []
+        for factor in varying:
+            axes, product = _axes(factor), factor
+            for part in [part for part in parts if part[0] & axes]:
                 parts.remove(part)
-                varies |= part[0]
-                self._check_cells(varies)
+                axes |= part[0]
+                self._check_cells(axes)
                 product = product * part[1]
-            parts.append((varies, product))
-        seen = frozenset().union(*(varies for varies, _ in parts)) if parts else frozenset()
-        result = float(math.prod(self.trips[axis] for axis in repeat if axis not in seen))
-        for varies, product in parts:
-            result *= float(product.sum(dtype=np.float64)) if varies else float(product.reshape(-1)[0])
+            parts.append((axes, product))
+        seen = frozenset().union(*(axes for axes, _ in parts)) if parts else frozenset()
+        result *= math.prod(self.trips[axis] for axis in counted - seen)
+        for _, product in parts:
+            result *= self._sum(product)
         return result
+
+    def _sum(self, grid: Grid) -> float:
+        """The sum of a grid; that of a mask, which is asked for often, is remembered."""
+        if grid.dtype != np.bool_:
+            return float(grid.sum(dtype=np.float64))
+        if id(grid) not in self._sums:
+            self._sums[id(grid)] = (grid, float(np.count_nonzero(grid)))
+        return self._sums[id(grid)][1]
+
+    @cached_property
+    def _sums(self) -> dict[int, tuple[Grid, float]]:
+        return {}
 
     def _check_cells(self, axes: frozenset[int]) -> None:
         cells = math.prod(self.trips[axis] for axis in axes)
@@ -219,28 +238,50 @@ class Nest:
         for mask in masks(self.cascade, self.cut):
             if not any(step.position in mask.skips for step in self.steps):
                 continue
-            ranks = free_ranks(mask.condition)
-            self._check_cells(frozenset(axis for axis, loop in enumerate(self.group.loops) if loop.rank in ranks))
-            try:
-                live = np.asarray(possible(mask.condition, self.ranges(ranks), self.sizes.scalars)[0])
-            except NotAffine:
-                continue  # every tile counts as live
-            if not live.all():
-                found.append((live.reshape(live.shape or (1,) * len(self.group.loops)), mask.skips))
+            live = self._live_tiles(mask.condition)
+            if live is not None and not live.all():
+                found.append((live, mask.skips))
         return tuple(found)
+
+    def _live_tiles(self, condition: Expr) -> Grid | None:
+        """Tiles in which a condition may hold; None if that cannot be told (then all count as live)."""
+        ranks = free_ranks(condition)
+        loops = tuple((loop.rank, loop.tile) if loop.rank in ranks else None for loop in self.group.loops)
+        extents = tuple((rank, self.sizes.extents[rank]) for rank in sorted(ranks))
+        key = (condition, loops, extents, tuple(sorted(self.sizes.scalars.items())))
+        if key in _KNOWN_MASKS:
+            return _KNOWN_MASKS[key]
+        self._check_cells(frozenset(axis for axis, loop in enumerate(self.group.loops) if loop.rank in ranks))
+        live: Grid | None
+        try:
+            live = np.asarray(possible(condition, self.ranges(ranks), self.sizes.scalars)[0])
+            live = live.reshape(live.shape or (1,) * len(self.group.loops))
+        except NotAffine:
+            live = None
+        while len(_KNOWN_MASKS) >= 8:
+            del _KNOWN_MASKS[next(iter(_KNOWN_MASKS))]
+        _KNOWN_MASKS[key] = live
+        return live
 
     def live(self, steps: tuple[Step, ...]) -> Grid | None:
         """Tiles in which at least one of the steps has work; None: all."""
-        result: Grid | None = None
-        for step in steps:
-            mine: Grid | None = None
-            for live, skips in self.masks:
-                if step.position in skips:
-                    mine = live if mine is None else mine & live
-            if mine is None:
-                return None
-            result = mine if result is None else result | mine
-        return result
+        key = tuple(sorted({tuple(i for i, (_, skips) in enumerate(self.masks) if step.position in skips) for step in steps}))
+        if () in key:
+            return None
+        if key not in self._live:
+            result: Grid | None = None
+            for together in key:
+                mine = self.masks[together[0]][0]
+                for i in together[1:]:
+                    mine = mine & self.masks[i][0]
+                result = mine if result is None else result | mine
+            assert result is not None
+            self._live[key] = result
+        return self._live[key]
+
+    @cached_property
+    def _live(self) -> dict[tuple[tuple[int, ...], ...], Grid]:
+        return {}
 
     # --- steps ---
 
@@ -477,6 +518,11 @@ class Nest:
             elif producer.slots[axis] != reader.slots[axis]:
                 return axis
         return len(self.group.loops)
+
+
+def _axes(grid: Grid) -> frozenset[int]:
+    """Loops that a grid varies with."""
+    return frozenset(axis for axis, length in enumerate(grid.shape) if length > 1)
 
 
 def _reads(step: Step, tensor: str) -> bool:

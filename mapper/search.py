@@ -35,6 +35,8 @@ from .timing import exposed, longest, nominal
 
 Objective: TypeAlias = Literal["latency", "energy", "edp"]
 Vector: TypeAlias = tuple[float, ...]
+MAX_GRID = 2**20
+"""Cells of the grid on which the share of live points is bounded."""
 MAX_EVALUATIONS = 20_000
 """Full evaluations after which a search ends without proof."""
 
@@ -350,27 +352,23 @@ class _Partitions:
         return result
 
     def _live_shares(self) -> dict[int, float]:
-        """Least share of the points of masked Einsums that any mapping of the space must do: that of the finest tiles."""
-        finest = tuple(
-            Loop(rank=rank.name, tile=1 if rank.part_of or self._iterated(rank.name) else min(sides(self.arch)))
-            for rank in self.cascade.ranks
-            if rank.split is None and self.sizes.extents[rank.name] > 1
-        )
+        """Least share of the points of each masked Einsum that any tiling must do: cells of a grid that are live throughout."""
+        cut = frozenset(rank.name for rank in self.cascade.ranks if self.sizes.extents[rank.name] > 1)
         binding = Binding(array=next(iter(self.arch.arrays)))
-        group = Group(loops=finest, einsums=dict.fromkeys(self.names, binding))
-        nest = Nest(self.cascade, self.arch, self.sizes, group, 0, (), frozenset())
-        shares: dict[int, float] = {}
-        for mask in masks(self.cascade, frozenset(loop.rank for loop in finest)):
+        shares: dict[int, list[float]] = {}
+        for mask in masks(self.cascade, cut):
+            ranks = sorted(free_ranks(mask.condition))
+            pieces = int(MAX_GRID ** (1 / max(1, len(ranks))))
+            loops = tuple(Loop(rank=rank, tile=max(1, -(-self.sizes.extents[rank] // pieces))) for rank in ranks)
+            nest = Nest(self.cascade, self.arch, self.sizes, Group(loops=loops, einsums={"": binding}), 0, (), frozenset())
             try:
-                live = possible(mask.condition, nest.ranges(free_ranks(mask.condition)), self.sizes.scalars)[0]
-            except (NotAffine, EinsmithError):
+                may_be_dead = possible(mask.condition, nest.ranges(frozenset(ranks)), self.sizes.scalars)[1]
+            except NotAffine:
                 continue
             for position in mask.skips:
-                shares[position] = min(shares.get(position, 1.0), float(np.mean(live)))
-        return shares if len({*shares.values()}) <= 1 else dict.fromkeys(shares, 0.0)
-
-    def _iterated(self, rank: str) -> bool:
-        return any(tensor.iterates == rank for tensor in self.cascade.tensors)
+                shares.setdefault(position, []).append(1.0 - float(np.mean(may_be_dead)))
+        # under several masks at once, at least one minus what each leaves out
+        return {position: max(0.0, 1.0 - sum(1.0 - share for share in found)) for position, found in shares.items()}
 
     def _evaluate(self, i: int, j: int) -> list[Found]:
         names = frozenset(self.names[i:j])
