@@ -65,10 +65,18 @@ def _reported(path: Path) -> Iterator[None]:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays under their names; the file appears whole or not at all. Raises EinsmithError (E003)."""
+    """Write arrays under their names; the file appears whole or not at all. Raises EinsmithError (E003).
+
+    A link is followed. What is no regular file, such as `/dev/null` or a pipe, is written to, never replaced.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        place = path.resolve()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists() and not place.is_file():
+            with place.open("wb") as device:
+                _savez(device, arrays)
+            return
+        with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", delete=False) as file:
             temporary = Path(file.name)
             try:
                 _savez(file, arrays)
@@ -76,7 +84,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
                 temporary.unlink()
                 raise
         temporary.chmod(0o644)
-        temporary.replace(path)
+        temporary.replace(place)
     except OSError as error:
         raise EinsmithError(Diagnostic("E003", f"cannot write: {error.strerror or error}", file=str(path))) from None
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import threading
 import zipfile
 from pathlib import Path
 
@@ -55,6 +58,24 @@ def test_outputs_go_to_a_file_and_shapes_to_json(tmp_path, arrays):
         assert found.files == ["AV"]
         assert found["AV"].dtype == np.float64
         assert np.allclose(found["AV"], attention(arrays), rtol=1e-12)
+
+
+def test_what_is_no_regular_file_is_written_to_and_never_replaced(tmp_path):
+    pipe, received = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    write_arrays(pipe, {"X": np.arange(3.0)})
+    assert pipe.is_fifo()
+    reader.join(10)
+    assert np.load(io.BytesIO(received[0]))["X"].tolist() == [0, 1, 2]
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "link.npz").symlink_to(tmp_path / "target.npz")
+    write_arrays(tmp_path / "link.npz", {"X": np.arange(3.0)})
+    assert (tmp_path / "link.npz").is_symlink()
+    assert np.load(tmp_path / "target.npz")["X"].tolist() == [0, 1, 2]
 
 
 def test_compressed_files_and_other_float_types(tmp_path, arrays):
