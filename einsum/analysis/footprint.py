@@ -20,8 +20,8 @@ from functools import cached_property
 
 from ..cascade import Scan, Select
 from ..symbolic import ONE, ZERO, Call, Formula, constant, maximum, product, symbol, total
-from .fiber import Fiber, extent_of, fiber_of, leaves_of
-from .passes import Levels, Prepared, Read, Run, Step, run
+from .fiber import Fiber, extent_of, leaves_of
+from .passes import Levels, Prepared, Read, Run, Step
 from .points import Spaces
 
 NOMINAL = 1024
@@ -70,8 +70,6 @@ class Footprints:
     def __init__(self, prepared: Prepared, spaces: Spaces) -> None:
         self.prepared, self.spaces = prepared, spaces
         self.cascade = prepared.cascade
-        self._runs: dict[str, Run] = {}
-        self._fibers: dict[str, Fiber] = {}
         self._statuses: dict[tuple[str, str], _Status] = {}
         self.readers: dict[str, list[tuple[int, Read]]] = {tensor.name: [] for tensor in self.cascade.tensors}
         self.definers: dict[str, list[int]] = {tensor.name: [] for tensor in self.cascade.tensors}
@@ -81,15 +79,11 @@ class Footprints:
                 self.readers[read.access.tensor].append((number, read))
 
     def fiber(self, rank: str) -> Fiber:
-        if rank not in self._fibers:
-            self._fibers[rank] = fiber_of(self.cascade, rank)
-        return self._fibers[rank]
+        return self.prepared.fiber(rank)
 
     def along(self, rank: str) -> Run:
         """Levels along a rank."""
-        if rank not in self._runs:
-            self._runs[rank] = run(self.prepared, self.fiber(rank))
-        return self._runs[rank]
+        return self.prepared.along(rank)
 
     def footprint(self, name: str) -> Formula:
         """Words of a whole tensor; a state has one position more than its rank has steps."""

@@ -161,6 +161,21 @@ class Prepared:
     """Integer tensors that hold positions along a rank: results of argmax, argtopk and so on."""
     whole: dict[str, Formula]
     """Each split rank's variable in terms of its unsplit parts."""
+    _runs: dict[str, tuple[Fiber, Run]] = field(default_factory=dict, compare=False, repr=False)
+
+    def fiber(self, rank: str) -> Fiber:
+        """The fiber of a rank or part."""
+        return self._known(rank)[0]
+
+    def along(self, rank: str) -> Run:
+        """Levels of all Einsums along a rank or part."""
+        return self._known(rank)[1]
+
+    def _known(self, rank: str) -> tuple[Fiber, Run]:
+        if rank not in self._runs:
+            fiber = fiber_of(self.cascade, rank)
+            self._runs[rank] = fiber, _Analysis(self, fiber).run()
+        return self._runs[rank]
 
 
 def prepare(cascade: Cascade, params: Mapping[str, int | float] | None = None) -> Prepared:
@@ -717,19 +732,13 @@ class _Analysis:
 # --- all together -----------------------------------------------------------------------------------------------------
 
 
-def run(prepared: Prepared, fiber: Fiber) -> Run:
-    """Levels of all Einsums along a fiber."""
-    return _Analysis(prepared, fiber).run()
-
-
 def levels(cascade: Cascade | Prepared, rank: str) -> Levels:
     """Levels of a cascade along a rank and its parts. Raises KeyError for a rank that it does not have."""
     prepared = cascade if isinstance(cascade, Prepared) else prepare(cascade)
     flat = prepared.cascade
-    fiber = fiber_of(flat, rank)
-    whole = run(prepared, fiber)
+    fiber, whole = prepared.fiber(rank), prepared.along(rank)
     alone = _parts_alone(prepared, fiber, whole)
-    runs = {part: run(prepared, fiber_of(flat, part)) for part in dict.fromkeys(p for p in alone if p is not None)}
+    runs = {part: prepared.along(part) for part in dict.fromkeys(p for p in alone if p is not None)}
     passes = {rank: max((level for level, on in zip(whole.levels, whole.touches, strict=True) if on), default=0)}
     reads: dict[str, dict[str, set[int]]] = {rank: {}}
     growth: dict[str, int] = {}
@@ -748,7 +757,7 @@ def levels(cascade: Cascade | Prepared, rank: str) -> Levels:
         if rise:
             growth[along] = max(growth.get(along, 0), rise)
             loops.update(dict.fromkeys(here.loops))
-        _note_reads(reads.setdefault(along, {}), prepared, fiber_of(flat, along), step, here.levels[number])
+        _note_reads(reads.setdefault(along, {}), prepared, prepared.fiber(along), step, here.levels[number])
     for part, here in runs.items():
         names = {step.output for step, where in zip(prepared.steps, alone, strict=True) if where == part}
         forced += [one for one in here.forced if one.einsum in names]
