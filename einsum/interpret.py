@@ -568,11 +568,13 @@ class _Evaluator:
         return domain.spread(np.broadcast_to(kept, own.shape), own.names)
 
     def _select(self, out: Array, expr: Select, domain: Domain, active: Array | None) -> None:
-        count = domain.length(expr.fills)
+        count, whole = domain.length(expr.fills), self.sizes.extents[expr.rank]
+        if expr.op in ("sort", "argsort") and count != whole:
+            message = f"`{expr.op}` fills {count} places of `{expr.fills}`, but needs one for each of the {whole} of `{expr.rank}`"
+            raise self._error(Fault("E325", message), expr, domain)
         around = domain.only(domain.ranks - {expr.fills})
         active = domain.project(active, around.ranks)
-        everything = (0, self.sizes.extents[expr.rank])
-        points = around.with_ranges({expr.rank: everything})
+        points = around.with_ranges({expr.rank: (0, whole)})
         needed = None if active is None else _append(active, 1)
         with self._hoisting(expr.body, points, needed):
             for block in points.blocks(BLOCK, frozenset((expr.rank,))):

@@ -191,6 +191,8 @@ def test_selections():
     assert value("Y[p,j] = argsort[m](X[p,m])", {"J": 5}, ranks=ranks, X=x)[0] == [4, 1, 2, 0, 3]
     assert value("Y[p,j] = sort[m](X[p,m])", {"J": 5}, ranks=ranks, X=x)[0] == [7, 5, 5, 2, -INF]
     assert code("Y[p,j] = topk[m](X[p,m])", {"J": 6}, ranks=ranks, X=x)[0] == ["E325"]
+    for op in ("sort", "argsort"):
+        assert code(f"Y[p,j] = {op}[m](X[p,m])", {"J": 3}, ranks=ranks, X=x)[0] == ["E325"]
     assert code("Y[p,j] = topk[m](X[p,m])", {"J": 1}, ranks=ranks, X=[[NAN, 1.0]])[0] == ["E324"]
     least = np.array([[-(2**63), 2**63 - 1, 0]])
     found = value("Y[p,j] = sort[m](X[p,m])", {"J": 3}, ranks=ranks, inputs="X: {ranks: [p, m], dtype: int}", X=least)
