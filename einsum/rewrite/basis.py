@@ -204,7 +204,7 @@ def distribute(
     for term, name in zip(found, names, strict=True):
         if reduce.op in ("sum", "mean"):
             term = _constants_out(term, frozenset(reduce.ranks))
-        negative = isinstance(term.stays, Map) and term.stays.op == "neg"
+        negative = isinstance(term.stays, Map) and term.stays.op == "neg" and reduce.op in ("sum", "mean")
         stays = term.stays.args[0] if negative else term.stays  # type: ignore[union-attr]
         body = replace(reduce, body=stays)
         ranks = in_order(free_ranks(body), cascade)
