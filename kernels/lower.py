@@ -40,9 +40,11 @@ from ..mapper.blocking import refuse
 from ..mapper.contraction import contraction, simplified
 from ..mapper.loop_masks import HalfLine, conditions, normalise, whole_scalars
 from ..mapper.program import WHOLE_COORDINATE, Loop, Program, position
-from .exponent import fold
+from .exponent import LOG2E, fold
 from .tile import ATOM, BITWISE, COMPARISON, PRODUCT, SUM, UNARY, Kind, Tile, combine, permuted, spread
 
+HOST_OPS = frozenset({"+", "-", "*", "/", "neg", "exp", "exp2", "log", "log2", "sqrt", "rsqrt", "min", "max", "abs"})
+"""Operations that the host part of a module computes for the kernel where they have scalars only."""
 RESERVED = {
     "tl",
     "triton",
@@ -70,6 +72,8 @@ class Body:
     """Tensors that the kernel reads or writes."""
     scalars: dict[str, None] = field(default_factory=dict)
     """Scalars of the cascade that the kernel takes as arguments, in order of first use."""
+    computed: dict[str, Expr] = field(default_factory=dict)
+    """Arguments that the host computes, in double precision, from scalars of the cascade: name -> expression."""
     strides: dict[tuple[str, int], str] = field(default_factory=dict)
     """(tensor, dimension) -> name of the stride argument."""
     extents: dict[str, str] = field(default_factory=dict)
@@ -99,6 +103,8 @@ class Lowering:
         self.taken = names | {n for n, _ in self.cascade.params} | set(self.cascade.counts) | RESERVED
         self.scopes: list[Scope] = [Scope(self.body.lines, 1)]
         self.pointers: dict[str, str] = {}
+        self.lasting: set[str] = set()
+        """Names of arguments: taken for good, also when they are first met inside a loop."""
         self.partial = True
         self.true: frozenset[Expr] = frozenset()
         self.guarded = False
@@ -121,6 +127,12 @@ class Lowering:
         self.taken.add(name)
         return name
 
+    def argument(self, wanted: str) -> str:
+        """A name that stays taken, also when it is first met inside a loop."""
+        name = self.fresh(wanted)
+        self.lasting.add(name)
+        return name
+
     def spelled(self, name: str) -> str:
         """A name of the cascade as the generated code spells it."""
         return f"{name}_" if keyword.iskeyword(name) or name in RESERVED else name
@@ -139,7 +151,7 @@ class Lowering:
         self.scopes.append(inner)
         taken = set(self.taken)
         yield inner
-        self.taken = taken
+        self.taken = taken | self.lasting
         self.scopes.pop()
 
     def scalar(self, name: str) -> str:
@@ -150,7 +162,7 @@ class Lowering:
         """Name of a rank's extent in the kernel."""
         if rank not in self.body.extents:
             expr = self.cascade.rank(rank).extent
-            self.body.extents[rank] = self.spelled(expr.name) if isinstance(expr, Scalar) else self.fresh(f"N_{rank}")
+            self.body.extents[rank] = self.spelled(expr.name) if isinstance(expr, Scalar) else self.argument(f"N_{rank}")
         return self.body.extents[rank]
 
     # --- the whole kernel ---
@@ -464,14 +476,14 @@ class Lowering:
         if tensor not in self.program.stores:
             return self.spelled(tensor)
         if tensor not in self.pointers:
-            self.pointers[tensor] = self.fresh(f"{tensor}_out")
+            self.pointers[tensor] = self.argument(f"{tensor}_out")
         return self.pointers[tensor]
 
     def stride(self, tensor: str, dimension: int) -> str:
         key = (tensor, dimension)
         if key not in self.body.strides:
             rank = self.program.source.tensor(tensor).ranks[dimension]
-            self.body.strides[key] = self.fresh(f"stride_{tensor}_{rank}")
+            self.body.strides[key] = self.argument(f"stride_{tensor}_{rank}")
         return self.body.strides[key]
 
     def inside(self, tensor: str, indices: tuple[Expr, ...]) -> tuple[list[Tile], list[tuple[str, Tile]]]:
@@ -605,12 +617,34 @@ class Lowering:
                 return self.access(expr)
             case Reduce():
                 return self.reduce(expr)
+            case Map() if self.host_number(expr):
+                return Tile(self.computed(expr))
             case Map(op="where", args=(condition, yes, no)):
                 return self.choice(condition, yes, no)
             case Map():
                 return self.map(expr)
             case _:
                 raise refuse("E603", f"no kernel is generated for this expression in the Einsum of `{self._output()}`", self.einsum)
+
+    def host_number(self, expr: Map) -> bool:
+        """Is the expression one floating point number that the host can compute once, more precisely than the kernel?"""
+        nodes = tuple(walk(expr))
+        names = [node.name for node in nodes if isinstance(node, Scalar)]
+        known = {*self.cascade.symbols, *self.cascade.counts, *(name for name, _ in self.cascade.params)}
+        scalars = all(isinstance(node, Number | Scalar | Map) for node in nodes) and bool(names) and set(names) <= known
+        plain = all(not isinstance(node, Map) or node.op in HOST_OPS for node in nodes)
+        return scalars and plain and not self.is_int(expr)
+
+    def computed(self, expr: Expr) -> str:
+        """Name of the argument that holds a number computed on the host."""
+        for name, known in self.body.computed.items():
+            if known == expr:
+                return name
+        names = [node.name for node in walk(expr) if isinstance(node, Scalar)]
+        folded = LOG2E in tuple(walk(expr)) and len(names) == 1
+        name = self.argument(f"{names[0]}_log2e" if folded else f"number_{len(self.body.computed) + 1}")
+        self.body.computed[name] = expr
+        return name
 
     def _output(self) -> str:
         return self.einsum.output if self.einsum else "?"

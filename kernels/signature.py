@@ -62,6 +62,8 @@ class Signature:
             found[name] = python(self.blocked.rank(rank).extent, self.spelled)
         for name in self.body.scalars:
             found[self.spelled(name)] = self.spelled(name)
+        for name, expr in self.body.computed.items():
+            found[name] = python(expr, self.spelled)
         return found
 
     def constexprs(self) -> list[str]:

@@ -124,7 +124,7 @@ def test_the_shapes_are_awkward() -> None:
 
 
 def test_some_ragged_rows_see_nothing() -> None:
-    inputs = interpret.random_inputs(spec.loads(cascades.LENGTHS), RAGGED, None, np.random.default_rng(0))
+    inputs = interpret.random_inputs(spec.loads(cascades.LENGTHS), RAGGED, None, np.random.default_rng([0, 0, 0]))
     assert (np.maximum(inputs["OFF"], 0) >= np.minimum(inputs["LEN"], RAGGED["M"])[:, None]).any()
 
 

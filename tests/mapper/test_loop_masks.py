@@ -31,8 +31,7 @@ outputs: [Y]
 def only(condition: str, other: str = "-inf", start: str = "0", added: str = "sum[m0](N[p,m1,m0])") -> Condition:
     cascade = spec.loads(BODY.format(condition=condition, other=other, start=start, added=added))
     arranged = program(cascade, {"p": 64, "m": 64, "m1": 16, "m0": 4})
-    found = next(c for c in conditions(arranged, arranged.loops[0]) if c.lines)
-    return found
+    return next(c for c in conditions(arranged, arranged.loops[0]) if c.lines)
 
 
 M = "m1*M0+m0"
