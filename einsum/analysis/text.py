@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ..printer import print_einsum
-from ..symbolic import Formula
+from ..symbolic import Formula, constant
 
 if TYPE_CHECKING:
     from .report import Analysis
@@ -170,8 +170,9 @@ def _traffic(analysis: Analysis) -> str:
     if not traffic.exact:
         lines.append("some masks were not counted: less of the inputs may be used")
     lines.append(f"enough for that: a buffer of {_shown(analysis, traffic.live)} words")
-    for one in traffic.again:
-        lines.append(f"below {_shown(analysis, one.words)} words, at least {_cut(str(one.extra))} words more: {one.text}")
+    if traffic.again:
+        lines.append("any schedule with a buffer of S words moves more than that, by the greatest of:")
+        lines += [f"  {_cut(_of_buffer(analysis, one.extra))} words: {one.text}" for one in traffic.again]
     for rank, again in traffic.shared.items():
         if again:
             names = ", ".join(f"`{name}`" for name in again)
@@ -190,6 +191,12 @@ def _traffic(analysis: Analysis) -> str:
             lines.append("  this traversal does not fit, not even with blocks of 1 and everything carried spilled")
     lines.append(f"intensity: {_shown(analysis, analysis.intensity)} operations a byte of compulsory traffic")
     return "Traffic\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _of_buffer(analysis: Analysis, value: Formula) -> str:
+    """A formula of the buffer's size, the other sizes put in where they are known."""
+    known = {} if analysis.scalars is None else {n: constant(v) for n, v in analysis.scalars.items() if isinstance(v, int)}
+    return str(value.substitute(known))
 
 
 # --- figures and tables -----------------------------------------------------------------------------------------------
