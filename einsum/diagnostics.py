@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -83,13 +84,17 @@ MAX_NAME = 80
 """Longest name that is compared with others, characters: the comparison takes quadratic time."""
 MAX_NAMES = 300
 """Most names that one is compared with."""
+MAX_MESSAGE = 600
+"""Longest message or help that is shown, characters."""
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
+"""Characters that would act on a terminal, or turn its text about."""
 MAX_SHOWN = 160
 """Longest part of a source line that a diagnostic shows, characters."""
 
 
 def render(diagnostic: Diagnostic) -> str:
     """The diagnostic as plain text: header, place, source lines with carets, help."""
-    lines = [f"{diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"]
+    lines = [f"{diagnostic.severity}[{diagnostic.code}]: {_short(diagnostic.message)}"]
     if diagnostic.span is None:
         if diagnostic.file is not None:
             lines.append(f"  --> {diagnostic.file}")
@@ -125,8 +130,14 @@ def render(diagnostic: Diagnostic) -> str:
             lines.append(f"{margin} | {' ' * len(lead)}{pad}{mark * width}{' ' + text if text else ''}")
             previous = number
     if diagnostic.help:
-        lines.append(f"{margin} = help: {diagnostic.help}")
-    return "\n".join(lines)
+        lines.append(f"{margin} = help: {_short(diagnostic.help)}")
+    return "\n".join(_CONTROL.sub("\ufffd", line) for line in lines)
+
+
+def _short(text: str) -> str:
+    """On one line, of a length that can be read: names in it are as long as the user made them."""
+    text = text.replace("\n", " ")
+    return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 3] + "..."
 
 
 def _window(line: str, column: int) -> tuple[str, int]:

@@ -183,7 +183,7 @@ def extents_are_counts(view: View) -> Iterator[Finding]:
 
 
 def splits_fit(view: View) -> Iterator[Finding]:
-    """The parts of a split are declared: the outer one with ceil(extent / tile) positions, the inner one with a tile's."""
+    """The parts of a split follow their rank: the outer one with ceil(extent / tile) positions, the inner one with a tile's."""
     ranks = {rank.name: rank for rank in view.cascade.ranks}
     for rank in view.cascade.ranks:
         if rank.split is not None:
@@ -192,8 +192,11 @@ def splits_fit(view: View) -> Iterator[Finding]:
             for part, extent in ((split.outer, many), (split.inner, split.tile)):
                 if part in view.poisoned or rank.name in view.poisoned:
                     continue
+                place = view.cascade.rank_order[rank.name] + (1 if part == split.outer else 2)
                 if part not in ranks or ranks[part].part_of != rank.name or ranks[part].extent != extent:
                     yield _malformed(None, f"part `{part}` of rank `{rank.name}` is not declared as one", rank.span)
+                elif view.cascade.rank_order[part] != place:
+                    yield _malformed(None, f"part `{part}` does not follow its rank `{rank.name}` in the declarations", rank.span)
         if rank.part_of is not None:
             whole = ranks.get(rank.part_of)
             if whole is None or whole.split is None or rank.name not in (whole.split.outer, whole.split.inner):

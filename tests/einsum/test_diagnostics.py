@@ -71,3 +71,20 @@ def test_the_closest_name() -> None:
     assert closest("q", ["Q"]) == "Q"
     assert closest("zebra", ["Q"]) is None
     assert closest("a" * 10_000, ["a" * 9_999]) is None
+
+
+def test_nothing_in_a_text_acts_on_the_terminal() -> None:
+    source = Source("x.yaml", "a\x1b[31m\x00\u202eb\n")
+    text = render(Diagnostic("E002", "character \x1b in\nname", at(source, "b"), help="\u2028 no"))
+    assert text.split("\n") == [
+        "error[E002]: character \ufffd in name",
+        " --> x.yaml:1:9",
+        "  |",
+        "1 | a\ufffd[31m\ufffd\ufffdb",
+        "  |         ^",
+        "  = help: \ufffd no",
+    ]
+
+
+def test_an_endless_name_is_cut() -> None:
+    assert len(render(Diagnostic("E103", "undefined name `" + "x" * 100_000 + "`"))) < 700

@@ -58,6 +58,7 @@ MALFORMED: dict[str, tuple[Cascade, str]] = {
     "an extent of 2.5": (replace(GOOD, ranks=(*GOOD.ranks, Rank("q", Number(2.5)))), "E216"),
     "a part without its rank": (replace(GOOD, ranks=(*GOOD.ranks, Rank("q", Number(2), part_of="p"))), "E910"),
     "a split without its parts": (replace(GOOD, ranks=tuple(r for r in GOOD.ranks if r.name != "m0")), "E910"),
+    "parts away from their rank": (replace(GOOD, ranks=(*(r for r in GOOD.ranks if r.name != "m0"), GOOD.rank("m0"))), "E910"),
     "a part of another extent": (
         replace(GOOD, ranks=tuple(replace(r, extent=Number(3)) if r.name == "m0" else r for r in GOOD.ranks)), "E910",
     ),
