@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from ..einsum.diagnostics import Diagnostic
+from ..einsum.diagnostics import Diagnostic, EinsmithError
 from .common import guarded
 
 
@@ -46,15 +46,15 @@ def command(specs: tuple[str, ...]) -> Checked:
     from dataclasses import replace
 
     from ..einsum import sizes, spec
-    from ..einsum.diagnostics import SpecError
+    from ..einsum.library import locate
 
     checked = Checked()
     for name in specs:
         try:
-            cascade = spec.load(name)
+            cascade = spec.load(locate("attention", name))
             if set(cascade.symbols) <= {symbol for symbol, _ in cascade.sizes}:
                 sizes.bind(cascade)
-        except SpecError as error:
+        except EinsmithError as error:
             checked.bad.append(name)
             found = [each if each.span is not None else replace(each, file=name) for each in error.diagnostics]
             for diagnostic in found:

@@ -27,6 +27,7 @@ def command(
     Example: einsmith equal examples/attention/softmax.yaml examples/attention/flash2.yaml
     """
     from ..einsum.equal import equal
+    from ..einsum.library import locate
     from ..einsum.spec import load
 
     rename = {}
@@ -35,4 +36,5 @@ def command(
         if not equals or not one.strip() or not other.strip():
             raise click.BadParameter(f"`{pair}` is not A=B", param_hint="--map")
         rename[one.strip()] = other.strip()
-    return equal(load(first), load(second), sizes, params, rename=rename, seed=seed)
+    a, b = (load(locate("attention", spec)) for spec in (first, second))
+    return equal(a, b, sizes, params, rename=rename, seed=seed)

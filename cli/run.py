@@ -62,9 +62,10 @@ def command(
     import numpy as np
 
     from ..einsum import interpret, npz
+    from ..einsum.library import locate
     from ..einsum.spec import load
 
-    cascade = load(spec)
+    cascade = load(locate("attention", spec))
     if source is not None:
         arrays = npz.read_inputs(source, cascade, sizes, params)
     else:

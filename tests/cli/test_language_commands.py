@@ -11,7 +11,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from einsmith.cli import check, explain, fmt, schema
+from einsmith.cli import check, equal, explain, fmt, schema
+from einsmith.cli import run as evaluate
 from einsmith.einsum.printer import print_cascade
 from einsmith.einsum.spec import load
 
@@ -187,3 +188,16 @@ def test_schema_refuses_what_is_wrong_in_structure(name: str) -> None:
     validator = jsonschema.Draft202012Validator(json.loads(run(schema).stdout))
     document = yaml.safe_load((ROOT / "tests" / "bad_specs" / f"{name}.yaml").read_text(encoding="utf-8"))
     assert list(validator.iter_errors(document))
+
+
+def test_specs_that_come_with_einsmith_go_by_their_bare_names(bad: str) -> None:
+    """As in every other command; `fmt --write` rewrites only what is named by its path."""
+    path = str(ROOT / "examples" / "attention" / "softmax.yaml")
+    assert run(fmt, "softmax").stdout == run(fmt, path).stdout
+    assert run(check, "softmax").exit_code == 0
+    assert run(equal, "softmax", "softmax").exit_code == 0
+    assert run(evaluate, "softmax", "--random", "0", "--json").stdout == run(evaluate, path, "--random", "0", "--json").stdout
+    assert run(fmt, "softmax", "--write").exit_code == 1
+    several = json.loads(run(check, "no-such-spec", bad, "--json").stdout)
+    assert several["diagnostics"][0]["code"] == "E001"
+    assert len({each["file"] for each in several["diagnostics"]}) == 2
