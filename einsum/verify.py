@@ -119,6 +119,12 @@ class View:
                 yield number, einsum, tensor
 
 
+def _wrong(
+    number: int | None, code: str, message: str, span: Span | None, label: str = "", others: tuple[Label, ...] = (), help_: str = ""
+) -> Finding:
+    return number, Diagnostic(code, message, span, label, others, help_)
+
+
 def _malformed(number: int | None, message: str, span: Span | None = None) -> Finding:
     return number, Diagnostic("E910", message, span)
 
@@ -172,14 +178,11 @@ def extents_are_counts(view: View) -> Iterator[Finding]:
                 value = evaluate_scalar(expr, {})
             except (KeyError, ValueError, ArithmeticError) as error:
                 if not isinstance(error, KeyError):
-                    yield (
-                        None,
-                        Diagnostic("E216", f"the {what} of rank `{rank.name}` has no value: {error}", expr.span or rank.span),
-                    )
+                    yield _wrong(None, "E216", f"the {what} of rank `{rank.name}` has no value: {error}", expr.span or rank.span)
                 continue
             if not (least <= value <= MAX_EXTENT and float(value).is_integer()):
                 message = f"the {what} of rank `{rank.name}` is {value}, not a whole number from {least} to 2**48"
-                yield None, Diagnostic("E216", message, expr.span or rank.span)
+                yield _wrong(None, "E216", message, expr.span or rank.span)
 
 
 def splits_fit(view: View) -> Iterator[Finding]:
@@ -289,11 +292,8 @@ def accesses_fit(view: View) -> Iterator[Finding]:
                 if tensor.span is not None and first is not None
                 else ()
             )
-            yield (
-                number,
-                Diagnostic(
-                    "E201", f"`{tensor.name}` has {_indices(len(tensor.ranks))}, not {len(einsum.indices)}", span, others=others
-                ),
+            yield _wrong(
+                number, "E201", f"`{tensor.name}` has {_indices(len(tensor.ranks))}, not {len(einsum.indices)}", span, others=others
             )
 
 
@@ -344,11 +344,8 @@ def defined_before_use(view: View) -> Iterator[Finding]:
                     if late[0] != number
                     else "a tensor cannot stand in its own definition, unless it is a state: `S[r+1] = ... S[r] ...`"
                 )
-                yield (
-                    number,
-                    Diagnostic(
-                        "E202", f"`{access.tensor}` is used before it is defined", access.span or einsum.span, "", others, help_
-                    ),
+                yield _wrong(
+                    number, "E202", f"`{access.tensor}` is used before it is defined", access.span or einsum.span, "", others, help_
                 )
 
 
@@ -411,10 +408,15 @@ def left_sides_fit(view: View) -> Iterator[Finding]:
             elif rank in seen:
                 first = seen[rank].span
                 others = (Label(first, "first here"),) if first is not None else ()
-                yield number, Diagnostic(
-                    "E204", f"rank `{rank}` stands twice on the left", index.span or einsum.span, "", others,
+                yield _wrong(
+                    number,
+                    "E204",
+                    f"rank `{rank}` stands twice on the left",
+                    index.span or einsum.span,
+                    "",
+                    others,
                     "a diagonal is written with a mask: another rank of the same extent, and `where(a == b, x, 0)`",
-                )  # fmt: skip
+                )
             else:
                 seen[rank] = index
 
@@ -439,40 +441,34 @@ def _scatter(number: int, einsum: Einsum, tensor: Tensor, view: View) -> Iterato
         )
         if not loose:
             message = f"contributions to `{tensor.name}` must be combined by a reduction"
-        yield (
+        yield _wrong(
             number,
-            Diagnostic(
-                "E212",
-                message,
-                span,
-                "",
-                others,
-                f"write `sum[{ranks}](...)`, or another reduction" if ranks else "write `sum[rank](...)`",
-            ),
+            "E212",
+            message,
+            span,
+            "",
+            others,
+            f"write `sum[{ranks}](...)`, or another reduction" if ranks else "write `sum[rank](...)`",
         )
     elif body.op not in SCATTERING:
-        yield (
+        yield _wrong(
             number,
-            Diagnostic(
-                "E212",
-                f"`{body.op}` has no identity for elements without contributions",
-                span,
-                "",
-                others,
-                "use sum, prod, max, min, any or all",
-            ),
+            "E212",
+            f"`{body.op}` has no identity for elements without contributions",
+            span,
+            "",
+            others,
+            "use sum, prod, max, min, any or all",
         )
     elif not left & bound:
-        yield (
+        yield _wrong(
             number,
-            Diagnostic(
-                "E212",
-                f"no rank of this reduction stands on the left of `{tensor.name}`",
-                span,
-                "",
-                others,
-                "an index on the left must use a rank that the reduction binds",
-            ),
+            "E212",
+            f"no rank of this reduction stands on the left of `{tensor.name}`",
+            span,
+            "",
+            others,
+            "an index on the left must use a rank that the reduction binds",
         )
 
 
@@ -490,16 +486,14 @@ def left_ranks_are_not_reduced(view: View) -> Iterator[Finding]:
             if rank in view.lefts[number]:
                 where = _place(einsum.indices, rank)
                 others = (Label(where, "stands on the left here"),) if where is not None else ()
-                yield (
+                yield _wrong(
                     number,
-                    Diagnostic(
-                        "E207",
-                        f"rank `{rank}` is reduced by `{body.op}` and stands on the left too",
-                        body.span or einsum.span,
-                        "",
-                        others,
-                        f"leave `{rank}` out on one side, or use another rank of the same extent",
-                    ),
+                    "E207",
+                    f"rank `{rank}` is reduced by `{body.op}` and stands on the left too",
+                    body.span or einsum.span,
+                    "",
+                    others,
+                    f"leave `{rank}` out on one side, or use another rank of the same extent",
                 )
 
 
@@ -529,17 +523,15 @@ def free_ranks_are_on_the_left(view: View) -> Iterator[Finding]:
         names = ", ".join(f"`{rank}`" for rank in ranks)
         left = einsum.output + (f"[{','.join(_shown(index) for index in einsum.indices)}]" if einsum.indices else "")
         verb = "stands" if len(ranks) == 1 else "stand"
-        yield (
+        yield _wrong(
             number,
-            Diagnostic(
-                "E206",
-                f"{'rank' if len(ranks) == 1 else 'ranks'} {names} {verb} on the right, but not on the left",
-                _place((einsum.body,), ranks[0]) or einsum.span,
-                f"not an index of `{left}`",
-                (),
-                f"only a product or quotient is summed by itself; write `sum[{','.join(ranks)}](...)`, or another reduction, "
-                f"or index `{einsum.output}` by it",
-            ),
+            "E206",
+            f"{'rank' if len(ranks) == 1 else 'ranks'} {names} {verb} on the right, but not on the left",
+            _place((einsum.body,), ranks[0]) or einsum.span,
+            f"not an index of `{left}`",
+            (),
+            f"only a product or quotient is summed by itself; write `sum[{','.join(ranks)}](...)`, or another reduction, "
+            f"or index `{einsum.output}` by it",
         )
 
 
@@ -577,16 +569,14 @@ def loops_are_possible(view: View) -> Iterator[Finding]:
         if states:
             loop, state = states[0].iterates, states[0].name
             help_ = f"inside the loop over `{loop}`, read `{state}` at `{loop}`, its current position"
-        yield (
+        yield _wrong(
             number,
-            Diagnostic(
-                "E214",
-                f"a cycle within one step: {shown}",
-                access.span or view.cascade.einsums[number].span,
-                "needs itself",
-                others,
-                help_,
-            ),
+            "E214",
+            f"a cycle within one step: {shown}",
+            access.span or view.cascade.einsums[number].span,
+            "needs itself",
+            others,
+            help_,
         )
 
 
@@ -650,4 +640,4 @@ RULES: tuple[tuple[Rule, ...], ...] = (
     (free_ranks_are_on_the_left, selections_fill),
     # what that means
     (indices_can_be_inside, dtypes_are_inferred),
-)  # fmt: skip
+)
