@@ -83,18 +83,30 @@ def _unknown(what: str, name: str, known: set[str], code: str) -> Diagnostic:
 
 
 _SCALAR_OPS: dict[str, Callable[..., Any]] = {
-    "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "//": lambda a, b: a // b,
-    "%": lambda a, b: a % b,
-    "/": lambda a, b: a // b if isinstance(a, int) and isinstance(b, int) and a % b == 0 else a / b,
-    "**": lambda a, b: _power(a, b),
+    "+": lambda a, b: a + b, "-": lambda a, b: a if a == b == -math.inf else a - b, "*": lambda a, b: a * b,
+    "/": lambda a, b: _divide(a, b), "//": lambda a, b: a // b, "%": lambda a, b: a % b, "**": lambda a, b: _power(a, b),
     "neg": lambda a: -a, "min": min, "max": max, "abs": abs, "floor": math.floor, "ceil": math.ceil,
     "sqrt": math.sqrt, "rsqrt": lambda a: 1 / math.sqrt(a), "exp": math.exp, "exp2": lambda a: 2.0**a, "log": math.log,
     "log2": math.log2, "round": round, "sin": math.sin, "cos": math.cos, "tanh": math.tanh, "erf": math.erf,
     "clamp": lambda a, lo, hi: min(max(a, lo), hi), "sign": lambda a: (a > 0) - (a < 0),
     "<": lambda a, b: a < b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, ">=": lambda a, b: a >= b,
-    "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "not": lambda a: not a, "where": lambda c, x, y: x if c else y,
-    "and": lambda a, b: a and b, "or": lambda a, b: a or b,
+    "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "not": lambda a: not a,
+    "and": lambda a, b: bool(a and b), "or": lambda a, b: bool(a or b),
+    "relu": lambda a: max(a, 0), "sigmoid": lambda a: _sigmoid(a), "silu": lambda a: a * _sigmoid(a),
+    "softplus": lambda a: max(a, 0.0) + math.log1p(math.exp(-abs(a))), "gelu": lambda a: 0.5 * a * math.erfc(-a / math.sqrt(2.0)),
 }  # fmt: skip
+
+
+def _divide(a: int | float, b: int | float) -> int | float:
+    """a/b, where 0/0 is 0; whole where it comes out whole."""
+    if a == b == 0:
+        return 0
+    return a // b if isinstance(a, int) and isinstance(b, int) and a % b == 0 else a / b
+
+
+def _sigmoid(a: int | float) -> float:
+    small = math.exp(-abs(a))
+    return (1.0 if a >= 0 else small) / (1.0 + small)
 
 
 def _power(a: int | float, b: int | float) -> int | float:
@@ -116,6 +128,8 @@ def evaluate_scalar(expr: Expr, values: Mapping[str, int | float]) -> int | floa
             return values[name]
         case Map(op="ceil", args=(Map(op="/", args=(a, b)),)):
             return -(-evaluate_scalar(a, values) // evaluate_scalar(b, values))
+        case Map(op="where", args=(condition, x, y)):
+            return evaluate_scalar(x if evaluate_scalar(condition, values) else y, values)
         case Map(op=op, args=args):
             result: int | float = _SCALAR_OPS[op](*(evaluate_scalar(arg, values) for arg in args))
             return result

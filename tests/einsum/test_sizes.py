@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
-from einsmith.einsum.cascade import Cascade, Scalar
+from einsmith.einsum.cascade import MAP_OPS, Cascade, Scalar
 from einsmith.einsum.diagnostics import SpecError
-from einsmith.einsum.sizes import bind
+from einsmith.einsum.sizes import _SCALAR_OPS, bind
 from einsmith.einsum.spec import loads
 
 
@@ -46,6 +47,32 @@ def test_what_has_no_value_is_refused(ranks: str, params: str) -> None:
     with pytest.raises(SpecError) as raised:
         bind(cascade(ranks, params), {"P": 1000 if "10**" not in params else 10**6})
     assert raised.value.diagnostics[0].code in ("E305", "E306")
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("(P-4)/(P-4)", 0),
+        ("-inf - (-inf)", -math.inf),
+        ("where(P > 4, 1/(P-4), 7)", 7),
+        ("P and 3", 1),
+        ("relu(-P)", 0),
+        ("sigmoid(-P)", 1 / (1 + math.exp(4))),
+        ("silu(P)", 4 / (1 + math.exp(-4))),
+        ("softplus(P)", math.log(1 + math.exp(4))),
+        ("gelu(P)", 2 * (1 + math.erf(4 / math.sqrt(2)))),
+        ("-7 // 2", -4),
+        ("-7 % P", 1),
+        ("-2**2", -4),
+        ("round(2.5)", 2),
+    ],
+)
+def test_parameters_have_the_arithmetic_of_einsums(text: str, value: float) -> None:
+    assert bind(cascade("{p: P}", f'{{a: "{text}"}}'), {"P": 4}).scalars["a"] == pytest.approx(value, rel=1e-14, abs=0)
+
+
+def test_every_operation_has_a_value_in_a_parameter() -> None:
+    assert set(MAP_OPS) - set(_SCALAR_OPS) == {"where"}
 
 
 def test_a_circle_is_refused() -> None:
