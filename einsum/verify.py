@@ -285,22 +285,15 @@ def accesses_fit(view: View) -> Iterator[Finding]:
                 yield _malformed(number, f"`{einsum.output}` reads the unknown tensor `{node.tensor}`", node.span or einsum.span)
             elif target is not None and node.tensor not in view.poisoned and len(node.indices) != len(target.ranks):
                 yield number, _wrong_count(node, target)
-        if len(einsum.indices) != len(tensor.ranks) and (first := _defined_at(view, tensor)) != number:
-            span = einsum.span
-            others = (
-                (Label(tensor.span, f"{_indices(len(tensor.ranks))} here"),)
-                if tensor.span is not None and first is not None
-                else ()
-            )
-            yield _wrong(
-                number, "E201", f"`{tensor.name}` has {_indices(len(tensor.ranks))}, not {len(einsum.indices)}", span, others=others
-            )
-
-
-def _defined_at(view: View, tensor: Tensor) -> int | None:
-    if tensor.kind == "scatter":
-        return None
-    return next((i for i, einsum in enumerate(view.cascade.einsums) if einsum.output == tensor.name), None)
+        if len(einsum.indices) != len(tensor.ranks):
+            message = f"`{tensor.name}` has {_indices(len(tensor.ranks))}, not {len(einsum.indices)}"
+            if tensor.kind == "scatter":
+                others = (Label(tensor.span, f"{_indices(len(tensor.ranks))} here"),) if tensor.span is not None else ()
+                first, last = (einsum.indices[0].span, einsum.indices[-1].span) if einsum.indices else (None, None)
+                span = first.to(last) if first is not None and last is not None else einsum.span
+                yield _wrong(number, "E201", message, span, "", others, f"write as many indices as `{tensor.name}` has ranks")
+            else:
+                yield _malformed(number, message, einsum.span)
 
 
 def _indices(count: int) -> str:

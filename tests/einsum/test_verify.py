@@ -99,6 +99,10 @@ MALFORMED: dict[str, tuple[Cascade, str]] = {
     "a left-hand side of another rank": (
         einsums(lambda e: replace(e, indices=(Coord("j"),), body=Number(1)) if e.output == "T" else e), "E910",
     ),
+    "a left-hand side of too many indices": (
+        einsums(lambda e: replace(e, indices=(Coord("p"), Coord("j"))) if e.output == "T" else e),
+        "E910",
+    ),
     "a step of two": (
         einsums(lambda e: replace(e, indices=(Coord("p"), Map("+", (Coord("m1"), Number(2))))) if e is GOOD.einsums[1] else e),
         "E910",
