@@ -288,7 +288,9 @@ class Formula:
             return (size, sorted(place.get(key, len(place)) for key, _ in monomial), [_order_of(k) for k, _ in monomial])
 
         text = ""
-        for monomial in sorted(self.terms, key=rank):
+        order = sorted(self.terms, key=rank)
+        leading = next((i for i, monomial in enumerate(order) if self.terms[monomial] > 0), 0)
+        for monomial in (order[leading], *order[:leading], *order[leading + 1 :]):  # `3 - M`, not `-M + 3`
             term = _term_text(monomial, self.terms[monomial], place)
             if not text:
                 text = term

@@ -17,7 +17,7 @@ from .footprint import Footprints, Live
 from .operations import Operations, operations
 from .passes import Levels, known_params, levels, prepare
 from .points import Spaces
-from .traffic import BUFFER, Boundary, Scheduled, Traffic, scheduled
+from .traffic import Boundary, Scheduled, Traffic, scheduled
 
 Number = int | float
 
@@ -85,8 +85,8 @@ class Analysis:
     def bound(self, words: int) -> Number | str:
         """Least words across the memory boundary, for any schedule with a buffer of so many words."""
         if self.scalars is None:
-            return str(self.traffic.bound.substitute({BUFFER: Formula({(): words})}))
-        return self.traffic.bound.evaluate({**self.scalars, BUFFER: words})
+            return str(self.traffic.bound.substitute({self.traffic.buffer: Formula({(): words})}))
+        return self.traffic.bound.evaluate({**self.scalars, self.traffic.buffer: words})
 
     # --- JSON ---
 
@@ -157,6 +157,7 @@ class Analysis:
             "outputs": {name: self.number(words) for name, words in traffic.outputs.items()},
             "enough": self.number(traffic.live),
             "bound": str(traffic.bound),
+            "buffer_symbol": traffic.buffer,
             "pieces": [
                 {
                     "tensor": one.tensor,

@@ -171,7 +171,7 @@ def _traffic(analysis: Analysis) -> str:
         lines.append("some masks were not counted: less of the inputs may be used")
     lines.append(f"enough for that: a buffer of {_shown(analysis, traffic.live)} words")
     if traffic.again:
-        lines.append("any schedule with a buffer of S words moves more than that, by the greatest of:")
+        lines.append(f"any schedule with a buffer of {traffic.buffer} words moves more than that, by the greatest of:")
         lines += [f"  {_cut(_of_buffer(analysis, one.extra))} words: {one.text}" for one in traffic.again]
     for rank, again in traffic.shared.items():
         if again:

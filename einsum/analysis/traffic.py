@@ -29,7 +29,7 @@ from .points import greatest, least, positive
 from .regions import Region, guarded, regions
 
 BUFFER = "S"
-"""The symbol of the buffer's size in formulas, words."""
+"""The symbol of the buffer's size in formulas, words; with more of them where the cascade uses that name itself."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,13 @@ class Again:
     times: Formula
     """Movements of each word that is not in the buffer."""
     text: str
+    buffer: str = BUFFER
+    """The symbol of the buffer's size."""
 
     @property
     def extra(self) -> Formula:
         """Extra words as a formula of the buffer's size."""
-        return self.fibers * self.times * maximum(ZERO, self.words - symbol(BUFFER))
+        return self.fibers * self.times * maximum(ZERO, self.words - symbol(self.buffer))
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Traffic:
     """Ranks that the traversal cuts into blocks where the buffer is small, most useful first."""
     shared: dict[str, dict[str, Formula]]
     """For each such rank: words that are read again for each of its blocks."""
+    buffer: str
+    """The symbol of the buffer's size."""
 
     @property
     def compulsory(self) -> Formula:
@@ -100,6 +104,8 @@ class Boundary:
         self.regions = regions(self.cascade, scalars)
         self.exact = True
         self.wholes = expanded(self.cascade)
+        names = {*self.cascade.symbols, *self.cascade.counts, *(name for name, _ in self.cascade.params)}
+        self.buffer = next(BUFFER * n for n in range(1, len(names) + 2) if BUFFER * n not in names)
 
     def traffic(self) -> Traffic:
         inputs = {tensor.name: self._used(tensor.name) for tensor in self.cascade.inputs}
@@ -107,7 +113,7 @@ class Boundary:
         outputs = {name: self.footprints.footprint(name) for name in self.cascade.outputs}
         blockable = self._blockable()
         shared = {rank: self._shared(rank, most) for rank in blockable}
-        return Traffic(inputs, most, outputs, self.exact, tuple(self._again()), self.live.total, blockable, shared)
+        return Traffic(inputs, most, outputs, self.exact, tuple(self._again()), self.live.total, blockable, shared, self.buffer)
 
     # --- compulsory ---
 
@@ -308,7 +314,7 @@ class Boundary:
         outside = [rank for rank in tensor.ranks if rank in kept]
         words = self.spaces.size(inside)
         text = f"`{name}` is read at {times + 1} levels: hold {words} words, or read it again"
-        return Again(name, words, self.spaces.size(outside), ONE * times, text)
+        return Again(name, words, self.spaces.size(outside), ONE * times, text, self.buffer)
 
     def _kept(self, name: str, readers: list[int], closing: list[int], direct: list[int]) -> list[Again]:
         """An intermediate that is made before a reduction over the fiber is known and read after."""
@@ -337,7 +343,7 @@ class Boundary:
         times = ONE if stored else minimum(2, maximum(*again))  # an output is written anyway: only reading it back is more
         words = self.spaces.size(inside)
         text = f"`{name}` is carried to a later level: hold {words} words per fiber, or spill it, or compute it again"
-        return [Again(name, words, self.spaces.size(fibers), times, text)]
+        return [Again(name, words, self.spaces.size(fibers), times, text, self.buffer)]
 
     # --- the traversal with blocks and spills ---
 

@@ -212,3 +212,16 @@ def test_intensity() -> None:
     found = analyze(load("rms norm, then scaling"), {"P": 2, "D": 4}).as_json()
     operations = sum(found["operations"]["effective"].values())
     assert found["intensity"] == operations / (2 * (8 + 4 + 8))
+
+
+def test_the_buffer_has_a_symbol_of_its_own() -> None:
+    text = (
+        EXAMPLES["rms norm, then scaling"]
+        .text("x")
+        .replace("d: D", "d: S")
+        .replace("SS[p] / D", "SS[p] / S")
+        .replace("{P: 3, D: 4}", "{P: 3, S: 4}")
+    )
+    found = analyze(spec.loads(text), {"P": 2, "S": 8})
+    assert found.traffic.buffer == "SS"
+    assert found.bound(3) == (2 * 8 + 8 + 2 * 8) + 2 * (8 - 3)
