@@ -47,10 +47,7 @@ def guarded(function: Callable[..., Result]) -> Callable[..., None]:
             fail([Diagnostic("E901", "the input is nested too deeply")], as_json)
         except Exception as error:
             fail([_fault(error)], as_json)
-        if as_json:
-            print(json.dumps(plain(result.as_json()), indent=2, allow_nan=False))
-        else:
-            print(result)
+        _show(json.dumps(plain(result.as_json()), indent=2, allow_nan=False) if as_json else str(result))
         sys.exit(getattr(result, "exit_code", 0))
 
     return command
@@ -71,8 +68,19 @@ def fail(diagnostics: list[Diagnostic], as_json: bool) -> None:
     for number, diagnostic in enumerate(diagnostics):
         print(("\n" if number else "") + str(diagnostic), file=sys.stderr)
     if as_json:
-        print(json.dumps({"ok": False, "diagnostics": [d.as_json() for d in diagnostics]}, indent=2))
+        _show(json.dumps({"ok": False, "diagnostics": [d.as_json() for d in diagnostics]}, indent=2))
     sys.exit(1)
+
+
+def _show(text: str) -> None:
+    """Print on standard output. Where that is impossible (a full disk) says so and exits with 1."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the reader has seen enough: click ends quietly
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
+        fail([Diagnostic("E003", f"cannot write: {error.strerror}", file="standard output")], as_json=False)
 
 
 def plain(value: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +203,12 @@ def test_specs_that_come_with_einsmith_go_by_their_bare_names(bad: str) -> None:
     several = json.loads(run(check, "no-such-spec", bad, "--json").stdout)
     assert several["diagnostics"][0]["code"] == "E001"
     assert len({each["file"] for each in several["diagnostics"]}) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("arguments", [("fmt", "softmax"), ("fmt", "softmax", "--json"), ("fmt", "no-such-spec", "--json")])
+def test_a_full_disk_is_no_traceback(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run([sys.executable, "-m", "einsmith", *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "error[E003]" in done.stderr and "Traceback" not in done.stderr
