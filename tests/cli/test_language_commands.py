@@ -211,4 +211,5 @@ def test_a_full_disk_is_no_traceback(arguments: tuple[str, ...]) -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run([sys.executable, "-m", "einsmith", *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
-    assert "error[E003]" in done.stderr and "Traceback" not in done.stderr
+    assert "error[E003]" in done.stderr
+    assert "Traceback" not in done.stderr
