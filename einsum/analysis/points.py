@@ -8,17 +8,17 @@ otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..cascade import Cascade, Coord, Expr, Map, Number, Scalar, free_ranks
-from ..sizes import evaluate_scalar
 from ..symbolic import ONE, ZERO, Call, Formula, constant, formula, maximum, minimum, product, symbol
 from .fiber import extent_of
 from .order import facts
 from .regions import EVERYWHERE, Region
 
-MAX_ENUMERATED = 100_000
+MAX_ENUMERATED = 1_000_000
 """Greatest number of points that are counted one by one."""
 
 
@@ -38,6 +38,7 @@ class Spaces:
         self.scalars = scalars
         """All scalars, if they are known."""
         self._known: dict[tuple[frozenset[str], Region], Count] = {}
+        self._enumerations: dict[str, int] = {}
 
     def merged(self, ranks: Iterable[str]) -> frozenset[str]:
         """The ranks with both parts of a split one replaced by the whole."""
@@ -177,8 +178,8 @@ class Spaces:
             else:
                 low.append(rest)
         pairs = _Pairs(self.extent(p), self.extent(m))
-        top = pairs.atleast(greatest(low)) if low else self.extent(p) * self.extent(m)
-        above = pairs.atleast(least(high) + ONE) if high else ZERO
+        top = pairs.at_least(greatest(low)) if low else self.extent(p) * self.extent(m)
+        above = pairs.at_least(least(high) + ONE) if high else ZERO
         if low and high:
             return _positive_difference(top, above, least(high) - greatest(low))
         return top - above
@@ -193,34 +194,23 @@ class Spaces:
             extents = [int(self.extent(name).evaluate(self.scalars)) for name in names]
         except (KeyError, ArithmeticError):
             return None
-        total = 1
-        for extent in extents:
-            total *= extent
-        if total > MAX_ENUMERATED:
+        if math.prod(extents) > MAX_ENUMERATED:
             return None
-        wholes = [
-            (outer, int(tile.evaluate(self.scalars)), inner, int(self.extent(rank).evaluate(self.scalars)))
-            for rank, (outer, tile, inner) in self._wholes(group).items()
-        ]
-        tests = [_test(condition) for condition in held]
-        point: dict[str, int | float] = dict(self.scalars)
-        found = 0
-
-        def visit(depth: int) -> int:
-            if depth == len(names):
-                inside = all(point[outer] * tile + point[inner] < extent for outer, tile, inner, extent in wholes)
-                return int(inside and all(test(point) for test in tests))
-            here = 0
-            for coordinate in range(extents[depth]):
-                point[names[depth]] = coordinate
-                here += visit(depth + 1)
-            return here
-
-        try:
-            found = visit(0)
-        except (KeyError, ArithmeticError, ValueError):
+        places = {name: f"v{i}" for i, name in enumerate(names)}
+        tests = [_python(condition, places, self.scalars) for condition in held]
+        for rank, (outer, tile, inner) in self._wholes(group).items():
+            size, extent = int(tile.evaluate(self.scalars)), int(self.extent(rank).evaluate(self.scalars))
+            tests.append(f"{places[outer]} * {size} + {places[inner]} < {extent}")
+        if None in tests:
             return None
-        return constant(found)
+        loops = " ".join(f"for {places[name]} in range({extent})" for name, extent in zip(names, extents, strict=True))
+        text = f"sum(1 {loops} if {' and '.join(test for test in tests if test)})"
+        if text not in self._enumerations:
+            try:
+                self._enumerations[text] = eval(text, {"__builtins__": {}, **_FUNCTIONS})
+            except (ArithmeticError, ValueError, SyntaxError, RecursionError, MemoryError):
+                return None
+        return constant(self._enumerations[text])
 
 
 @dataclass(frozen=True)
@@ -230,7 +220,7 @@ class _Pairs:
     p: Formula
     m: Formula
 
-    def atleast(self, d: Formula) -> Formula:
+    def at_least(self, d: Formula) -> Formula:
         """Pairs with m - p >= d: the sum over p of max(0, m - d - p), cut at m."""
         whole = _triangle(self.m - d) - _triangle(self.m - d - self.p)
         return whole - _triangle(-d) + _triangle(-d - self.p)
@@ -345,16 +335,31 @@ def _hides(expr: Expr) -> bool:
             return bool(free_ranks(expr))
 
 
-def _test(condition: Expr) -> Callable[[Mapping[str, int | float]], bool]:
-    plain = _as_scalars(condition)
-    return lambda point: bool(evaluate_scalar(plain, point))
+_SIGNS = frozenset(("+", "-", "*", "/", "//", "%", "<", "<=", ">", ">=", "==", "!=", "and", "or"))
+_FUNCTIONS = {"abs": abs, "min": min, "max": max, "sum": sum, "range": range, "floor": math.floor, "ceil": math.ceil}
 
 
-def _as_scalars(expr: Expr) -> Expr:
+def _python(expr: Expr, places: Mapping[str, str], scalars: Mapping[str, int | float]) -> str | None:
+    """A condition as a Python expression: made of numbers, the given names and the operations above alone; None for any other."""
     match expr:
+        case Number(value=value) if math.isfinite(value):
+            return repr(value)
+        case Scalar(name=name) if name in scalars and math.isfinite(scalars[name]):
+            return f"({scalars[name]!r})"
         case Coord(rank=rank):
-            return Scalar(rank)
+            return places.get(rank)
         case Map(op=op, args=args):
-            return Map(op, tuple(_as_scalars(arg) for arg in args))
+            parts = [_python(arg, places, scalars) for arg in args]
+            if None in parts:
+                return None
+            if op in _SIGNS:
+                return f"({parts[0]} {op} {parts[1]})"
+            if op in _FUNCTIONS:
+                return f"{op}({', '.join(part for part in parts if part)})"
+            if op in ("neg", "not"):
+                return f"({'-' if op == 'neg' else 'not'} {parts[0]})"
+            if op == "where":
+                return f"({parts[1]} if {parts[0]} else {parts[2]})"
+            return f"min(max({parts[0]}, {parts[1]}), {parts[2]})" if op == "clamp" else None
         case _:
-            return expr
+            return None
