@@ -225,3 +225,12 @@ def test_the_buffer_has_a_symbol_of_its_own() -> None:
     found = analyze(spec.loads(text), {"P": 2, "S": 8})
     assert found.traffic.buffer == "SS"
     assert found.bound(3) == (2 * 8 + 8 + 2 * 8) + 2 * (8 - 3)
+
+
+@pytest.mark.parametrize(("length", "published"), [(1024, 4.0265e8), (4096, 1.6106e9), (16384, 6.4425e9), (65536, 3.8655e10)])
+def test_the_one_pass_cascade_moves_what_fusemax_published(length: int, published: float) -> None:
+    """Bytes from and to DRAM of the FuseMax accelerator (MICRO 2024) on BERT, batch 64, with its buffer of 16 MiB."""
+    sizes = {"B": 64, "H": 12, "P": length, "M": length, "E": 64, "F": 64, "M0": 256}
+    found = analyze(load("fusemax"), sizes, ranks=["m"], buffer=16 << 20)
+    assert found.scheduled is not None
+    assert 2 * found.scheduled.words == pytest.approx(published, rel=1e-4)
