@@ -186,16 +186,17 @@ class RunningVersions:
         return condition
 
     def minima_settled(self, states: tuple[str, ...]) -> Expr | None:
-        """Condition that no running minimum moves in this step; None if there is none.
+        """Condition that none of the states moves in this step; None if no running minimum is among them.
 
         Once a minimum is -inf, the difference of its heights would be inf - inf.
         """
+        if all(self.initial(state) != IDENTITY["min"] for state in states):
+            return None
         condition: Expr | None = None
         for state in states:
-            if self.initial(state) == IDENTITY["min"]:
-                here = Access(state, coords(self.cascade.tensor(state).ranks))
-                test = Map("==", (here, self.moved(here, next_position(self.outer))))
-                condition = test if condition is None else Map("and", (condition, test))
+            here = Access(state, coords(self.cascade.tensor(state).ranks))
+            test = Map("==", (here, self.moved(here, next_position(self.outer))))
+            condition = test if condition is None else Map("and", (condition, test))
         return condition
 
 

@@ -151,7 +151,7 @@ def correction(found: Product, versions: RunningVersions) -> tuple[Expr, str]:
             guards.append("H is set to 0 while nothing has been seen")
         if (settled := versions.minima_settled(versions.states(height))) is not None:
             factor = Map("where", (settled, ONE, factor))
-            guards.append("H is 1 while a minimum stays as it is, -inf too")
+            guards.append("H is 1 where nothing moves, a minimum at -inf too")
     for part in found.denominator:
         factor = multiply(factor, divide(versions.at(part, "now"), versions.at(part, "next")))
     if found.denominator:

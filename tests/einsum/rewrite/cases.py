@@ -641,6 +641,23 @@ Z[p] = I[p] + L[p]
         2,
         1,
     ),
+    Case(
+        "minimum-and-sum",
+        _spec(
+            "minimum-and-sum",
+            "X: [p, m]",
+            """
+G[p] = min[m](X[p,m])
+T[p] = sum[m](X[p,m])
+Y[p] = sum[m](exp(tanh(X[p,m]) - tanh(G[p] * T[p])))
+Z[p] = max[m](-X[p,m] / (1 + abs(T[p])))
+""",
+            "Y, Z",
+            ranks="p: P, m: M",
+        ),
+        2,
+        1,
+    ),
     # --- partly
     Case(
         "softmax-kept",
