@@ -34,6 +34,10 @@ EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23}
 """Distance from 1 to the next number of each type."""
 
 
+LARGEST = {"float16": 65504.0, "bfloat16": 3.3e38, "float32": 3.4e38}
+"""Greatest number of each type: where the outputs themselves are beyond it there is nothing to compare."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One output of one case."""
@@ -195,6 +199,9 @@ def _prepare(
                 if cases is not None:
                     raise
                 one.left_out.append(f"{case.name} ({error.diagnostics[0].message})")
+                break
+            if any(np.max(np.abs(x[np.isfinite(x)]), initial=0.0) > LARGEST[dtype] for x in exact.values()):
+                one.left_out.append(f"{case.name} (outputs beyond {dtype})")
                 break
             path = folder / f"{number}-{dtype}-{draw}"
             np.savez(f"{path}-in.npz", **inputs)  # type: ignore[arg-type]

@@ -321,7 +321,8 @@ class _Writer:
         code = self.value_name(name)
         if not indices:
             return code
-        if all(isinstance(i, Coord) and i.rank not in self.fixed for i in indices):
+        whole = self.cascade.tensor(name).kind != "state"  # a state has one position more than its rank has steps
+        if whole and all(isinstance(i, Coord) and i.rank not in self.fixed for i in indices):
             ranks = [i.rank for i in indices if isinstance(i, Coord)]
             present = [r for r in axes if r in ranks]
             if len(set(ranks)) == len(ranks) and len(present) == len(ranks):

@@ -62,6 +62,9 @@ class Matrix(Block):
     float16: Positive | None = None
     bfloat16: Positive | None = None
     tf32: Positive | None = None
+    reads_shared_memory: bool = False
+    """Do the matrix units read operands from shared memory by themselves? Then a stage in use cannot be refilled, and a pipeline of
+    n stages holds n copies; otherwise operands pass through registers, and it holds n - 1."""
     source: str
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Map, Reduce, Scalar, accesses, walk
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.sizes import Sizes, bind, evaluate_scalar
-from .contraction import contraction, simplified, wide_axes
+from .contraction import Contraction, contraction, simplified, wide_axes
 from .gpu import BYTES, Gpu
 from .loop_masks import HalfLine, conditions, first, last
 from .program import Loop, Program, program
@@ -177,22 +177,30 @@ def staged(program: Program) -> tuple[Operand, ...]:
     return tuple(found.values())
 
 
-def computed_right(program: Program) -> tuple[tuple[str, ...], ...]:
-    """Axes of computed tiles that are the right operand of a matrix product: they pass through shared memory too."""
-    found = []
-    for phase in program.phases:
-        for einsum in phase.body if isinstance(phase, Loop) else phase.einsums:
-            for reduce in _sums(program, einsum):
-                split = contraction(program, reduce)
-                if split is None:
-                    continue
-                loaded = [
-                    len(side) == 1 and isinstance(side[0], Access) and program.cascade.tensor(side[0].tensor).kind == "input"
-                    for side in (split.left, split.right)
-                ]
-                if not loaded[1]:
-                    found.append((split.k, split.j))
-    return tuple(found)
+def computed_right(program: Program) -> tuple[tuple[str, str], ...]:
+    """Axes (k, j) of computed tiles that are the right operand of a matrix product: they pass through shared memory too."""
+    return tuple((split.k, split.j) for split in products(program) if not _is_read(program, split.right))
+
+
+def computed_left(program: Program) -> tuple[tuple[str, str], ...]:
+    """Axes (i, k) of computed tiles that are the left operand."""
+    return tuple((split.i, split.k) for split in products(program) if not _is_read(program, split.left))
+
+
+def products(program: Program) -> tuple[Contraction, ...]:
+    """All matrix products of a program."""
+    return tuple(
+        split
+        for phase in program.phases
+        for einsum in (phase.body if isinstance(phase, Loop) else phase.einsums)
+        for reduce in _sums(program, einsum)
+        if (split := contraction(program, reduce)) is not None
+    )
+
+
+def _is_read(program: Program, factors: tuple[Expr, ...]) -> bool:
+    """Is an operand a tile of an input, as it is in memory?"""
+    return len(factors) == 1 and isinstance(factors[0], Access) and program.cascade.tensor(factors[0].tensor).kind == "input"
 
 
 def _sums(program: Program, einsum: Einsum) -> list[Reduce]:
@@ -215,14 +223,9 @@ class _Planner:
         self.matrix_rate = gpu.matrix_rate(dtype, allow_tf32)
         self.operands = staged(program)
         self.right = computed_right(program)
-        self.dots = [
-            (split, isinstance(phase, Loop))
-            for phase in program.phases
-            for einsum in (phase.body if isinstance(phase, Loop) else phase.einsums)
-            for reduce in _sums(program, einsum)
-            if (split := contraction(program, reduce)) is not None
-        ]
-        self.in_products = {axis for split, _ in self.dots for axis in (split.i, split.j, split.k)}
+        self.left = computed_left(program)
+        self.dots = products(program)
+        self.in_products = {axis for split in self.dots for axis in (split.i, split.j, split.k)}
 
     # --- the search ---
 
@@ -365,13 +368,16 @@ class _Planner:
         if not self.dots:
             # reductions across warps exchange one value a row and warp
             return max((self._exchange(e, blocks, warps) for e in self.program.cascade.einsums), default=0)
-        total = 0
-        for operand in self.operands:
-            size = self.bytes * math.prod(blocks[a] for a in operand.axes)
-            total += size * (max(stages, 1) if operand.every_step else 1)
-        for axes in self.right:
-            total += self.bytes * math.prod(blocks[a] for a in axes)
-        return total
+        held = [self.bytes * math.prod(blocks[a] for a in o.axes) for o in self.operands if not o.every_step]
+        moving = [self.bytes * math.prod(blocks[a] for a in o.axes) for o in self.operands if o.every_step]
+        if self.matrix_rate is not None and self.gpu.matrix.reads_shared_memory:
+            copies = stages * sum(moving)
+        else:
+            copies = (stages - 1) * sum(moving) if stages > 1 else max(moving, default=0)
+        computed = sum(self.bytes * math.prod(blocks[a] for a in axes) for axes in self.right)
+        if self.matrix_rate is None:  # computed left operands change hands between threads, one value of padding a row
+            computed += max((self.bytes * blocks[i] * (blocks[k] + 1) for i, k in self.left), default=0)
+        return sum(held) + copies + computed
 
     def _exchange(self, einsum: Einsum, blocks: Mapping[str, int], warps: int) -> int:
         if not isinstance(einsum.body, Reduce):
@@ -426,7 +432,7 @@ class _Planner:
                     live = max(live, wide)
                     continue
                 for side, axis in ((split.left, split.i), (split.right, split.j)):
-                    if not (len(side) == 1 and isinstance(side[0], Access) and cascade.tensor(side[0].tensor).kind == "input"):
+                    if not _is_read(self.program, side):
                         copies += self.bytes / 4 * blocks[split.k] * blocks[axis]
             fullest = max(fullest, live + copies)
         return always + fullest
@@ -506,11 +512,7 @@ class _Planner:
                     flops += 2.0 * i * j * k
                     lanes += float(i * j * len(split.outside))
                     for side, axis in ((split.left, i), (split.right, j)):
-                        if not (
-                            len(side) == 1
-                            and isinstance(side[0], Access)
-                            and program.cascade.tensor(side[0].tensor).kind == "input"
-                        ):
+                        if not _is_read(program, side):
                             lanes += axis * k  # conversion to the type of the inputs
                             todo += side if len(side) > 1 else ()
                     continue
@@ -623,13 +625,7 @@ def tile_is_free(program: Program) -> bool:
 
 def shortest_side(program: Program, axis: str) -> int:
     """Shortest block along an axis: that of a matrix product if it takes part in one."""
-    for phase in program.phases:
-        for einsum in phase.body if isinstance(phase, Loop) else phase.einsums:
-            for reduce in _sums(program, einsum):
-                split = contraction(program, reduce)
-                if split is not None and axis in (split.i, split.j, split.k):
-                    return MATRIX_SIDE
-    return 1
+    return MATRIX_SIDE if any(axis in (split.i, split.j, split.k) for split in products(program)) else 1
 
 
 def _power_of_two(extent: int) -> int:
