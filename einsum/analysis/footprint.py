@@ -43,6 +43,8 @@ class Traversal:
         return (*self.outer, self.clock, *self.inner)
 
     def __str__(self) -> str:
+        if not self.along:
+            return "no loops"
         outer = f"for each point of {', '.join(self.outer)}: " if self.outer else ""
         parts = "" if self.clock == self.along else f", one tile (`{self.clock}`) after another"
         inner = f"; inside: {', '.join(self.inner)}" if self.inner else ""
@@ -97,6 +99,8 @@ class Footprints:
 
     def traversal(self, along: str, first: Sequence[str] = ()) -> Traversal:
         """The loops for sweeps along a rank; the ranks of `first` come outermost, whatever must then be held for them."""
+        if not along:  # a cascade without ranks
+            return Traversal((), "", "", ())
         fiber = self.fiber(along)
         on = [step for step, touches in zip(self.prepared.steps, self.along(along).touches, strict=True) if touches]
         leaves = [rank.name for rank in self.cascade.ranks if rank.split is None and rank.name not in fiber.leaves]
@@ -150,6 +154,8 @@ class Footprints:
 
     def live(self, traversal: Traversal, extents: Mapping[str, Formula] | None = None) -> Live:
         """Live words of all tensors; `extents` overrides extents of ranks (a block of one, say)."""
+        if not traversal.clock:
+            return Live(traversal, {tensor.name: Held(ONE, "", 0, 0, False) for tensor in self.cascade.tensors}, (0,))
         swept = self.along(traversal.clock)
         everywhere = (min(swept.levels, default=0), max(swept.levels, default=0))
         found: dict[str, Held] = {}

@@ -492,6 +492,9 @@ class _Analysis:
 
         if self.cascade.tensor(read.access.tensor).kind == "state":
             return f"running state read at {print_expr(read.access)}"
+        makers = [step.einsum.body for step in self.prepared.steps if step.output == read.access.tensor]
+        if any(isinstance(body, Scan) and body.rank in self.fiber.path for body in makers):
+            return f"scan read at {print_expr(read.access)}"
         if self._gathers(read):
             return f"gathered: {print_expr(read.access)}"
         return f"read ahead of its position: {print_expr(read.access)}"

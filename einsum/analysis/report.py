@@ -65,8 +65,13 @@ class Analysis:
         return int(number) if number is not None else self.number(value)
 
     def number(self, value: Formula) -> Number | str:
-        """The number where sizes are known, else the formula as text."""
-        return str(value) if self.scalars is None else value.evaluate(self.scalars)
+        """The number where sizes are known, else the formula as text. A quotient of nothing by nothing is 0."""
+        if self.scalars is None:
+            return str(value)
+        try:
+            return value.evaluate(self.scalars)
+        except ZeroDivisionError:
+            return 0
 
     def totals(self, effective: bool) -> dict[str, Formula]:
         """Operations of the whole cascade by kind."""
@@ -218,7 +223,7 @@ def analyze(
     footprints = Footprints(prepared, spaces)
     values = scalars or {}
     known = known_params(flat, params)
-    along = asked[0] if len(asked) == 1 else footprints.choose(found, values)
+    along = asked[0] if len(asked) == 1 else footprints.choose(found, values) if asked else ""
     live = footprints.live(footprints.traversal(along, outer))
     traffic = Boundary(footprints, live, known).traffic()
     fits = None

@@ -34,7 +34,7 @@ def _head(analysis: Analysis) -> str:
         missing = [name for name in analysis.cascade.symbols if name not in dict(analysis.cascade.sizes)]
         sizes = f"formulas: no size for {', '.join(missing)}"
     else:
-        sizes = ", ".join(f"{name}={analysis.scalars[name]}" for name in analysis.cascade.symbols)
+        sizes = ", ".join(f"{name}={analysis.scalars[name]}" for name in analysis.cascade.symbols) or "no sizes"
     return f"{analysis.cascade.name}\n{sizes}; {analysis.word_bytes} bytes a value"
 
 
@@ -205,7 +205,8 @@ def _of_buffer(analysis: Analysis, value: Formula) -> str:
 def _shown(analysis: Analysis, value: Formula, as_bytes: bool = False) -> str:
     if analysis.scalars is None:
         return _cut(str(value))
-    number = value.evaluate(analysis.scalars)
+    number = analysis.number(value)
+    assert not isinstance(number, str)
     return _bytes(number) if as_bytes else _count(number)
 
 

@@ -255,6 +255,8 @@ class Boundary:
 
     def _again(self) -> list[Again]:
         """Tensors along the swept fiber that a later level needs again, each with its bound."""
+        if not self.live.traversal.along:
+            return []
         direct = self._ancestors()
         found: list[Again] = []
         rank = self.live.traversal.along
@@ -350,6 +352,8 @@ class Boundary:
     def _blockable(self) -> tuple[str, ...]:
         """Inner ranks along which nothing is carried and which every Einsum of the sweeps goes along."""
         traversal = self.live.traversal
+        if not traversal.along:
+            return ()
         swept = self.footprints.along(traversal.along)
         fiber = self.footprints.fiber(traversal.along)
         on = [step for step, touches in zip(self.prepared.steps, swept.touches, strict=True) if touches]

@@ -103,6 +103,21 @@ def test_numbers_where_all_sizes_are_known_else_formulas() -> None:
     assert isinstance(sized["intensity"], float)
 
 
+def test_nothing_at_all() -> None:
+    """No ranks, no keys, no queries."""
+    check(analyze(spec.loads("name: x\nranks: {}\ninputs: {X: []}\ncascade: |\n  Y = X * 2\noutputs: [Y]\n"), buffer=64))
+    for name in ("textbook-softmax", "fusemax", "channel attention over tokens", "top-k, then gather"):
+        cascade = spec.loads(EXAMPLES[name].text("x"))
+        for empty in cascade.symbols:
+            if empty != "M0":
+                found = analyze(cascade, {empty: 0}, buffer=64)
+                assert str(found)
+                assert found.as_json()["traffic"]["compulsory"] >= 0
+        nothing = analyze(cascade, {symbol: 0 for symbol in cascade.symbols if symbol != "M0"}, buffer=64)
+        assert nothing.as_json()["intensity"] == 0
+        assert str(nothing)
+
+
 def test_errors_have_codes() -> None:
     cascade = spec.loads(EXAMPLES["cumsum"].text("x"))
     for options, code in (
