@@ -326,14 +326,26 @@ class Nest:
         return [(self.span(rank)[1] > 0).astype(np.int64) for rank in sorted(ranks)]
 
     def _last(self, step: Step) -> list[Grid]:
-        """1 in the last iteration of each loop over a reduced rank, 0 elsewhere."""
-        result: list[Grid] = []
-        for axis, loop in enumerate(self.group.loops):
-            if loop.rank in step.reduced and self.trips[axis] > 1:
-                last: Grid = np.zeros(self.trips[axis], dtype=np.int64)
-                last[-1] = 1
-                result.append(last.reshape([-1 if a == axis else 1 for a in range(len(self.trips))]))
-        return result
+        """1 in the tiles with the last positions of the reduced ranks, 0 elsewhere."""
+        return [self.final(rank).astype(np.int64) for rank in sorted(step.reduced & self.cut)]
+
+    def opening(self, rank: str) -> Grid:
+        """Tiles with the first position of a rank."""
+        low, length = self.span(rank)
+        return np.asarray((low == 0) & (length > 0))
+
+    def final(self, rank: str) -> Grid:
+        """Tiles with the last position of a rank (with tails, not those with the last indices: these may be empty)."""
+        low, length = self.span(rank)
+        return np.asarray((low + length == self.sizes.extents[rank]) & (length > 0))
+
+    def runs(self, step: Step) -> list[Grid]:
+        """Where a step runs, masks aside: it does in the tiles that all of these allow."""
+        found = [self.span(rank)[1] > 0 for rank in sorted(step.ranks & self.cut)]
+        for rank, slot in sorted({(loop.rank, slot) for loop, slot in zip(self.group.loops, step.slots, strict=True)}):
+            if slot != "each" and rank in self.cut:
+                found.append(self.opening(rank) if slot == "first" else self.final(rank))
+        return found
 
     def busy(self, step: Step) -> float:
         """Cycles that the step keeps its array busy in all."""
@@ -415,7 +427,20 @@ class Nest:
         if live is not None:
             idle = tuple(a for a in range(axes) if a >= stream.depth or (a not in involved and a not in repeat))
             factors.append(live.any(axis=idle, keepdims=True))
+        moving = [self.span(rank, stream.depth)[1] > 0 for rank in sorted(ranks & self.cut)]
+        factors += [self._again(stream.depth, axis, repeat, moving) for axis in repeat]
         return self.total(factors, repeat)
+
+    def _again(self, depth: int, axis: int, repeat: tuple[int, ...], moving: list[Grid]) -> Grid:
+        """1 in the iterations of a loop that make a tile come again: all, if loops inside moved it away; else the first."""
+        exists: Grid = self.span(self.group.loops[axis].rank, depth)[1] > 0
+        aside = tuple(slice(0, 1) if a not in repeat else slice(None) for a in range(exists.ndim))
+        exists = exists[aside]
+        inside = np.ones((1,) * exists.ndim, dtype=np.int64)
+        for present in moving:
+            inside = inside * present.sum(axis=tuple(range(axis + 1, depth)), keepdims=True)
+        index = np.arange(self.trips[axis]).reshape([-1 if a == axis else 1 for a in range(exists.ndim)])
+        return np.asarray(exists & ((index == 0) | (inside > 1)), dtype=np.int64)
 
     def _changes(self, box: list[Bounds], axis: int) -> Grid:
         """1 where the box differs from the one before along the innermost loop that moves it, else 0."""

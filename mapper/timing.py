@@ -183,17 +183,14 @@ def _tile_by_tile(nest: Nest) -> float:
     shape = (1,) * axes
     code = np.zeros(shape, dtype=np.int64)
     meaning: list[tuple[int, tuple[Step, ...]]] = []
-    groups: dict[tuple[tuple[Slot, ...], tuple[int, ...]], list[Step]] = {}
+    groups: dict[tuple[tuple[Slot, ...], frozenset[str], tuple[int, ...]], list[Step]] = {}
     for step in nest.steps:
         skipped_by = tuple(i for i, (_, skips) in enumerate(nest.masks) if step.position in skips)
-        groups.setdefault((step.slots, skipped_by), []).append(step)
-    for bit, ((slots, skipped_by), steps) in enumerate(groups.items()):
+        groups.setdefault((step.slots, step.ranks & nest.cut, skipped_by), []).append(step)
+    for bit, ((_, _, skipped_by), steps) in enumerate(groups.items()):
         runs = np.ones(shape, dtype=bool)
-        for axis, slot in enumerate(slots):
-            if slot != "each" and nest.trips[axis] > 1:
-                line = np.zeros(nest.trips[axis], dtype=bool)
-                line[0 if slot == "first" else -1] = True
-                runs = runs & line.reshape([-1 if a == axis else 1 for a in range(axes)])
+        for allowed in nest.runs(steps[0]):
+            runs = runs & allowed
         for i in skipped_by:
             runs = runs & nest.masks[i][0]
         code = code + (runs.astype(np.int64) << bit)

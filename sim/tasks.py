@@ -95,10 +95,14 @@ class Tasks:
         return self.made[start:]
 
     def runs(self, step: Step, index: Index) -> bool:
-        for at, trips, slot in zip(index, self.nest.trips, step.slots, strict=True):
-            if (slot == "first" and at) or (slot == "last" and at != trips - 1):
-                return False
-        return all(_at(live, index) for live in self.by_position[step.position])
+        """Whether a step has work in a tile."""
+        return all(_at(grid, index) for grid in self._runs[step.name]) and all(
+            _at(grid, index) for grid in self.by_position[step.position]
+        )
+
+    @cached_property
+    def _runs(self) -> dict[str, list[Grid]]:
+        return {step.name: self.nest.runs(step) for step in self.nest.steps}
 
     def _compute(self, step: Step, index: Index, gate: list[int], last_on: dict[str, int]) -> Task:
         nest = self.nest
@@ -185,15 +189,17 @@ class Tasks:
 
     def _complete(self, resident: Resident, index: Index) -> bool:
         """Whether this tile is the last one that adds to a tile of the tensor (if a mask leaves it out, a constant is stored)."""
-        ranks = self._own(resident)
-        for axis, (loop, trips, slot) in enumerate(
-            zip(self.nest.group.loops, self.nest.trips, resident.producer.slots, strict=True)
-        ):
-            if slot == "first" and index[axis]:
-                return False
-            if slot != "first" and loop.rank not in ranks and index[axis] != trips - 1:
-                return False
-        return True
+        return all(_at(grid, index) for grid in self._completes[resident.tensor])
+
+    @cached_property
+    def _completes(self) -> dict[str, list[Grid]]:
+        found: dict[str, list[Grid]] = {}
+        for name, resident in self.nest.residents.items():
+            own = self._own(resident)
+            slots = {loop.rank: slot for loop, slot in zip(self.nest.group.loops, resident.producer.slots, strict=True)}
+            ends = [(rank, slot) for rank, slot in slots.items() if rank in self.nest.cut and (slot == "first" or rank not in own)]
+            found[name] = [self.nest.opening(rank) if slot == "first" else self.nest.final(rank) for rank, slot in ends]
+        return found
 
     def _store(self, resident: Resident, index: Index) -> None:
         declared = self.nest.cascade.tensor(resident.tensor)

@@ -140,7 +140,7 @@ def test_a_window_extrapolates_to_what_the_whole_run_takes() -> None:
 @given(
     st.tuples(*[st.integers(1, 40)] * 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.permutations("mnk"),
     st.sampled_from(("in-turn", "pipelined", "interleaved")), st.integers(1, 3), st.sampled_from((1, 2)),
-    st.sampled_from((1e9, 32e9)),
+    st.sampled_from((1e9, 32e9)), st.integers(0, 5),
 )  # fmt: skip
 def test_any_gemm_mapping_agrees_with_the_model(
     mnk: tuple[int, int, int],
@@ -152,8 +152,11 @@ def test_any_gemm_mapping_agrees_with_the_model(
     flying: int,
     buffering: int,
     bandwidth: float,
+    outer: int,
 ) -> None:
     loops = ", ".join(f"{{rank: {rank}, tile: {tile}}}" for rank, tile in zip(order, (a, b, c), strict=True))
+    if outer:  # a second loop outside, whose tile the inner one need not divide
+        loops = f"{{rank: {order[2]}, tile: {c + outer}}}, " + loops
     text = (
         f"groups:\n- loops: [{loops}]\n  einsums: {{C: {{array: grid, spatial: [m, n]}}}}\n"
         f"  schedule: {schedule}\n  in_flight: {flying}\n  buffering: {buffering}\n"
