@@ -144,7 +144,7 @@ def test_states_and_their_readers_stay_together_and_the_rest_may_not() -> None:
 
 def test_nothing_fits_says_who_needs_how_much_of_what() -> None:
     with pytest.raises(EinsmithError) as raised:
-        search(spec.loads(GEMM), architecture.load("fusemax", ("buffer.size=8",)), {"M": 512, "N": 512, "K": 512})
+        search(spec.loads(GEMM), architecture.load("teaching-32x32", ("buffer.size=8",)), {"M": 64, "N": 64, "K": 64})
     (diagnostic,) = raised.value.diagnostics
     assert diagnostic.code == "E540"
     # the least: one value of A and of B in two slots each, and C where it accumulates
