@@ -166,7 +166,15 @@ def _derive(cascade: Cascade, rank: str, tile: int | None, iterate: bool, check:
     try:
         return _searched(_Search(cascade, rank, tile), cascade, before, iterate, check)
     except Differs:
-        return _searched(_Search(cascade, rank, tile, careful=True), cascade, before, iterate, check)
+        pass
+    search = _Search(cascade, rank, tile, careful=True)
+    try:
+        return _searched(search, cascade, before, iterate, check)
+    except Differs as differs:
+        if not differs.large:
+            raise
+        reason = f"with fewer passes it leaves the range of numbers: on large inputs the form found {differs.what}"
+        return _One(cascade, (), tuple(replace(each, reason=reason) for each in search.forced(flatten(cascade))))
 
 
 def _searched(search: _Search, cascade: Cascade, before: int, iterate: bool, check: bool) -> _One:
@@ -339,9 +347,9 @@ class _Search:
                 roots = tuple(sorted(fiber.roots(einsum.body)))
                 reason = f"it is an output with an element for each `{self.rank}`, and each depends on complete values"
                 found.append(Blocked(einsum.output, text(einsum.body), reason, roots))
-        return tuple(found) or tuple(self._forced(cascade))
+        return tuple(found) or tuple(self.forced(cascade))
 
-    def _forced(self, cascade: Cascade) -> list[Blocked]:
+    def forced(self, cascade: Cascade) -> list[Blocked]:
         """What the analysis says, where the passes come from something that is no reduction of the fiber."""
         flat = {einsum.output: einsum for einsum in cascade.einsums}
         return [
