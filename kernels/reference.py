@@ -27,6 +27,7 @@ from ..einsum.cascade import (
 )
 from ..einsum.flatten import flatten
 from ..mapper.blocking import refuse
+from ..mapper.contraction import factors
 from ..mapper.program import position
 from .scalars import python
 
@@ -335,7 +336,34 @@ class _Writer:
                 return f"{code}[{slices}]"
         return f"_at({code}, {', '.join(self.value(index, axes) for index in indices)})"
 
+    def product(self, expr: Reduce, axes: tuple[str, ...]) -> str | None:
+        """A sum of a product of whole tensors as `torch.einsum`, as one would write it by hand; None if it is not one."""
+        if expr.op != "sum" or self.cascade.domain_splits(frozenset(axes) | self.fixed):
+            return None
+        tensors = [f for f in factors(expr.body) if isinstance(f, Access)]
+        scalars = [f for f in factors(expr.body) if isinstance(f, Scalar | Number)]
+        if len(tensors) < 2 or len(tensors) + len(scalars) < len(factors(expr.body)) or len(axes) > 26:
+            return None
+        letters = {rank: chr(ord("a") + i) for i, rank in enumerate(axes)}
+        terms = []
+        for access in tensors:
+            tensor = self.cascade.tensor(access.tensor)
+            ranks = [i.rank for i in access.indices if isinstance(i, Coord)]
+            whole = len(ranks) == len(access.indices) == len(set(ranks)) and all(r in letters for r in ranks)
+            if not whole or tensor.kind == "state" or tensor.dtype != "float":
+                return None
+            terms.append("".join(letters[r] for r in ranks))
+        kept = [r for r in axes if r not in expr.ranks]
+        if any(letters[r] not in "".join(terms) for r in axes):
+            return None
+        equation = f"{','.join(terms)}->{''.join(letters[r] for r in kept)}"
+        operands = ", ".join(self.value_name(access.tensor) for access in tensors)
+        return " * ".join([f'torch.einsum("{equation}", {operands})', *(self.value(f, axes) for f in scalars)])
+
     def reduce(self, expr: Reduce, axes: tuple[str, ...]) -> str:
+        product = self.product(expr, axes)
+        if product is not None:
+            return product
         places = [axes.index(r) for r in expr.ranks]
         sizes = ", ".join(f"n_{r}" if r in expr.ranks else "-1" for r in axes)
         value = f"_t({self.value(expr.body, axes)}, like)"
