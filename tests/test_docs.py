@@ -105,7 +105,7 @@ def test_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Non
 
 def test_links_inside_the_docs() -> None:
     for page in PAGES:
-        prose = re.sub(r"`[^`\n]*`", "", FENCE.sub("", page.read_text(encoding="utf-8")))
+        prose = re.sub(r"`[^`\n]*`|^    .*$", "", FENCE.sub("", page.read_text(encoding="utf-8")), flags=re.M)
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", prose):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
