@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .einsum.analysis.report import Analysis
     from .einsum.cascade import Cascade
+    from .einsum.diagnostics import EinsmithError
     from .einsum.equal import Equality
     from .einsum.rewrite.derive import Derivation
     from .mapper.cost import Cost
@@ -28,14 +29,25 @@ if TYPE_CHECKING:
     from .mapper.search import Searched
     from .sim.simulate import Simulated
 
-__all__ = ["analyze", "compile", "derive", "equal", "evaluate", "load", "loads", "map", "model", "plan", "simulate"]
+__all__ = [
+    "EinsmithError", "analyze", "compile", "derive", "equal", "evaluate", "load", "loads", "map", "model", "plan", "simulate",
+]  # fmt: skip
 
 Sizes = Mapping[str, int]
 Params = Mapping[str, int | float]
 
 
+def __getattr__(name: str) -> Any:
+    """`EinsmithError`, which every refusal is, imported when it is asked for."""
+    if name == "EinsmithError":
+        from .einsum.diagnostics import EinsmithError
+
+        return EinsmithError
+    raise AttributeError(f"module `einsmith` has no attribute `{name}`")
+
+
 def load(path: str | Path) -> Cascade:
-    """The cascade of a spec file. Raises `SpecError` with every diagnostic of the file."""
+    """The cascade of a spec file. Raises `EinsmithError` with every diagnostic of the file."""
     from .einsum.spec import load as load_spec
 
     return load_spec(path)
@@ -81,38 +93,47 @@ def equal(first: Cascade, second: Cascade, **options: Any) -> Equality:
     return compare(first, second, **options)
 
 
-def model(cascade: Cascade, arch: str | Path, mapping: str | Path, sizes: Sizes | None = None) -> Cost:
+def model(
+    cascade: Cascade, arch: str | Path, mapping: str | Path, sizes: Sizes | None = None, *, params: Params | None = None
+) -> Cost:
     """Latency, energy, traffic, area and utilization of a mapping on an architecture."""
     from .mapper import architecture, cost
     from .mapper import mapping as mappings
 
-    return cost.model(cascade, architecture.load(arch), mappings.load(mapping), sizes, None)
+    return cost.model(cascade, architecture.load(arch), mappings.load(mapping), sizes, params)
 
 
 def map(
-    cascade: Cascade, arch: str | Path, sizes: Sizes | None = None, objective: Literal["latency", "energy", "edp"] = "latency"
+    cascade: Cascade,
+    arch: str | Path,
+    sizes: Sizes | None = None,
+    objective: Literal["latency", "energy", "edp"] = "latency",
+    *,
+    params: Params | None = None,
 ) -> Searched:
     """The best mapping of the stated space."""
     from .mapper import architecture, search
 
-    return search.search(cascade, architecture.load(arch), sizes, None, objective=objective)
+    return search.search(cascade, architecture.load(arch), sizes, params, objective=objective)
 
 
-def simulate(cascade: Cascade, arch: str | Path, mapping: str | Path, sizes: Sizes | None = None) -> Simulated:
+def simulate(
+    cascade: Cascade, arch: str | Path, mapping: str | Path, sizes: Sizes | None = None, *, params: Params | None = None
+) -> Simulated:
     """The mapped cascade executed event by event."""
     from .mapper import architecture
     from .mapper import mapping as mappings
     from .sim.simulate import simulate as simulate_mapping
 
-    return simulate_mapping(cascade, architecture.load(arch), mappings.load(mapping), sizes, None)
+    return simulate_mapping(cascade, architecture.load(arch), mappings.load(mapping), sizes, params)
 
 
-def plan(cascade: Cascade, gpu: str = "h200", sizes: Sizes | None = None, **options: Any) -> Plan:
+def plan(cascade: Cascade, gpu: str = "h200", sizes: Sizes | None = None, *, params: Params | None = None, **options: Any) -> Plan:
     """A GPU tiling plan with its predictions, and the ranked candidates."""
     from .mapper import gpu as gpus
     from .mapper.plan import plan as make_plan
 
-    return make_plan(cascade, gpus.load(gpu), sizes, None, **options)
+    return make_plan(cascade, gpus.load(gpu), sizes, params, **options)
 
 
 def compile(cascade: Cascade, gpu: str = "h200", sizes: Sizes | None = None, **options: Any) -> Callable[..., Any]:
