@@ -86,6 +86,14 @@ def module(name: str) -> tuple[Cascade, str, int]:
     return textbook, emit(form, planned, textbook=textbook), len(planned.program.loops)
 
 
+def golden_module() -> tuple[Cascade, str]:
+    """The module whose kernel is the golden."""
+    cascade = spec.load(ROOT / "examples" / "attention" / "softmax-causal.yaml")
+    sizes = {"B": 4, "H": 16, "P": 4096, "M": 4096, "E": 128, "F": 128}
+    form = one_pass(cascade, sizes).cascade
+    return cascade, emit(form, plan(form, gpu.load("h200"), sizes), textbook=cascade)
+
+
 @functools.cache
 def results() -> dict[str, Checked]:
     """Every kernel on its cases, and the broken ones on one case, all in one process."""
@@ -97,11 +105,7 @@ def results() -> dict[str, Checked]:
     for old, new in BROKEN.values():
         assert old in source
         tasks.append((source.replace(old, new), textbook, [Case("some", SMALL)]))
-    golden = spec.load(ROOT / "examples" / "attention" / "softmax-causal.yaml")
-    sizes = {"B": 4, "H": 16, "P": 4096, "M": 4096, "E": 128, "F": 128}
-    form = one_pass(golden, sizes).cascade
-    source = emit(form, plan(form, gpu.load("h200"), sizes), textbook=golden)
-    assert GOLDEN.read_text(encoding="utf-8") in source
+    golden, source = golden_module()
     tasks.append((source, golden, [Case("tails", {"B": 1, "H": 1, "P": 150, "M": 140, "E": 24, "F": 40})]))
     return dict(zip([*KERNELS, *BROKEN, "golden"], check_all(tasks), strict=True))
 
@@ -116,6 +120,10 @@ def test_the_kernel_agrees_with_the_interpreter(name: str) -> None:
 @pytest.mark.parametrize("name", KERNELS)
 def test_as_many_loops_as_passes(name: str) -> None:
     assert module(name)[2] == KERNELS[name][3]
+
+
+def test_what_runs_as_the_golden_is_the_golden() -> None:
+    assert GOLDEN.read_text(encoding="utf-8") in golden_module()[1]
 
 
 def test_the_shapes_are_awkward() -> None:
