@@ -39,6 +39,7 @@ def guarded(function: Callable[..., Result]) -> Callable[..., None]:
     def command(*args: Any, as_json: bool, **kwargs: Any) -> None:
         try:
             result = function(*args, **kwargs)
+            text = json.dumps(plain(result.as_json()), indent=2, allow_nan=False) if as_json else str(result)
         except click.ClickException:  # usage errors have exit code 2
             raise
         except EinsmithError as error:
@@ -47,7 +48,7 @@ def guarded(function: Callable[..., Result]) -> Callable[..., None]:
             fail([Diagnostic("E901", "the input is nested too deeply")], as_json)
         except Exception as error:
             fail([_fault(error)], as_json)
-        _show(json.dumps(plain(result.as_json()), indent=2, allow_nan=False) if as_json else str(result))
+        _show(text)
         sys.exit(getattr(result, "exit_code", 0))
 
     return command

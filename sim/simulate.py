@@ -89,8 +89,8 @@ class GroupRun:
 
     def difference(self) -> dict[str, float]:
         """Cycles of the window beyond the work of its busiest resource, by cause."""
-        name = max(self.busy, key=lambda resource: self.busy[resource])
-        return {cause: cycles for cause, cycles in self.stalls[name].items() if cycles}
+        name = max(self.busy, key=lambda resource: self.busy[resource], default="")
+        return {cause: cycles for cause, cycles in self.stalls.get(name, {}).items() if cycles}  # where nothing ran, none
 
 
 @dataclass(frozen=True)

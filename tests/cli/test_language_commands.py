@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from einsmith.cli import check, equal, explain, fmt, schema
 from einsmith.cli import run as evaluate
+from einsmith.cli.common import guarded
 from einsmith.einsum.printer import print_cascade
 from einsmith.einsum.spec import load
 
@@ -213,3 +215,17 @@ def test_a_full_disk_is_no_traceback(arguments: tuple[str, ...]) -> None:
     assert done.returncode == 1
     assert "error[E003]" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_a_report_that_fails_is_a_fault_of_einsmith_and_no_traceback(arguments: list[str]) -> None:
+    class Broken:
+        def as_json(self) -> dict[str, Any]:
+            raise KeyError("array")
+
+        __str__ = as_json  # type: ignore[assignment]
+
+    result = CliRunner().invoke(click.command()(guarded(lambda: Broken())), arguments)
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert "error[E900]" in result.stderr
+    assert not arguments or json.loads(result.stdout)["ok"] is False

@@ -206,6 +206,13 @@ def test_a_buffer_that_is_too_small_is_refused_not_hung() -> None:
     assert raised.value.diagnostics[0].code == "E520"
 
 
+@pytest.mark.parametrize("empty", [{"m": 0}, {"n": 0}, {"k": 0}])
+def test_nothing_to_do_is_reported_not_a_fault(empty: dict[str, int]) -> None:
+    run = gemm(1e12, **{"M": 64, "N": 64, "K": 64, **{name.upper(): size for name, size in empty.items()}})
+    assert run.as_json()["cycles"] == run.cycles
+    assert str(run)
+
+
 def test_the_commands_agree(tmp_path) -> None:  # type: ignore[no-untyped-def]
     sizes = ["--size", "B=1,H=1,P=1K,M=1K,E=64,F=64", "--json"]
     out, trace = tmp_path / "m.yaml", tmp_path / "t.json"
