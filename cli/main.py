@@ -6,8 +6,8 @@ JSON object, also when the command fails.
 
 from __future__ import annotations
 
+import difflib
 import importlib
-import sys
 
 import rich_click as click
 
@@ -32,19 +32,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 class LazyGroup(click.RichGroup):
-    """A group whose commands are imported when they are used."""
+    """A group whose commands are imported when they run; its own help needs their names and one line each."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        if "--help" in sys.argv[1:2] or len(sys.argv) == 1:
-            return click.RichCommand(name=name, short_help=COMMANDS[name][1])
-        module = importlib.import_module(f".{COMMANDS[name][0]}", __package__)
-        command: click.Command = module.command
-        return command
+        return click.RichCommand(name=name, short_help=COMMANDS[name][1]) if name in COMMANDS else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        close = [] if args[0] in COMMANDS else difflib.get_close_matches(args[0], COMMANDS, 1)
+        if close:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{close[0]}'?")
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and command.name is not None:
+            command = importlib.import_module(f".{COMMANDS[command.name][0]}", __package__).command
+        return name, command, rest
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["--help", "-h"]})
