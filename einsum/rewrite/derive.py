@@ -5,7 +5,7 @@ analysis counts them, and what blocks further ones. The search, in this order:
 
 1. simplify: shared and dead Einsums, gathers on their own; then, while a reduction depends on fewer complete values for it, let
 divisors, factors
-   and terms leave it, or expand it into finitely many sums;
+   and terms leave it, expand it into finitely many sums, or reassociate; then reassociate what saves operations;
 2. decide in which phase each reduction can be finished (see `phases`);
 3. cut the rank and let all reductions of a phase in which one depends on another run side by side;
 4. tidy: read through copies, drop what is dead.
@@ -38,6 +38,8 @@ from .inline import inline
 from .mean_as_sum import mean_as_sum
 from .partition import partition
 from .phases import Phases, phases
+from .reassociate import reassociate
+from .reassociation import reassociation
 from .running_moments import running_moments
 from .running_rescale import running_rescale
 from .running_shift import running_shift
@@ -50,6 +52,7 @@ SIMPLIFYING: tuple[Callable[[Cascade, str, str], Rewritten | Refused | None], ..
     hoist_term,  # max(a + b) = max(a) + b
     factor_by_algebra,  # the same where the factors are not written as such
     basis_expansion,  # sum(a1*b1 + a2*b2) = sum(a1)*b1 + sum(a2)*b2
+    reassociate,  # sum(sum(a * b) * c) = sum(a * sum(b * c))
 )
 
 
@@ -83,6 +86,8 @@ class Derivation:
     blocked_by: tuple[Blocked, ...] | None
     checked: tuple[str, ...] = field(default=())
     """On which sizes the two forms were compared in float64, and the greatest error."""
+    notes: tuple[str, ...] = ()
+    """Contractions that were not reassociated, and why."""
 
     @property
     def spec(self) -> str:
@@ -98,6 +103,7 @@ class Derivation:
             "steps": [step.as_json() for step in self.steps],
             "blocked_by": None if self.blocked_by is None else [blocked.as_json() for blocked in self.blocked_by],
             "checked": list(self.checked),
+            "notes": list(self.notes),
             "spec": self.spec,
         }
 
@@ -130,8 +136,10 @@ def derive(
         if name not in cascade.rank_order:
             raise _unknown_rank(cascade, name)
     before = _passes(cascade, ranks)
-    current, steps, blocked, checked = cascade, list[Step](), list[Blocked](), list[str]()
+    current, steps, blocked, checked, notes = cascade, list[Step](), list[Blocked](), list[str](), list[str]()
     for name in ranks:
+        if name not in current.rank_order:
+            continue  # it became one with a rank before it
         one = _derive(current, name, tile, iterate, check)
         if one.steps and any(_passes(one.cascade, ranks).get(r, 0) > _passes(current, ranks).get(r, 0) for r in ranks):
             continue  # what it saves here it costs over a rank that was asked as well
@@ -139,14 +147,15 @@ def derive(
         steps.extend(one.steps)
         blocked.extend(one.blocked)
         checked.extend(one.checked)
+        notes.extend(one.notes)
     after = _passes(current, ranks)
     if steps:
         current = replace(current, doc=_doc(cascade, ranks, before, after))
-    return Derivation(cascade, ranks, current, tuple(steps), before, after, tuple(blocked) or None, tuple(checked))
+    return Derivation(cascade, ranks, current, tuple(steps), before, after, tuple(blocked) or None, tuple(checked), tuple(notes))
 
 
 def _passes(cascade: Cascade, ranks: tuple[str, ...]) -> dict[str, int]:
-    return {part: passes for rank in ranks for part, passes in levels(cascade, rank).passes.items()}
+    return {part: passes for rank in ranks if rank in cascade.rank_order for part, passes in levels(cascade, rank).passes.items()}
 
 
 @dataclass(frozen=True)
@@ -157,12 +166,13 @@ class _One:
     steps: tuple[Step, ...] = ()
     blocked: tuple[Blocked, ...] = ()
     checked: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def _derive(cascade: Cascade, rank: str, tile: int | None, iterate: bool, check: bool) -> _One:
     before = levels(cascade, rank).passes.get(rank, 0)
     if before <= 1 and not iterate:
-        return _One(cascade)
+        return _reordered(cascade, rank, check)
     try:
         return _searched(_Search(cascade, rank, tile), cascade, before, iterate, check)
     except Differs:
@@ -177,17 +187,33 @@ def _derive(cascade: Cascade, rank: str, tile: int | None, iterate: bool, check:
         return _One(cascade, (), tuple(replace(each, reason=reason) for each in search.forced(flatten(cascade))))
 
 
+def _reordered(cascade: Cascade, rank: str, check: bool) -> _One:
+    """No pass to save: contractions in the order that takes the fewest operations."""
+    found = reassociation(reordered(flatten(cascade)), rank)
+    notes = tuple(dict.fromkeys(f"`{one.target}` stays as it is: {one.reason}" for one in found.refused))
+    if not found.steps:
+        return _One(cascade, notes=notes)
+    _valid(found.cascade)
+    try:
+        return _One(found.cascade, found.steps, (), compare(cascade, found.cascade, rank) if check else ())
+    except EinsmithError as error:
+        if not (isinstance(error, Differs) and error.large) and error.diagnostics[0].code != "E402":
+            raise
+        return _One(cascade)
+
+
 def _searched(search: _Search, cascade: Cascade, before: int, iterate: bool, check: bool) -> _One:
     rank = search.rank
     search.run(iterate)
     after = levels(search.cascade, rank).passes.get(rank, 0)
-    kept = bool(search.steps) and (after < before or (iterate and after == before))
+    cheaper = (iterate or search.cheaper) and after == before
+    kept = bool(search.steps) and (after < before or cheaper)
     blocked = search.blocked(search.cascade if kept else flatten(cascade)) if (after if kept else before) > 1 else ()
     if not kept:
         return _One(cascade, (), blocked)
     _valid(search.cascade)
     checked = compare(cascade, search.cascade, rank) if check else ()
-    return _One(search.cascade, tuple(search.steps), blocked, checked)
+    return _One(search.cascade, tuple(search.steps), blocked, checked, search.notes)
 
 
 def _doc(cascade: Cascade, ranks: tuple[str, ...], before: Mapping[str, int], after: Mapping[str, int]) -> str:
@@ -212,6 +238,9 @@ class _Search:
         """Powers of sums are not opened: tried where a derived form was found to lose its digits by cancellation."""
         self.cascade, self.rank, self.tile = reordered(flatten(cascade)), rank, tile
         self.steps: list[Step] = []
+        self.notes: tuple[str, ...] = ()
+        self.cheaper = False
+        """Contractions were reassociated to save operations."""
         self.found = Phases()
 
     def run(self, iterate: bool) -> None:
@@ -222,6 +251,7 @@ class _Search:
             self.take(split_reduction(self.cascade, target, self.rank))
         self._simplify()
         self._drop_dead()
+        self._reassociate()
         self.found = phases(self.cascade, self.rank)
         simple, steps = self.cascade, list(self.steps)
         passes = self._passes()
@@ -277,6 +307,15 @@ class _Search:
             return True
         behind = [_leaves(fiber, name) for name in new]
         return all(each <= needed for each in behind) and any(each < needed for each in behind)
+
+    def _reassociate(self) -> None:
+        """Fewer operations, once fewer passes are seen to."""
+        if self.careful:
+            return
+        found = reassociation(self.cascade, self.rank)
+        self.cascade, self.cheaper = found.cascade, bool(found.steps)
+        self.steps.extend(found.steps)
+        self.notes = tuple(dict.fromkeys(f"`{one.target}` stays as it is: {one.reason}" for one in found.refused))
 
     # --- 3: loops ----------------------------------------------------------------------------------------------------------------
 

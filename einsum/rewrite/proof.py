@@ -24,6 +24,9 @@ def as_text(derivation: Derivation) -> str:
         lines.extend(f"  - {blocked}" for blocked in derivation.blocked_by)
     elif not derivation.steps:
         lines.append("nothing to do: no rewrite is needed")
+    if derivation.notes:
+        lines.append("contractions that keep their order:")
+        lines.extend(f"  - {note}" for note in derivation.notes)
     if derivation.checked:
         lines.append("compared with the original in float64:")
         lines.extend(f"  {line}" for line in derivation.checked)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Case:
-    """`before` and `after`: passes over m. `blocked`: a sub-expression that the report of what remains must show."""
+    """`before` and `after`: passes over m. `blocked`: a sub-expression that the report of what remains must show. `cheaper`: no
+    fewer passes, but fewer operations."""
 
     name: str
     text: str
     before: int
     after: int
     blocked: str | None = None
+    cheaper: bool = False
 
 
 def _spec(name: str, inputs: str, body: str, outputs: str, ranks: str = "p: P, m: M, e: E, f: F", extra: str = "") -> str:
@@ -31,6 +33,8 @@ A[p,m] = SN[p,m] / SD[p]
 """
 READ = "AV[p,f] = A[p,m] * V[m,f]"
 XV = "S: [p, m], V: [m, f]"
+LINEAR = "Q: [p, e], K: [m, e], V: [m, f]"
+FEATURES = "PQ[p,e] = exp(Q[p,e])\nPK[m,e] = exp(K[m,e])\nS[p,m] = PQ[p,e] * PK[m,e]"
 
 
 def _attention(name: str, scores: str, inputs: str = QKV, extra: str = "") -> str:
@@ -739,6 +743,103 @@ Y[p,f] = N[p,m] / D[p] * V[m,f]
         4,
         2,
         "S[p,m] / L[p]",
+    ),
+    # --- contractions in another order
+    Case("linear", _spec("linear", LINEAR, f"{FEATURES}\nY[p,f] = S[p,m] * V[m,f]", "Y"), 1, 1, cheaper=True),
+    Case(
+        "linear-normalised",
+        _spec("linear-normalised", LINEAR, f"{FEATURES}\nSD[p] = sum[m](S[p,m])\nA[p,m] = S[p,m] / SD[p]\n{READ}", "AV"),
+        2,
+        1,
+    ),
+    Case(
+        "linear-causal",
+        _spec(
+            "linear-causal",
+            LINEAR,
+            f"{FEATURES}\nSM[p,m] = where(m <= p, S[p,m], 0)\nSD[p] = sum[m](SM[p,m])\nA[p,m] = SM[p,m] / SD[p]\n{READ}",
+            "AV",
+            ranks="p: M, m: M, e: E, f: F",
+        ),
+        2,
+        1,
+    ),
+    Case(
+        "linear-strictly-causal",
+        _spec(
+            "linear-strictly-causal",
+            LINEAR,
+            f"{FEATURES}\nY[p,f] = sum[m](where(m < p, S[p,m], 0) * V[m,f])",
+            "Y",
+            ranks="p: M, m: M, e: E, f: F",
+        ),
+        1,
+        1,
+        cheaper=True,
+    ),
+    Case(
+        "linear-causal-cross",
+        _spec("linear-causal-cross", LINEAR, f"{FEATURES}\nY[p,f] = sum[m](where(m <= p, S[p,m], 0) * V[m,f])", "Y"),
+        1,
+        1,
+    ),
+    Case(
+        "retention",
+        _spec(
+            "retention",
+            QKV,
+            f"{SCORES}\nY[p,f] = sum[m](where(m <= p, QK[p,m] * 0.9 ** (p - m), 0) * V[m,f])",
+            "Y",
+            ranks="p: M, m: M, e: E, f: F",
+        ),
+        1,
+        1,
+        cheaper=True,
+    ),
+    Case(
+        "linear-subtractive",
+        _spec("linear-subtractive", LINEAR, f"{FEATURES}\nMU[p] = mean[m](S[p,m])\nA[p,m] = S[p,m] - MU[p] + 1 / M\n{READ}", "AV"),
+        2,
+        1,
+    ),
+    Case(
+        "pooled-query",
+        _spec(
+            "pooled-query",
+            "X: [m, e], V: [m, f]",
+            "G[e] = max[m](X[m,e])\nS[m] = sum[e](G[e] * X[m,e])\nY[f] = sum[m](S[m] * V[m,f])",
+            "Y",
+            ranks="m: M, e: E, f: F",
+        ),
+        2,
+        1,
+    ),
+    Case(
+        "low-rank-keys",
+        _spec(
+            "low-rank-keys",
+            "Q: [p, e], C: [m, c], U: [c, e], V: [m, f]",
+            f"K[m,e] = C[m,c] * U[c,e]\n{SCORES}\nS[p,m] = QK[p,m]\n{SOFTMAX}{READ}",
+            "AV",
+            ranks="p: P, m: M, c: L, e: E, f: F",
+            extra="sizes: {P: 1, M: 4096, L: 8, E: 64, F: 8}\n",
+        ),
+        3,
+        1,
+    ),
+    Case(
+        "chain",
+        _spec(
+            "chain",
+            "A: [p, m], B: [m, n], C: [n, e], X: [e, f]",
+            "AB[p,n] = A[p,m] * B[m,n]\nABC[p,e] = AB[p,n] * C[n,e]\nY[p,f] = ABC[p,e] * X[e,f]",
+            "Y",
+            ranks="p: P, m: M, n: N, e: E, f: F",
+            extra="sizes: {P: 64, M: 64, N: 64, E: 64, F: 1}\n",
+        ),
+        1,
+        1,
+        cheaper=True,
     ),
     # --- must stay above 1
     Case(
