@@ -10,7 +10,7 @@ numbers leave their range, as the square of a tiny divisor does: `derive` then r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,17 +48,22 @@ class Differs(EinsmithError):
         super().__init__(Diagnostic("E920", f"the derived form {self.what} (a fault of einsmith)"))
 
 
-def compare(original: Cascade, derived: Cascade, rank: str, seed: int = 0) -> tuple[str, ...]:
-    """Lines that say what was compared. Raises EinsmithError: E920 on a difference, E402 where nothing can be compared."""
+def compare(
+    original: Cascade, derived: Cascade, rank: str, seed: int = 0, given: Mapping[str, int] | None = None
+) -> tuple[str, ...]:
+    """Lines that say what was compared. Raises EinsmithError: E920 on a difference, E402 where nothing can be compared.
+
+    `given`: values of extents that only the derived form has (otherwise `TILE`).
+    """
     rng = np.random.default_rng(seed)
+    tiles = {name: (given or {}).get(name, TILE) for name in derived.symbols if name not in original.symbols}
     lines: list[str] = []
     for length in LENGTHS:
         for sizes in _sizes(original, rank, length):
             if _points(original, sizes) > MAX_POINTS and (lines or length != LENGTHS[-1]):
                 continue
-            worst = _worst(original, derived, rank, sizes, rng)
+            worst = _worst(original, derived, rank, sizes, tiles, rng)
             if worst is not None:
-                tiles = {name: TILE for name in derived.symbols if name not in original.symbols}
                 shown = ", ".join(f"{name}={value}" for name, value in {**sizes, **tiles}.items())
                 lines.append(f"{shown}: greatest error {worst:.1e}")
                 break
@@ -83,9 +88,10 @@ def _points(cascade: Cascade, sizes: dict[str, int]) -> float:
     return total
 
 
-def _worst(original: Cascade, derived: Cascade, rank: str, sizes: dict[str, int], rng: np.random.Generator) -> float | None:
+def _worst(
+    original: Cascade, derived: Cascade, rank: str, sizes: dict[str, int], tiles: dict[str, int], rng: np.random.Generator
+) -> float | None:
     """Greatest error over all kinds of inputs; None if the cascade does not accept the sizes."""
-    tiles = {name: TILE for name in derived.symbols if name not in original.symbols}
     worst = 0.0
     try:
         trials = list(_inputs(original, sizes, rng))
