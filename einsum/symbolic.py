@@ -515,6 +515,10 @@ def _of_map(op: str, args: tuple[Formula, ...]) -> Formula:
             return args[0] - args[1]
         case "*":
             return args[0] * args[1]
+        case "/" if not args[1].terms:
+            if args[0].terms:
+                raise ValueError("no formula for a division by zero")
+            return ZERO
         case "/":
             return args[0] / args[1]
         case "neg":

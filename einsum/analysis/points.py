@@ -81,7 +81,7 @@ class Spaces:
         for group, held in self._groups(region, ranks):
             names = self.merged(group)
             used |= names
-            part = self._closed(sorted(names), group, held, whole) if len(names) <= 2 else None
+            part = self._closed(sorted(names), group, held, whole) if 1 <= len(names) <= 2 else None
             if part is None:
                 part = self._enumerated(group, held)
             if part is None:
@@ -204,6 +204,7 @@ class Spaces:
         if None in tests:
             return None
         loops = " ".join(f"for {places[name]} in range({extent})" for name, extent in zip(names, extents, strict=True))
+        loops = loops or "for _ in (0,)"  # a condition of scalars alone: all points, or none
         text = f"sum(1 {loops} if {' and '.join(test for test in tests if test)})"
         if text not in self._enumerations:
             try:

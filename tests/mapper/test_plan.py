@@ -105,6 +105,16 @@ def test_a_tile_that_is_part_of_the_meaning_is_kept() -> None:
     assert any("m0" in note for note in found.notes)
 
 
+def test_the_tile_of_an_output_along_its_parts_is_kept() -> None:
+    """The shape of the output follows the tile: another tile is another function."""
+    cascade = spec.loads(
+        "ranks: {m: {extent: M, split: [m1, m0], tile: M0}}\nsizes: {M0: 4}\ncascade: |\n"
+        "  A[m1,0] = 0\n  A[m1,m0+1] = A[m1,m0] + 1\n  Y[m1] = A[m1,M0]\noutputs: [Y]\n"
+    )
+    found = plan(cascade, gpu.load("h200"), {"M": 10})
+    assert "the tile of `m0` is 4: it is part of the cascade or was given" in str(found)
+
+
 def test_a_tile_that_is_not_is_searched(planned: Plan) -> None:
     assert not planned.tile_fixed
     assert len({one.blocks["m0"] for one in planned.candidates}) > 2

@@ -62,6 +62,22 @@ def test_a_causal_mask_keeps_n_plus_1_of_2n() -> None:
     assert all(counted.effective == counted.dense for counted in without.operations)
 
 
+@pytest.mark.parametrize(("condition", "left"), [("M > 0", 21), ("M > 100", 0), ("causal == 0", 21), ("P > M", 0)])
+def test_conditions_of_scalars_alone_keep_all_points_or_none(condition: str, left: int) -> None:
+    head = "ranks: {p: P, m: M}\ninputs: {X: [p, m]}\nparams: {causal: 0}\n"
+    cascade = spec.loads(f"{head}cascade: Y[p] = sum[m](where({condition}, exp(X[p,m]), 5))\noutputs: [Y]\n")
+    assert analyze(cascade, {"P": 3, "M": 7}).as_json()["einsums"][0]["effective"]["exp"] == left
+    assert analyze(cascade).as_json()["einsums"][0]["effective"]["exp"] == "P*M"
+
+
+def test_a_parameter_may_guard_a_division_by_zero() -> None:
+    text = (
+        'ranks: {p: P}\ninputs: {Z: [p]}\nparams: {a: "where(P > 1, 3, 1/0)", b: 0/0}\ncascade: Y[p] = a + b + Z[p]\noutputs: [Y]\n'
+    )
+    for sizes in (None, {"P": 3}):
+        assert analyze(spec.loads(text), sizes).as_json()["passes"] == {"p": 1}
+
+
 def test_factors_that_do_not_depend_on_the_sum_are_multiplied_in_once() -> None:
     found = analyze(spec.loads(CAUSAL)).operations[0]
     assert {op: str(count) for op, count in found.dense.items()} == {"mul": "B*L**2*(E + 1)", "add": "B*L**2*E"}
