@@ -28,7 +28,8 @@ class Product:
     """sum over `bound` of the product of `factors` over `divisors`, 0 where one of `conditions` fails; minus that if `negative`."""
 
     factors: tuple[Expr, ...] = ()
-    divisors: tuple[Expr, ...] = ()
+    divisors: tuple[tuple[Expr, tuple[Expr, ...]], ...] = ()
+    """Each with the factors that it divides: 0/0 is 0, so it may leave their sum, but not go to another factor."""
     conditions: tuple[Expr, ...] = ()
     bound: frozenset[str] = frozenset()
     negative: bool = False
@@ -52,6 +53,8 @@ class Opening:
         self.taken = {rank.name for rank in cascade.ranks} | {tensor.name for tensor in cascade.tensors}
         self.taken |= {name for name, _ in cascade.params} | set(cascade.symbols) | set(cascade.counts)
         self.in_use: set[str] = set()
+        self.summed: set[str] = set()
+        """Sums that were looked through."""
         self.ranks: list[Rank] = list(cascade.ranks)
 
     def products(self, einsum: Einsum) -> list[Product] | None:
@@ -75,7 +78,7 @@ class Opening:
                 return [one.times(other) for one in left for other in right]
             case Map(op="/", args=(a, b)):
                 above = self._expand(a)
-                return None if above is None else [replace(one, divisors=(*one.divisors, b)) for one in above]
+                return None if above is None else [replace(one, divisors=(*one.divisors, (b, one.factors))) for one in above]
             case Map(op="neg", args=(a,)) if not is_number(a, float("inf")):
                 inner = self._expand(a)
                 return None if inner is None else [replace(one, negative=not one.negative) for one in inner]
@@ -120,6 +123,7 @@ class Opening:
                     names[rank] = Coord(own)
                 bound |= {own}
             self.in_use |= bound
+            self.summed.add(access.tensor)
             body = body.body
         found = self._expand(substitute(body, names))
         return None if found is None else [replace(one, bound=one.bound | bound) for one in found]
@@ -211,6 +215,8 @@ class Writer:
     taken: set[str]
     einsums: list[Einsum] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
+    inner: set[str] = field(default_factory=set)
+    """Tensors of sums that are not the last of their product."""
 
     def named(self, base: str, expr: Expr) -> Access:
         """`expr` in a tensor of its own."""
@@ -234,7 +240,9 @@ class Writer:
         value = self.value(node, base)
         if not node.summed:
             return value
-        return self.named(joined_name(node.factors, base), Reduce("sum", in_order(node.summed, self.cascade), value))
+        access = self.named(joined_name(node.factors, base), Reduce("sum", in_order(node.summed, self.cascade), value))
+        self.inner.add(access.tensor)
+        return access
 
 
 def joined_name(factors: tuple[Expr, ...], base: str) -> str:

@@ -91,16 +91,16 @@ def prepared(one: Product, prefixes: bool) -> Prepared | None:
 
     `prefixes`: a condition such as m <= p stays on its own, though it might go with a factor that has both ranks.
     """
-    factors = [factor for factor in one.factors if free_ranks(factor)]
+    own = [factor for factor in one.factors if free_ranks(factor)]
+    factors = list(own)
     scalars = tuple(factor for factor in one.factors if not free_ranks(factor))
-    outer = tuple(divisor for divisor in one.divisors if not free_ranks(divisor) & one.bound)
-    for divisor in one.divisors:
+    outer = tuple(divisor for divisor, _ in one.divisors if not free_ranks(divisor) & one.bound)
+    for divisor, above in one.divisors:
         if free_ranks(divisor) & one.bound:
-            place = next((i for i, factor in enumerate(factors) if free_ranks(divisor) <= free_ranks(factor)), None)
+            place = next((i for i, each in enumerate(own) if each in above and free_ranks(divisor) <= free_ranks(each)), None)
             if place is None:
-                factors.append(divide(ONE, divisor))
-            else:
-                factors[place] = divide(factors[place], divisor)
+                return None  # 0/0 is 0 where it stands, x/0 is not
+            factors[place] = divide(factors[place], divisor)
     ties: list[Expr] = []
     for condition in one.conditions:
         if free_ranks(condition) & one.bound:
@@ -167,8 +167,9 @@ def contract(
         whole.append(_term(node, ready, writer, target, alone=len(found) == 1))
     body = signed(whole) if len(whole) > 1 else negate(whole[0][0]) if whole[0][1] else whole[0][0]
     new = [*writer.einsums, replace(einsum, body=body)]
-    if body == einsum.body:
-        return None
+    inner = any(isinstance(each.body, Reduce) and each.output in writer.inner for each in writer.einsums)
+    if body == einsum.body or not (opening.summed or inner or prefixes):
+        return None  # the same order of sums
     einsums: list[Einsum] = []
     for each in cascade.einsums:
         einsums.extend(new if each.output == target else (each,))
