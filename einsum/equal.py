@@ -15,7 +15,7 @@ import numpy as np
 
 from .arithmetic import Array
 from .canonical import NoKey, output_keys
-from .cascade import Cascade
+from .cascade import Cascade, Number, walk
 from .diagnostics import Diagnostic, EinsmithError, SpecError
 from .interpret import evaluate, infer_sizes, random_inputs
 from .sizes import bind
@@ -158,7 +158,7 @@ def _compare(
     done = skipped = 0
     worst = 0.0
     fault: EinsmithError | None = None
-    for drawn, number in itertools.product(_draws(first, second, sizes), range(3)):
+    for drawn, number in itertools.product(_draws(first, second, sizes), range(DISTRIBUTIONS)):
         own = {name: value for name, value in drawn.items() if name in first.symbols}
         try:
             inputs = {name: _scaled(array, number) for name, array in _inputs(first, own, mine, (seed, number)).items()}
@@ -180,7 +180,8 @@ def _compare(
             fault, skipped = fault or failed, skipped + 1
             continue
         pairs = {name: (found[name], found_too[names.get(name, name)]) for name in first.outputs}
-        if all(_says_nothing(a) and _says_nothing(b) for a, b in pairs.values()):
+        overflown = number == LARGE and any(np.isnan(a).any() or np.isnan(b).any() for a, b in pairs.values())
+        if overflown or all(_says_nothing(a) and _says_nothing(b) for a, b in pairs.values()):
             skipped += 1
             continue
         done += 1
@@ -219,6 +220,10 @@ def _says_nothing(array: Array) -> bool:
 
 
 _PRIMES = (2, 3, 5, 7, 11, 13)
+DISTRIBUTIONS = 5
+"""Ways of drawing the inputs (see `_scaled`)."""
+LARGE = 4
+"""The one in which an intermediate value may leave the range of numbers: where that makes NaN, the draw decides nothing."""
 
 
 def _draws(first: Cascade, second: Cascade, sizes: dict[str, int]) -> Iterator[dict[str, int]]:
@@ -251,6 +256,18 @@ def _draws(first: Cascade, second: Cascade, sizes: dict[str, int]) -> Iterator[d
     # the proportions of the spec, for sizes that must divide one another
     small = [min(spec.get(name, 3), 8) for name in symbols]
     yield from drawn(small)
+    # beyond whole numbers that the cascades compare with, such as `m < 100`: one size at a time
+    for value, name in itertools.product(_thresholds(first, second), symbols):
+        yield from drawn([value if other == name else least for other, least in zip(symbols, small, strict=True)])
+
+
+def _thresholds(first: Cascade, second: Cascade) -> list[int]:
+    """Sizes just beyond the greatest whole numbers of the cascades, where those are not small."""
+    nodes = (node for cascade in (first, second) for einsum in cascade.einsums for node in walk(einsum.body))
+    found = {
+        int(n.value) for n in nodes if isinstance(n, Number) and float(n.value).is_integer() and max(_PRIMES) <= n.value <= 512
+    }
+    return [value + 2 for value in sorted(found)[-2:]]
 
 
 def _bounded(cascade: Cascade, sizes: Mapping[str, int], params: Mapping[str, int | float]) -> None:
@@ -285,12 +302,18 @@ def _second_sizes(
 
 
 def _scaled(array: Array, number: int) -> Array:
-    """The normal distribution (0) turned into others: values in (0, 1), for logarithms and decays (1); larger values (2)."""
+    """The normal distribution (0) turned into others.
+
+    Values in (0, 1), for logarithms and decays (1); larger ones (2); whole numbers, for ties and zeros (3); far larger
+    ones, for clamps and saturation (4).
+    """
     if array.dtype != np.float64:
         return array
     if number == 1:
         return 1.0 / (1.0 + np.exp(-array))
-    return array * 2.0 if number == 2 else array
+    if number == 3:
+        return np.round(array)
+    return array * {2: 2.0, LARGE: 40.0}.get(number, 1.0)
 
 
 def difference(a: Array, b: Array) -> tuple[float, str]:

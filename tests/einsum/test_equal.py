@@ -233,3 +233,19 @@ def test_no_change_of_meaning_escapes_the_key(seed):
         return
     for name in one.outputs:
         assert difference(values[0][name], values[1][name])[1] == "", (one, other)
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        ("Y[p] = clamp(X[p], -50, 50)", "Y[p] = X[p] + 0"),
+        ("Y[p] = where(X[p] == 0, 1, 0)", "Y[p] = where(X[p] == 0, 0, 0)"),
+        ("Y[p] = where(p < 100, X[p], 0)", "Y[p] = where(p < 101, X[p], 0)"),
+    ],
+    ids=["far out", "ties", "a threshold among the coordinates"],
+)
+def test_rare_differences_are_found(first: str, second: str) -> None:
+    pair = [
+        loads(f"name: x\nranks: {{p: P}}\ninputs: {{X: [p]}}\ncascade: |\n  {line}\noutputs: [Y]\n") for line in (first, second)
+    ]
+    assert not equal(*pair).equal
