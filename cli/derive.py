@@ -10,7 +10,7 @@ import rich_click as click
 from .common import guarded, write_text
 
 if TYPE_CHECKING:
-    from ..einsum.rewrite.derive import Derivation
+    from ..einsum.rewrite.derive import Derivation, Form
 
 
 class Report:
@@ -39,24 +39,35 @@ class Report:
     help="A rank over which passes are to be saved; several in turn.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="OUT.yaml", help="Write the derived spec.")
+@click.option(
+    "--form",
+    type=click.Choice(["one-pass", "split", "scan"]),
+    default="one-pass",
+    help="The fewest passes; parts that run on their own and are merged; one sweep with an output for every prefix.",
+)
+@click.option("--parts", type=click.IntRange(min=1), metavar="N", help="With --form split: how many parts (default: 4).")
 @click.option("--format", "style", type=click.Choice(["text", "latex"]), default="text", help="How to print the proof.")
 @click.option(
     "--tile", type=click.IntRange(min=1), metavar="N", help="Elements of a tile, where the rank is cut (default: up to 128)."
 )
 @guarded
-def command(spec: str, ranks: tuple[str, ...], output: Path | None, style: str, tile: int | None) -> Report:
+def command(
+    spec: str, ranks: tuple[str, ...], output: Path | None, form: Form, parts: int | None, style: str, tile: int | None
+) -> Report:
     """Derive the form of SPEC with the fewest passes over RANK that algebra allows.
 
     Prints a proof: for each step what stood before, the rule, why its condition holds, and what stands after. Where passes
     remain, says which sub-expressions block them. The derived form is compared with the original in float64 before it is shown.
 
     Example: einsmith derive softmax-causal --rank m -o one-pass.yaml
+
+    Example: einsmith derive softmax --rank m --form split --parts 8 -o split.yaml
     """
     from ..einsum.library import locate
     from ..einsum.rewrite.derive import derive
     from ..einsum.spec import load
 
-    derivation = derive(load(locate("attention", spec)), ranks, tile=tile)
+    derivation = derive(load(locate("attention", spec)), ranks, tile=tile, form=form, parts=parts)
     if output is not None:
         write_text(output, derivation.spec)
     return Report(derivation, style == "latex", output)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from ..analysis.passes import levels
 from ..cascade import Cascade, Reduce
@@ -43,9 +44,11 @@ from .reassociation import reassociation
 from .running_moments import running_moments
 from .running_rescale import running_rescale
 from .running_shift import running_shift
+from .running_topk import running_topk, selects
 from .split_reduction import split_reduction
 from .step import Refused, Rewritten, Step, reordered, text
 
+Form = Literal["one-pass", "split", "scan"]
 SIMPLIFYING: tuple[Callable[[Cascade, str, str], Rewritten | Refused | None], ...] = (
     deferred_division,  # sum(a / s) = sum(a) / s
     hoist_factor,  # sum(a * b) = sum(a) * b
@@ -126,15 +129,22 @@ def derive(
     tile: int | None = None,
     iterate: bool = False,
     check: bool = True,
+    form: Form = "one-pass",
+    parts: int | None = None,
 ) -> Derivation:
     """The fewest-pass form over `rank` (over several in turn, if several are named).
 
     `tile`: elements of a tile; `iterate`: cut the rank even where it saves no pass; `check`: compare with the original in float64.
+    `form`: `split` cuts the rank into `parts` that run on their own and merges their results, `scan` gives an output at each step.
     """
     ranks = (rank,) if isinstance(rank, str) else tuple(rank)
     for name in ranks:
         if name not in cascade.rank_order:
             raise _unknown_rank(cascade, name)
+    if form != "one-pass":
+        from .forms import derive_form
+
+        return derive_form(cascade, ranks, form, parts, tile, check)
     before = _passes(cascade, ranks)
     current, steps, blocked, checked, notes = cascade, list[Step](), list[Blocked](), list[str](), list[str]()
     for name in ranks:
@@ -333,7 +343,11 @@ class _Search:
         found = phases(self.cascade, self.rank)
         members = [root for root in self._reductions() if found.of.get(root) in in_loops]
         members = [root for root in members if self._reduces(root)]
-        if self.cascade.rank(self.rank).part_of is None:
+        lists = tuple(e.output for e in self.cascade.einsums if found.of.get(e.output) in in_loops)
+        lists = tuple(name for name in lists if selects(self.cascade, name, self.rank))
+        if self.take(running_topk(self.cascade, lists, self.rank, frozenset(members), self.tile)) is not None:
+            pass  # the rank is cut already
+        elif self.cascade.rank(self.rank).part_of is None:
             self.take(partition(self.cascade, self.rank, frozenset(members), self.tile))
         if loop_rank(self.cascade, self.rank) is None:
             return

@@ -6,39 +6,46 @@ where something in it has no running state, the form is refused with the reason 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ..analysis.passes import levels
-from ..cascade import Cascade
+from ..cascade import Access, Cascade, Expr, Reduce, Scalar, transform, walk
 from ..diagnostics import Diagnostic, EinsmithError
+from ..sizes import evaluate_scalar
 from .check import compare
 from .common_subexpressions import common_subexpressions
 from .dead_einsums import dead_einsums
+from .inline import inline
+from .scan_form import scan_form
 from .split_form import Names, split_form
-from .step import Refused, Step
+from .step import Refused, Rewritten, Step, fresh, taken_names
 
 if TYPE_CHECKING:
     from .derive import Derivation
 
-Form = Literal["one-pass", "split", "scan"]
 CODES = {"split": "E403", "scan": "E404"}
 CHECKED_PARTS = ((1, 4), (2, 3), (7, 1))
 """Numbers of parts, and elements of a tile, at which a split form is compared with the original."""
 
 
-def derive_form(cascade: Cascade, rank: str, form: Form, parts: int | None, tile: int | None, check: bool) -> Derivation:
-    """The split or the scan form over `rank`."""
+def derive_form(
+    cascade: Cascade, ranks: Sequence[str], form: Literal["split", "scan"], parts: int | None, tile: int | None, check: bool
+) -> Derivation:
+    """The split or the scan form over the one rank."""
     from .derive import derive
 
+    rank = ranks[0]
+    if len(ranks) > 1:
+        raise _refused(form, rank, "it is made over one rank at a time")
     whole = cascade.rank(rank)
     if whole.split is not None or whole.part_of is not None:
         raise _refused(form, rank, f"`{rank}` is cut into tiles already; write the cascade over the whole rank")
     found = derive(cascade, rank, tile=tile, iterate=True, check=False)
     if found.blocked_by:
         raise _refused(form, rank, f"it takes {found.passes_after[rank]} passes: {'; '.join(str(b) for b in found.blocked_by)}")
-    return _split(cascade, found, rank, parts, tile, check)
+    return _scan(cascade, found, rank, check) if form == "scan" else _split(cascade, found, rank, parts, tile, check)
 
 
 def _split(cascade: Cascade, found: Derivation, rank: str, parts: int | None, tile: int | None, check: bool) -> Derivation:
@@ -47,6 +54,8 @@ def _split(cascade: Cascade, found: Derivation, rank: str, parts: int | None, ti
         raise _refused("split", rank, f"`{result.target}`: {result.reason}")
     done, names = result
     after, steps = _tidied(done[-1].cascade, [*found.steps, *(each.step for each in done)])
+    if tile is None:
+        after = _smaller_tiles(after, names)
     after = replace(after, doc=_doc(cascade, f"split form over {rank}: parts along {names.part}, then a merge"))
     _valid(after)
     checked: tuple[str, ...] = ()
@@ -54,7 +63,38 @@ def _split(cascade: Cascade, found: Derivation, rank: str, parts: int | None, ti
         size = next(name for name in after.symbols if name not in (*cascade.symbols, names.parts))
         for many, elements in CHECKED_PARTS:
             checked += compare(cascade, after, rank, given={names.parts: many, size: elements})
-    return replace(found, original=cascade, cascade=after, steps=tuple(steps), passes_after=_passes(after, rank, names), checked=checked)
+    return replace(
+        found, original=cascade, cascade=after, steps=tuple(steps), passes_after=_passes(after, rank, names), checked=checked
+    )
+
+
+def _scan(cascade: Cascade, found: Derivation, rank: str, check: bool) -> Derivation:
+    if _is_scan(found.cascade, rank):
+        return replace(found, checked=compare(cascade, found.cascade, rank) if check and found.steps else ())
+    result = scan_form(found.cascade, rank)
+    if isinstance(result, Refused):
+        raise _refused("scan", rank, f"`{result.target}`: {result.reason}")
+    after, steps = _tidied(result.cascade, [*found.steps, result.step], inline)
+    after = _named_by_elements(after)
+    after = replace(after, doc=_doc(cascade, f"scan form over {rank}: one sweep, an output at each step"))
+    _valid(after)
+    checked = compare(cascade, after, rank) if check else ()
+    passes = levels(after, rank).passes
+    return replace(found, original=cascade, cascade=after, steps=tuple(steps), passes_after=passes, checked=checked)
+
+
+def _smaller_tiles(cascade: Cascade, names: Names) -> Cascade:
+    """Tiles that are no longer than a part, where the sizes of the spec say how long that is."""
+    inside = cascade.rank(names.inside)
+    assert inside.split is not None
+    sizes: dict[str, int | float] = dict(cascade.sizes)
+    try:
+        length = max(1, evaluate_scalar(inside.extent, sizes))
+    except (KeyError, ArithmeticError, ValueError):
+        return cascade
+    while isinstance(inside.split.tile, Scalar) and (tile := int(sizes[inside.split.tile.name])) > length:
+        sizes[inside.split.tile.name] = tile // 2
+    return replace(cascade, sizes=tuple((name, int(value)) for name, value in sizes.items()))
 
 
 def _passes(cascade: Cascade, rank: str, names: Names) -> Mapping[str, int]:
@@ -63,8 +103,44 @@ def _passes(cascade: Cascade, rank: str, names: Names) -> Mapping[str, int]:
     return {rank: max(whole.get(rank, 0), inside.get(names.inside, 0)), **inside, **levels(cascade, names.part).passes}
 
 
-def _tidied(cascade: Cascade, steps: list[Step]) -> tuple[Cascade, list[Step]]:
-    for rewrite in (common_subexpressions, dead_einsums):
+def _is_scan(cascade: Cascade, rank: str) -> bool:
+    """Does everything run along the rank one element at a time already?"""
+    if rank not in cascade.rank_order or cascade.rank(rank).split is not None:
+        return False
+    reduced = any(rank in node.ranks for e in cascade.einsums for node in walk(e.body) if isinstance(node, Reduce))
+    return not reduced and any(tensor.iterates == rank for tensor in cascade.tensors)
+
+
+def _named_by_elements(cascade: Cascade) -> Cascade:
+    """`X_tile` becomes `X` where that name is free: there are no tiles any more."""
+    taken = taken_names(cascade)
+    names = {
+        tensor.name: fresh(tensor.name.removesuffix("_tile"), taken)
+        for tensor in cascade.tensors
+        if tensor.name.endswith("_tile") and tensor.kind == "einsum" and tensor.name.removesuffix("_tile") not in taken
+    }
+
+    def renamed(node: Expr) -> Expr:
+        return replace(node, tensor=names.get(node.tensor, node.tensor)) if isinstance(node, Access) else node
+
+    einsums = tuple(
+        replace(
+            e,
+            output=names.get(e.output, e.output),
+            indices=tuple(transform(index, renamed) for index in e.indices),
+            body=transform(e.body, renamed),
+        )
+        for e in cascade.einsums
+    )
+    tensors = tuple(replace(tensor, name=names.get(tensor.name, tensor.name)) for tensor in cascade.tensors)
+    return replace(cascade, einsums=einsums, tensors=tensors)
+
+
+Tidying = Callable[[Cascade], Rewritten | None]
+
+
+def _tidied(cascade: Cascade, steps: list[Step], *more: Tidying) -> tuple[Cascade, list[Step]]:
+    for rewrite in (*more, common_subexpressions, dead_einsums):
         result = rewrite(cascade)
         if result is not None:
             cascade = result.cascade

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scan, Select, Split, accesses, walk
+from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Reduce, Scan, Select, Split, accesses, children
 from .accumulate import COMBINE
 from .fiber import is_step_of
 from .step import next_position, text
@@ -48,6 +48,8 @@ class Loop:
 
     cascade: Cascade
     rank: str
+    recurrences: bool = False
+    """May states run along the rank itself, element by element?"""
 
     @cached_property
     def split(self) -> Split:
@@ -77,7 +79,7 @@ class Loop:
 
     @cached_property
     def states(self) -> tuple[State, ...]:
-        """In the order of definition. Raises `Obstructed` for a state with another kind of step, and for what does not run at all."""
+        """In the order of definition. Raises `Obstructed` for a state with another kind of step, and for what does not run."""
         for einsum in self.cascade.einsums:
             self._whole(einsum)
         names = [t.name for t in self.cascade.tensors if t.kind == "state" and t.iterates == self.split.outer]
@@ -93,7 +95,7 @@ class Loop:
         if isinstance(body, Reduce) and self.rank in body.ranks:
             raise Obstructed(einsum.output, f"`{body.op}` over `{self.rank}` has no running state")
         tensor = self.cascade.tensor(einsum.output)
-        if tensor.kind == "state" and tensor.iterates == self.rank:
+        if tensor.kind == "state" and tensor.iterates == self.rank and not self.recurrences:
             raise Obstructed(einsum.output, f"it is a recurrence along `{self.rank}`: each step needs the one before")
 
     def _state(self, name: str) -> State:
@@ -145,16 +147,4 @@ class Loop:
                 plain = (Coord(self.split.outer), Coord(self.split.inner), next_position(self.split.outer))
                 return any(self.stray(index, allowed) for index in indices if index not in plain)
             case _:
-                from ..cascade import children
-
                 return any(self.stray(part, allowed) for part in children(expr))
-
-
-def zero_start(einsum: Einsum) -> bool:
-    """Is this the initial value of a state?"""
-    return any(index == Number(0) for index in einsum.indices)
-
-
-def reads(einsum: Einsum) -> frozenset[str]:
-    """Tensors that an Einsum reads."""
-    return frozenset(node.tensor for expr in (einsum.body, *einsum.indices) for node in walk(expr) if isinstance(node, Access))

@@ -24,11 +24,28 @@ be empty.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from ..cascade import (
-    Access, Cascade, Coord, Einsum, Expr, Map, Number, Rank, Reduce, Scalar, Scan, Select, Tensor, accesses, ceil_div,
-    children, free_ranks, rebuild, transform,
+    Access,
+    Cascade,
+    Coord,
+    Einsum,
+    Expr,
+    Map,
+    Number,
+    Rank,
+    Reduce,
+    Scalar,
+    Scan,
+    Select,
+    Tensor,
+    accesses,
+    ceil_div,
+    children,
+    free_ranks,
+    rebuild,
+    transform,
 )  # fmt: skip
 from ..flatten import IDENTITY
 from .loop import Loop, Obstructed, State
@@ -280,7 +297,7 @@ class _Splitter:
                 f"C takes what was reduced about the states at {outer} to what it is about those at {outer}+1, whatever these are; "
                 f"{state.op} is associative; a part that has seen nothing holds identities and adds nothing"
             )
-        return Step("merge-parts", self.merged[state.name], shown([step], self.old), rule, why, shown(merge, after))
+        return Step(NAME, self.merged[state.name], shown([step], self.old), rule, why, shown(merge, after))
 
 
 def _version_name(tensor: str, split: bool) -> str:
