@@ -909,6 +909,46 @@ Y[p,f] = N[p,m] / D[p] * V[m,f]
         "V[I[p,j],f]",
     ),
     Case(
+        "top-k-beside-a-softmax",
+        _spec(
+            "top-k-beside-a-softmax",
+            XV,
+            """
+G[p] = max[m](S[p,m])
+L[p] = sum[m](exp(S[p,m] - G[p]))
+I[p,j] = argtopk[m](S[p,m])
+T[p,j] = topk[m](S[p,m])
+W[p,j] = exp(T[p,j] - G[p]) / L[p]
+Y[p,f] = sum[j](W[p,j] * V[I[p,j],f])
+""",
+            "Y",
+            ranks="p: P, m: M, j: J, f: F",
+            extra="sizes: {J: 1}\n",
+        ),
+        3,
+        2,
+        "V[",
+    ),
+    Case(
+        "top-k-weights",
+        _spec(
+            "top-k-weights",
+            "S: [p, m]",
+            """
+G[p] = max[m](S[p,m])
+L[p] = sum[m](exp(S[p,m] - G[p]))
+I[p,j] = argtopk[m](S[p,m])
+T[p,j] = topk[m](S[p,m])
+W[p,j] = exp(T[p,j] - G[p]) / L[p]
+""",
+            "I, W",
+            ranks="p: P, m: M, j: J",
+            extra="sizes: {J: 1}\n",
+        ),
+        2,
+        1,
+    ),
+    Case(
         "channel",
         _spec(
             "channel",

@@ -278,7 +278,7 @@ that were used (tidying left out), and the running states, or the sub-expression
 |---|---|---|---|---|
 """
 FOOTER = """
-Not reached yet, though algebra allows it: split (tree) and scan forms, top-k and argmax as bounded states, products under a
+Not reached yet, though algebra allows it: split (tree) and scan forms, argmax as a bounded state, products under a
 rescale, sparsemax by its
 threshold, a state over an uncut rank that others could run beside.
 """
