@@ -14,7 +14,7 @@ from ..analysis.passes import levels
 from ..cascade import Access, Cascade, Expr, Reduce, Scalar, transform, walk
 from ..diagnostics import Diagnostic, EinsmithError
 from ..sizes import evaluate_scalar
-from .check import compare
+from .check import Differs, compare
 from .common_subexpressions import common_subexpressions
 from .dead_einsums import dead_einsums
 from .inline import inline
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .derive import Derivation
 
 CODES = {"split": "E403", "scan": "E404"}
-CHECKED_PARTS = ((1, 4), (2, 3), (7, 1))
+CHECKED_PARTS = ((2, 3), (7, 1))
 """Numbers of parts, and elements of a tile, at which a split form is compared with the original."""
 
 
@@ -62,7 +62,7 @@ def _split(cascade: Cascade, found: Derivation, rank: str, parts: int | None, ti
     if check:
         size = next(name for name in after.symbols if name not in (*cascade.symbols, names.parts))
         for many, elements in CHECKED_PARTS:
-            checked += compare(cascade, after, rank, given={names.parts: many, size: elements})
+            checked += _compared("split", cascade, after, rank, {names.parts: many, size: elements})
     return replace(
         found, original=cascade, cascade=after, steps=tuple(steps), passes_after=_passes(after, rank, names), checked=checked
     )
@@ -78,7 +78,7 @@ def _scan(cascade: Cascade, found: Derivation, rank: str, check: bool) -> Deriva
     after = _named_by_elements(after)
     after = replace(after, doc=_doc(cascade, f"scan form over {rank}: one sweep, an output at each step"))
     _valid(after)
-    checked = compare(cascade, after, rank) if check else ()
+    checked = _compared("scan", cascade, after, rank, {}) if check else ()
     passes = levels(after, rank).passes
     return replace(found, original=cascade, cascade=after, steps=tuple(steps), passes_after=passes, checked=checked)
 
@@ -146,6 +146,14 @@ def _tidied(cascade: Cascade, steps: list[Step], *more: Tidying) -> tuple[Cascad
             cascade = result.cascade
             steps.append(result.step)
     return cascade, steps
+
+
+def _compared(form: str, original: Cascade, derived: Cascade, rank: str, given: Mapping[str, int]) -> tuple[str, ...]:
+    try:
+        return compare(original, derived, rank, given=given)
+    except Differs as differs:
+        reason = f"what comes of it {differs.what}: a part, or a first tile, that sees nothing but -inf leaves the range of numbers"
+        raise _refused(form, rank, reason) from None
 
 
 def _doc(cascade: Cascade, what: str) -> str:
