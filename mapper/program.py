@@ -90,12 +90,26 @@ def program(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) ->
     tiled = _tiled(blocked, grid, phases, extents)
     used = {r for e in flat.einsums for r in (*free_ranks(e.body), *bound_ranks(e), *_left(e))}
     inner = blocked.inner
+    _check_tails(flat, blocked.loop, inner)
     whole = tuple(
         r.name for r in flat.ranks if r.name in used and r.name not in grid and r.name != blocked.loop and r.name != inner
     )
     return Program(
         cascade, flat, grid, tiled, blocked.loop, inner, whole, phases, blocked.stores, blocked.free_tile
     )  # fmt: skip
+
+
+def _check_tails(flat: Cascade, loop: str | None, inner: str | None) -> None:
+    """Points beyond the end of a split rank are left out only where the loop walks its outer part, a tile at a time."""
+    for einsum in flat.einsums:
+        ranks = free_ranks(einsum.body) | frozenset(bound_ranks(einsum)) | _left(einsum)
+        for split in flat.domain_splits(ranks):
+            assert split.split is not None
+            if (split.split.outer, split.split.inner) != (loop, inner):
+                outer, inner_part = split.split.outer, split.split.inner
+                message = f"no kernel goes along `{outer}` and `{inner_part}` together unless it walks `{outer}` in order"
+                help = f"the last tile of `{split.name}` may be cut: make `{outer}` the rank of a running state"
+                raise refuse("E603", message, einsum, help=help)
 
 
 def _left(einsum: Einsum) -> frozenset[str]:

@@ -108,10 +108,10 @@ def test_a_tile_that_is_part_of_the_meaning_is_kept() -> None:
 def test_the_tile_of_an_output_along_its_parts_is_kept() -> None:
     """The shape of the output follows the tile: another tile is another function."""
     cascade = spec.loads(
-        "ranks: {m: {extent: M, split: [m1, m0], tile: M0}}\nsizes: {M0: 4}\ncascade: |\n"
-        "  A[m1,0] = 0\n  A[m1,m0+1] = A[m1,m0] + 1\n  Y[m1] = A[m1,M0]\noutputs: [Y]\n"
+        "ranks: {p: P, m: {extent: M, split: [m1, m0], tile: M0}}\ninputs: {X: [p, m]}\nsizes: {M0: 4}\ncascade: |\n"
+        "  A[p,0] = 0\n  A[p,m1+1] = A[p,m1] + sum[m0](X[p,m1*M0+m0])\n  Y[p,m1] = A[p,m1+1]\noutputs: [Y]\n"
     )
-    found = plan(cascade, gpu.load("h200"), {"M": 10})
+    found = plan(cascade, gpu.load("h200"), {"P": 64, "M": 10})
     assert "the tile of `m0` is 4: it is part of the cascade or was given" in str(found)
 
 
