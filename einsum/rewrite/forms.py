@@ -89,7 +89,7 @@ def _smaller_tiles(cascade: Cascade, names: Names) -> Cascade:
     assert inside.split is not None
     sizes: dict[str, int | float] = dict(cascade.sizes)
     try:
-        length = max(1, evaluate_scalar(inside.extent, sizes))
+        length = max(1, evaluate_scalar(cascade.params[-1][1], sizes))
     except (KeyError, ArithmeticError, ValueError):
         return cascade
     while isinstance(inside.split.tile, Scalar) and (tile := int(sizes[inside.split.tile.name])) > length:

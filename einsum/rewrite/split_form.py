@@ -18,8 +18,8 @@ g and g': that is what running-rescale, running-shift and running-moments have s
 of all parts, C(X_s; g_s, g) is about g, and reductions are associative: X = combine over s of C(X_s; g_s, g). A part that has seen
 nothing holds identities, which C leaves alone or gives the weight 0.
 
-Part s holds the positions from s*ceil(M/S) on, ceil(M/S) of them at most; positions from M on do not count, so the last parts may
-be empty.
+Part s holds the positions from s*MS on, with MS = (M + S - 1)//S of them at most; positions from M on do not count, so the last
+parts may be empty. MS is a parameter: stages that do not take a quotient apart see an affine index.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ class _Splitter:
         self.names = Names(fresh("s", self.taken), fresh(extent_name, self.taken), fresh(f"{loop.rank}s", self.taken))
         self.count = count
         self.extent = self.old.rank(loop.rank).extent
-        self.length = ceil_div(self.extent, Scalar(self.names.parts))
+        self.length = Scalar(fresh(f"{loop.rank.upper()}S", self.taken))
+        many = Scalar(self.names.parts)
+        rounded_up = Map("//", (Map("-", (Map("+", (self.extent, many)), Number(1))), many))
+        self.params = (*self.old.params, (self.length.name, rounded_up))
         split = loop.split
         start = Map("*", (Coord(self.names.part), self.length))
         tiles = Map("*", (Coord(split.outer), split.tile))
@@ -106,7 +109,7 @@ class _Splitter:
 
     def run(self) -> tuple[list[Rewritten], Names]:
         loop, old = self.loop, self.old
-        self.new = replace(old, ranks=self._ranks(), sizes=(*old.sizes, (self.names.parts, self.count)))
+        self.new = replace(old, ranks=self._ranks(), params=self.params, sizes=(*old.sizes, (self.names.parts, self.count)))
         waiting = [e for e in old.einsums if e.output in loop.after]
         for einsum in old.einsums:
             if einsum.output not in loop.tensors:
@@ -128,7 +131,8 @@ class _Splitter:
             loop.rank,
             shown(ran, old),
             f"{loop.rank} = {text(self.position)}: {self.names.parts} parts, one after the other, each with states of its own",
-            f"every position below {text(self.extent)} is in exactly one part; others give each reduction its identity",
+            f"{self.length.name} = {text(self.params[-1][1])} is {text(self.extent)}/{self.names.parts} rounded up: every position "
+            f"below {text(self.extent)} is in exactly one part; what lies beyond gives each reduction its identity",
             shown([*(e for e in first if e.output in loop.tensors), *self.einsums[:counted]], after),
         )
         steps = [cut, *(self._proof(state, own, after) for state, own in zip(self.states, merges, strict=True))]
