@@ -41,7 +41,10 @@ def _run_module(one: dict[str, Any], device: str, allow_tf32: bool) -> list[dict
 def _tensor(torch: Any, array: Any, dtype: Any, device: str, strided: bool) -> Any:
     """The input on the device; strided: with its dimensions in the opposite order in memory."""
     x = torch.from_numpy(array)
-    x = x.to(dtype) if x.is_floating_point() else x if x.dtype == torch.bool else x.to(torch.int32)
+    if x.is_floating_point():
+        x = x.to(dtype)
+    elif x.dtype != torch.bool and not (x.numel() and (x.min() < -(2**31) or x.max() >= 2**31)):
+        x = x.to(torch.int32)
     x = x.to(device)
     if strided and x.dim() > 1:
         x = x.permute(*reversed(range(x.dim()))).contiguous().permute(*reversed(range(x.dim())))

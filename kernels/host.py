@@ -9,10 +9,14 @@ from __future__ import annotations
 from ..einsum.cascade import Cascade, Expr, Map, Scalar
 from ..mapper.loop_masks import whole_scalars
 from ..mapper.plan import shortest_side
+from .index_range import index_checks
 from .scalars import python
 from .signature import Signature, scalars_of, wrapped
 
 CHECKS = '''
+NARROW = (torch.uint8, torch.int8, torch.int16)
+
+
 def _checked(given):
     """The one floating point type of the inputs."""
     types = {name: x.dtype for name, x in given.items() if x.is_floating_point()}
@@ -25,8 +29,8 @@ def _checked(given):
 
 
 def _laid_out(x):
-    """The tensor with its last dimension contiguous; truth values as bytes."""
-    x = x.to(torch.int8) if x.dtype == torch.bool else x
+    """The tensor with its last dimension contiguous; truth values as bytes, whole numbers in 32 bits or more."""
+    x = x.to(torch.int8) if x.dtype == torch.bool else x.to(torch.int32) if x.dtype in NARROW else x
     return x if x.dim() == 0 or x.stride(-1) == 1 else x.contiguous()
 
 
@@ -40,9 +44,17 @@ def _ratio(a, b):
     return a // b if isinstance(a, int) and isinstance(b, int) and a % b == 0 else a / b
 
 
+def _inside(name, dimension, low, high, extent, points):
+    """The kernel does not look: an index outside a tensor is refused here."""
+    if points > 0 and (low < 0 or high >= extent):
+        raise IndexError(f"indices {low} to {high} of {name} in dimension {dimension}, expected 0 to {extent - 1}")
+
+
 def _whole(name, value):
     if value != int(value):
         raise TypeError(f"{name} is {value}, expected a whole number")
+    if abs(value) > 2**30:
+        raise ValueError(f"{name} is {value}: sums of coordinates and whole parameters have 32 bits in the kernel, at most {2**30}")
     return int(value)
 '''
 
@@ -169,6 +181,7 @@ class Host:
             lines.append(f"    {name}")
         for tensor in self.textbook.inputs:
             lines.append(f'    _check("{tensor.name}", {self.spelled(tensor.name)}, {self.shape(tensor.ranks)})')
+        lines += [f"    {line}" for line in index_checks(self.textbook, self.spelled)]
         for axis, block in self.takes.used_blocks().items():
             if axis in program.tiled or (axis == program.inner and not self.plan.tile_fixed):
                 lines.append(f"    {block} = {best.blocks[axis]}")
@@ -180,7 +193,7 @@ class Host:
         for output in self.cascade.outputs:
             tensor = self.textbook.tensor(output)
             shape = self.shape(tensor.ranks)
-            kind = {"float": "dtype", "int": "torch.int32", "bool": "torch.int8"}[tensor.dtype]
+            kind = {"float": "dtype", "int": "torch.int64", "bool": "torch.int8"}[tensor.dtype]
             device = f"{first}.device" if first else '"cuda"'
             lines.append(f"    {self.spelled(output)} = torch.empty({shape}, dtype={kind}, device={device})")
         extents = {rank: python(blocked.rank(rank).extent, self.spelled) for rank in program.grid}

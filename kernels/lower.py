@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ..einsum.arithmetic import INT_MAX, INT_MIN
 from ..einsum.cascade import (
     COMPARISONS,
     Access,
@@ -103,6 +104,7 @@ class Lowering:
         self.taken = names | {n for n, _ in self.cascade.params} | set(self.cascade.counts) | RESERVED
         self.scopes: list[Scope] = [Scope(self.body.lines, 1)]
         self.pointers: dict[str, str] = {}
+        self.locals: dict[tuple[str, str], str] = {}
         self.lasting: set[str] = set()
         """Names of arguments: taken for good, also when they are first met inside a loop."""
         self.partial = True
@@ -132,6 +134,12 @@ class Lowering:
         name = self.fresh(wanted)
         self.lasting.add(name)
         return name
+
+    def local(self, name: str, suffix: str) -> str:
+        """A variable of the generated code that belongs to a rank or a tensor; nothing in the cascade is called so."""
+        if (name, suffix) not in self.locals:
+            self.locals[(name, suffix)] = self.argument(f"{self.spelled(name)}_{suffix}")
+        return self.locals[(name, suffix)]
 
     def spelled(self, name: str) -> str:
         """A name of the cascade as the generated code spells it."""
@@ -194,9 +202,9 @@ class Lowering:
                 here = f"pid % {count}"
             if tiled:
                 self.emit(
-                    f"{name}_first = ({here}) * {self.blocks[rank]}"
+                    f"{self.local(rank, 'first')} = ({here}) * {self.blocks[rank]}"
                     if " " in here
-                    else f"{name}_first = {here} * {self.blocks[rank]}"
+                    else f"{self.local(rank, 'first')} = {here} * {self.blocks[rank]}"
                 )
             else:
                 self.emit(f"{name} = tl.cast({here}, tl.int64)")
@@ -205,13 +213,14 @@ class Lowering:
         for rank in program.axes:
             name = self.spelled(rank)
             if rank in program.tiled:
-                self.emit(f"{name}_at = tl.arange(0, {self.blocks[rank]})")
-                self.emit(f"{name} = {name}_first + {name}_at")
-                self.emit(f"{name}_in = {name} < {self.extent(rank)}")
+                at = self.local(rank, "at")
+                self.emit(f"{at} = tl.arange(0, {self.blocks[rank]})")
+                self.emit(f"{name} = {self.local(rank, 'first')} + {at}")
+                self.emit(f"{self.local(rank, 'in')} = {name} < {self.extent(rank)}")
             else:
                 self.emit(f"{name} = tl.arange(0, {self.blocks[rank]})")
                 if rank != program.inner or not self.exact:
-                    self.emit(f"{name}_in = {name} < {self.extent(rank)}")
+                    self.emit(f"{self.local(rank, 'in')} = {name} < {self.extent(rank)}")
 
     def straight(self, einsums: tuple[Einsum, ...]) -> None:
         for einsum in einsums:
@@ -273,22 +282,26 @@ class Lowering:
         name = self.spelled(einsum.output)
         if tensor.dtype == "bool":
             value = f"tl.full({shape}, {tile.code}, tl.int32) != 0"
+        elif tensor.dtype == "int":
+            ends = {'float("inf")': str(INT_MAX), 'float("-inf")': str(INT_MIN)}
+            start = spread(Tile(ends.get(tile.code, tile.code), tile.axes, "int", binding=tile.binding), axes)
+            value = f"tl.zeros({shape}, tl.int64) + {start.within(SUM)}"
         elif not isinstance(einsum.body, Access) and not any(isinstance(n, Access | Coord) for n in walk(einsum.body)):
             value = f"tl.full({shape}, {self.fractional(tile).code}, tl.float32)"
         else:
             value = f"tl.zeros({shape}, tl.float32) + {spread(self.fractional(tile), axes).within(SUM)}"
         before = self.find((einsum.output, "last"))
         if before is not None and before.code == name:  # an earlier loop walked the same state: keep where that ended
-            self.emit(f"{name}_last = {name}")
-            self.scopes[-1].tiles[(einsum.output, "last")] = Tile(f"{name}_last", before.axes, before.kind)
+            kept = self.local(einsum.output, "last")
+            self.emit(f"{kept} = {name}")
+            self.scopes[-1].tiles[(einsum.output, "last")] = Tile(kept, before.axes, before.kind)
         self.emit(f"{name} = {value}")
-        self.scopes[-1].tiles[(einsum.output, "now")] = Tile(name, axes, "bool" if tensor.dtype == "bool" else "float")
+        self.scopes[-1].tiles[(einsum.output, "now")] = Tile(name, axes, _kind(tensor.dtype))
 
     def ranges(self, skipping: tuple[HalfLine, ...], whole: tuple[HalfLine, ...]) -> tuple[str, str, str, str]:
         """Steps that run, and among them those that no mask cuts: names of four bounds."""
         loop = self.program.loop
         assert loop is not None
-        name = self.spelled(loop)
         step, extent = self.tile_extent(), self.extent(self.parent or loop)
         low = [self.scalar_code(line.bound.low) for line in skipping if not line.upper]
         high = [self.scalar_code(line.bound.high) for line in skipping if line.upper]
@@ -296,9 +309,9 @@ class Lowering:
         whole_high = [self.scalar_code(line.bound.low) for line in whole if line.upper]
         begin = "0"
         if low:
-            begin = f"{name}_begin"
+            begin = self.local(loop, "begin")
             self.emit(f"{begin} = {_nested('tl.maximum', [*low, '0'])} // {step}")
-        end = f"{name}_end"
+        end = self.local(loop, "end")
         if high:
             self.emit(f"{end} = tl.maximum({_nested('tl.minimum', [f'{h} + 1' for h in high] + [extent])}, 0)")
             self.emit(f"{end} = tl.cdiv({end}, {step})")
@@ -310,10 +323,10 @@ class Lowering:
                 self.emit(f"{begin} = tl.minimum({begin}, {end})")
         full_begin = begin
         if whole_low:
-            full_begin = f"{name}_whole_begin"
+            full_begin = self.local(loop, "whole_begin")
             self.emit(f"{full_begin} = tl.cdiv({_nested('tl.maximum', [*whole_low, '0'])}, {step})")
             self.emit(f"{full_begin} = tl.minimum(tl.maximum({full_begin}, {begin}), {end})")
-        full_end = f"{name}_whole_end"
+        full_end = self.local(loop, "whole_end")
         stop = _nested("tl.minimum", [f"{h} + 1" for h in whole_high] + [extent])
         self.emit(f"{full_end} = {f'tl.maximum({stop}, 0)' if whole_high else stop} // {step}")
         if whole_high or whole_low or low:
@@ -380,14 +393,16 @@ class Lowering:
             if self.parent is not None:
                 parent = self.spelled(self.parent)
                 inner = self.spelled(self.program.inner or "")
-                self.emit(f"{parent}_first = {name} * {self.tile_extent()}")
-                self.emit(f"{parent} = {parent}_first + {inner}")
+                first = self.local(self.parent, "first")
+                self.emit(f"{first} = {name} * {self.tile_extent()}")
+                self.emit(f"{parent} = {first} + {inner}")
                 if partial:
                     inside = f"{parent} < {self.extent(self.parent)}"
-                    self.emit(f"{parent}_in = {inside}" if self.exact else f"{parent}_in = ({inside}) & {inner}_in")
+                    here = inside if self.exact else f"({inside}) & {self.local(self.program.inner or '', 'in')}"
+                    self.emit(f"{self.local(self.parent, 'in')} = {here}")
             for einsum in loop.body:
                 if einsum.output in loop.states:
-                    self.statement(einsum, f"{self.spelled(einsum.output)}_next")
+                    self.statement(einsum, self.local(einsum.output, "next"))
                     scope.tiles[(einsum.output, "next")] = self.conformed(scope, einsum)
                 else:
                     self.statement(einsum)
@@ -417,11 +432,11 @@ class Lowering:
         times = f" * {stride}" if stride else ""
         match expr:
             case Coord(rank=rank) if rank in self.program.tiled:
-                name = self.spelled(rank)
-                return [f"tl.cast({name}_first, tl.int64){times}"], [Tile(f"{name}_at", (rank,), "int")]
+                first = f"tl.cast({self.local(rank, 'first')}, tl.int64){times}"
+                return [first], [Tile(self.local(rank, "at"), (rank,), "int")]
             case Coord(rank=rank) if rank == WHOLE_COORDINATE and self.parent is not None:
                 assert self.program.inner is not None
-                return [f"tl.cast({self.spelled(self.parent)}_first, tl.int64){times}"], [
+                return [f"tl.cast({self.local(self.parent, 'first')}, tl.int64){times}"], [
                     Tile(self.spelled(self.program.inner), (self.program.inner,), "int")
                 ]
             case Coord(rank=rank) if rank in self.program.axes:
@@ -493,17 +508,21 @@ class Lowering:
         ranks = self.program.source.tensor(tensor).ranks
         for rank, index in zip(ranks, indices, strict=True):
             match index:
+                case Coord(rank=r) if not self.same_extent(r, rank):
+                    tile = self.expr(index)
+                    code = f"{tile.within(SUM)} < {self.extent(rank)}"
+                    always.append(Tile(code, tile.axes, "bool", binding=COMPARISON))
                 case Coord(rank=r) if r in self.program.tiled:
-                    always.append(Tile(f"{self.spelled(r)}_in", (r,), "bool"))
+                    always.append(Tile(self.local(r, "in"), (r,), "bool"))
                 case Coord(rank=r) if r == WHOLE_COORDINATE:
                     if self.parent is not None and self.partial:
                         assert self.program.inner is not None
-                        always.append(Tile(f"{self.spelled(self.parent)}_in", (self.program.inner,), "bool"))
+                        always.append(Tile(self.local(self.parent, "in"), (self.program.inner,), "bool"))
                 case Coord(rank=r) if r == self.program.inner:
                     if not self.exact:
-                        always.append(Tile(f"{self.spelled(r)}_in", (r,), "bool"))
+                        always.append(Tile(self.local(r, "in"), (r,), "bool"))
                 case Coord(rank=r) if r in self.program.axes:
-                    whole.append((r, Tile(f"{self.spelled(r)}_in", (r,), "bool")))
+                    whole.append((r, Tile(self.local(r, "in"), (r,), "bool")))
                 case _:
                     gathered = any(isinstance(n, Access) for n in walk(index))
                     tile = self.expr(index)
@@ -551,16 +570,23 @@ class Lowering:
 
     def stays_inside(self, access: Access) -> bool:
         """Does the access stay inside its tensor by its form alone, whatever condition it stands under?"""
-        return all(
-            isinstance(index, Coord)
+        tensor = self.cascade.tensor(access.tensor)
+        return tensor.kind == "input" and all(
+            (isinstance(index, Coord) and self.same_extent(index.rank, rank))
             or (
                 isinstance(index, Map)
                 and index.op == "//"
                 and isinstance(index.args[0], Coord)
                 and isinstance(index.args[1], Scalar)
             )
-            for index in access.indices
+            for rank, index in zip(tensor.ranks, access.indices, strict=True)
         )
+
+    def same_extent(self, walked: str, rank: str) -> bool:
+        """Has the rank that a coordinate walks the extent of a dimension, by their declarations?"""
+        if walked == WHOLE_COORDINATE:
+            walked = self.parent or self.program.loop or ""
+        return walked == rank or self.cascade.rank(walked).extent == self.cascade.rank(rank).extent
 
     def store(self, output: str) -> None:
         """Write the tile of an output where it belongs."""
@@ -604,7 +630,7 @@ class Lowering:
             case Number(value=value):
                 return _literal(value)
             case Scalar(name=name):
-                if name.removesuffix("_first") in self.program.tiled or name.removesuffix("_last") in self.program.tiled:
+                if "." in name:
                     return self.edge(name)
                 return Tile(self.scalar(name), (), "int" if name in self.whole_scalars else "float")
             case Coord(rank=rank):
@@ -651,13 +677,14 @@ class Lowering:
 
     def edge(self, name: str) -> Tile:
         """First or last coordinate of a tiled rank."""
-        if name.endswith("_first"):
-            return Tile(f"{self.spelled(name.removesuffix('_first'))}_first", (), "int")
-        rank = name.removesuffix("_last")
+        rank, which = name.split(".")
+        first = self.local(rank, "first")
+        if which == "first":
+            return Tile(first, (), "int")
         known = self.find(("last coordinate", rank))
         if known is None:
-            known = Tile(f"{self.spelled(rank)}_last", (), "int")
-            self.emit(f"{known.code} = tl.minimum({self.spelled(rank)}_first + {self.blocks[rank]}, {self.extent(rank)}) - 1")
+            known = Tile(self.local(rank, "last"), (), "int")
+            self.emit(f"{known.code} = tl.minimum({first} + {self.blocks[rank]}, {self.extent(rank)}) - 1")
             self.scopes[-1].tiles[("last coordinate", rank)] = known
         return known
 
@@ -708,6 +735,8 @@ class Lowering:
         tiles = [self.real(t) for t in tiles]
         lined, axes = combine(tiles, self.program.axes)
         kind: Kind = "int" if all(t.kind == "int" for t in tiles) else "float"
+        if kind == "int" and self.may_be_wide(expr):
+            lined[0] = _wide(lined[0])
         a = lined[0]
         if op in COMPARISONS:
             return Tile(f"{a.within(SUM)} {op} {lined[1].within(SUM)}", axes, "bool", binding=COMPARISON)
@@ -734,6 +763,8 @@ class Lowering:
                 return Tile(f"tl.abs({a.code})", axes, kind)
             case "floor" | "ceil" | "round" if kind == "int":
                 return a
+            case "relu" if kind == "int":
+                return Tile(f"tl.maximum({a.code}, 0)", axes, kind)
         a = self.fractional(a)
         if op in ("exp", "exp2", "log", "log2", "sqrt", "rsqrt", "erf", "sin", "cos", "floor", "ceil"):
             return Tile(f"tl.{op}({a.code})", axes)
@@ -743,6 +774,15 @@ class Lowering:
         self.body.helpers.add(name)
         return Tile(f"{name}({a.code})", axes)
 
+    def may_be_wide(self, expr: Map) -> bool:
+        """Can whole numbers leave 32 bits here? Coordinates and their sums do not; products and what is loaded may."""
+        if expr.op in ("*", "**"):
+            return not (expr.op == "*" and any(isinstance(arg, Number) for arg in expr.args) and not self.loads(expr))
+        return expr.op in ("+", "-", "neg", "abs") and self.loads(expr)
+
+    def loads(self, expr: Expr) -> bool:
+        return any(isinstance(node, Access) for node in walk(expr))
+
     def is_int(self, expr: Expr) -> bool:
         """Does the expression hold whole numbers?"""
         match expr:
@@ -751,9 +791,11 @@ class Lowering:
             case Coord():
                 return True
             case Scalar(name=name):
-                return name in self.whole_scalars or name.endswith(("_first", "_last"))
+                return name in self.whole_scalars or "." in name
             case Access(tensor=tensor):
                 return self.cascade.tensor(tensor).dtype == "int"
+            case Reduce(op="sum" | "prod" | "max" | "min", body=body):
+                return self.is_int(body)
             case Map(op="where", args=(_, a, b)):
                 return self.is_int(a) and self.is_int(b)
             case Map(op=op, args=args):
@@ -788,7 +830,7 @@ class Lowering:
                 return True
             case Map(op=op, args=args):
                 if op in ("exp", "exp2", "sigmoid", "softplus", "relu", "abs", "sqrt", "tanh", "erf", "sin", "cos", "*", "**", "/"):
-                    return op != "*" or all(self.never_empty(a) for a in args)
+                    return op not in ("*", "/", "**") or all(self.never_empty(a) for a in args)
                 return (
                     op in ("neg", "+", "-", "max", "min")
                     and all(self.never_empty(a) for a in args)
@@ -818,19 +860,30 @@ class Lowering:
                     elif tensor.kind == "state":
                         assert tensor.iterates is not None
                         index = indices[tensor.ranks.index(tensor.iterates)]
-                        if self.state_position(name, index) in ("next", "last"):
-                            below = (self.prepared(definition.body),)
+                        where, step = self.state_position(name, index), self.prepared(definition.body)
+                        if where == "next" or (where == "last" and self.never_falls(name, step)):
+                            below = (step,)
             for other in below:
                 if other not in found:
                     found.add(other)
                     todo.append(other)
         return found
 
+    def never_falls(self, state: str, step: Expr) -> bool:
+        """Is the next position of a state at least the one before: a maximum with it?"""
+        parts = list(step.args) if isinstance(step, Map) and step.op == "max" else []
+        return any(isinstance(part, Access) and part.tensor == state and self.is_now(part) for part in parts)
+
+    def is_now(self, access: Access) -> bool:
+        tensor = self.cascade.tensor(access.tensor)
+        assert tensor.iterates is not None
+        index = access.indices[tensor.ranks.index(tensor.iterates)]
+        return index == Coord(WHOLE_COORDINATE) or self.state_position(access.tensor, index) == "now"
+
     def quotient(self, expr: Map, tiles: list[Tile], axes: tuple[str, ...]) -> Tile:
         """a / b with 0 / 0 = 0."""
         a, b = expr.args
         nonzero = isinstance(b, Number) and b.value != 0
-        nonzero |= isinstance(b, Scalar) and b.name in self.cascade.symbols
         nonzero |= isinstance(a, Number) and a.value != 0
         if nonzero:
             return Tile(f"{tiles[0].within(PRODUCT)} / {tiles[1].within(UNARY)}", axes, binding=PRODUCT)
@@ -891,6 +944,9 @@ class Lowering:
     def reduce(self, reduce: Reduce) -> Tile:
         found = contraction(self.program, reduce)
         if found is not None:
+            if self.is_int(reduce):
+                what = f"the Einsum of `{self._output()}` contracts whole numbers, and matrix products of kernels are not exact"
+                raise refuse("E603", what, self.einsum)
             left, right = self.operand(found.left, found.k), self.operand(found.right, found.k)
             # turn whichever way needs no transposition of a computed tile
             flips = {
@@ -934,9 +990,9 @@ class Lowering:
                 return None
             inside_loop = len(self.scopes) > 1
             if inside_loop:
-                return Tile(f"{self.spelled(self.parent)}_in", (axis,), "bool")
-            return None if self.exact else Tile(f"{self.spelled(axis)}_in", (axis,), "bool")
-        return Tile(f"{self.spelled(axis)}_in", (axis,), "bool")
+                return Tile(self.local(self.parent, "in"), (axis,), "bool")
+            return None if self.exact else Tile(self.local(axis, "in"), (axis,), "bool")
+        return Tile(self.local(axis, "in"), (axis,), "bool")
 
     def masked(self, tile: Tile, axis: str, identity: str) -> Tile:
         """The tile with the identity of a reduction where the axis has no coordinate."""
@@ -969,25 +1025,37 @@ class Lowering:
 
     def reduce_axis(self, op: str, tile: Tile, axis: str) -> Tile:
         if axis not in tile.axes:
-            filled = Tile(f"tl.zeros(({self.blocks[axis]},), tl.float32)", (axis,))
-            (a, b), axes = combine([self.fractional(tile), filled], self.program.axes)
-            tile = Tile(f"{a.within(SUM)} + {b.code}", axes, binding=SUM)
+            whole = tile.kind == "int" and op != "mean"
+            filled = Tile(f"tl.zeros(({self.blocks[axis]},), tl.{'int64' if whole else 'float32'})", (axis,))
+            (a, b), axes = combine([tile if whole else self.fractional(tile), filled], self.program.axes)
+            tile = Tile(f"{a.within(SUM)} + {b.code}", axes, "int" if whole else "float", binding=SUM)
         if op in ("any", "all"):
             value = Tile(f"tl.cast({tile.code}, tl.int32)", tile.axes, "int")
             value = self.masked(value, axis, "0" if op == "any" else "1")
             rest = tuple(a for a in tile.axes if a != axis)
             name = "max" if op == "any" else "min"
             return Tile(f"tl.{name}({value.code}, {tile.axes.index(axis)}) != 0", rest, "bool", binding=COMPARISON)
-        tile = self.fractional(tile)
-        start = _literal_expr(IDENTITY[op])
+        whole = tile.kind == "int" and op != "mean"
+        tile = _wide(tile) if whole else self.fractional(tile)
+        start = _whole_identity(op) if whole else _literal_expr(IDENTITY[op])
         tile = self.masked(tile, axis, start)
         rest = tuple(a for a in tile.axes if a != axis)
         place = tile.axes.index(axis)
         if op == "prod":
             self.body.helpers.add("_multiply")
-            return Tile(f"tl.reduce({tile.code}, {place}, _multiply)", rest)
+            return Tile(f"tl.reduce({tile.code}, {place}, _multiply)", rest, tile.kind)
         name = {"sum": "sum", "mean": "sum", "max": "max", "min": "min"}[op]
-        return Tile(f"tl.{name}({tile.code}, {place})", rest)
+        return Tile(f"tl.{name}({tile.code}, {place})", rest, tile.kind)
+
+
+def _wide(tile: Tile) -> Tile:
+    """Whole numbers in 64 bits."""
+    return Tile(f"tl.cast({tile.code}, tl.int64)", tile.axes, "int")
+
+
+def _whole_identity(op: str) -> str:
+    """What a reduction of whole numbers holds before the first: the least or greatest one in place of infinity."""
+    return {"sum": "0", "prod": "1", "max": str(INT_MIN), "min": str(INT_MAX)}[op]
 
 
 def _kind(dtype: DType) -> Kind:

@@ -127,6 +127,9 @@ class _Writer:
         self.lines.append(
             f"    like = torch.zeros((), dtype={like}.dtype if {like}.is_floating_point() else torch.float32, device={like}.device)"
         )
+        for tensor in cascade.inputs:
+            if tensor.dtype == "int":
+                self.lines.append(f"    {self.spelled(tensor.name)} = {self.spelled(tensor.name)}.to(torch.int64)")
         used = {n for e in cascade.einsums for n in self._ranks(e)}
         for rank in self.order:
             if rank in used:
@@ -323,7 +326,7 @@ class _Writer:
         if not indices:
             return code
         whole = self.cascade.tensor(name).kind != "state"  # a state has one position more than its rank has steps
-        if whole and all(isinstance(i, Coord) and i.rank not in self.fixed for i in indices):
+        if whole and self._own(name, indices) and all(isinstance(i, Coord) and i.rank not in self.fixed for i in indices):
             ranks = [i.rank for i in indices if isinstance(i, Coord)]
             present = [r for r in axes if r in ranks]
             if len(set(ranks)) == len(ranks) and len(present) == len(ranks):
@@ -335,6 +338,11 @@ class _Writer:
                 slices = ", ".join(":" if r in ranks else "None" for r in axes)
                 return f"{code}[{slices}]"
         return f"_at({code}, {', '.join(self.value(index, axes) for index in indices)})"
+
+    def _own(self, name: str, indices: tuple[Expr, ...]) -> bool:
+        """Has each coordinate the extent of the dimension that it indexes, by their declarations?"""
+        extents = [self.cascade.rank(rank).extent for rank in self.cascade.tensor(name).ranks]
+        return all(not isinstance(i, Coord) or self.cascade.rank(i.rank).extent == e for i, e in zip(indices, extents, strict=True))
 
     def product(self, expr: Reduce, axes: tuple[str, ...]) -> str | None:
         """A sum of a product of whole tensors as `torch.einsum`, as one would write it by hand; None if it is not one."""
@@ -350,6 +358,7 @@ class _Writer:
             tensor = self.cascade.tensor(access.tensor)
             ranks = [i.rank for i in access.indices if isinstance(i, Coord)]
             whole = len(ranks) == len(access.indices) == len(set(ranks)) and all(r in letters for r in ranks)
+            whole = whole and self._own(access.tensor, access.indices)
             if not whole or tensor.kind == "state" or tensor.dtype != "float":
                 return None
             terms.append("".join(letters[r] for r in ranks))
@@ -401,7 +410,7 @@ class _Writer:
         if op == "-" and not self._plain(expr.args[0]) and not self._plain(expr.args[1]):
             return f"_difference(_t({args[0]}, like), _t({args[1]}, like))"
         if op == "/":
-            if self._plain(expr.args[1]) and isinstance(expr.args[1], Number | Scalar):
+            if isinstance(expr.args[1], Number) and expr.args[1].value != 0:
                 return f"({args[0]} / {args[1]})"
             return f"_quotient(_t({args[0]}, like), _t({args[1]}, like))"
         if op in ("+", "-", "*", "//", "%", "**") or op in COMPARISONS:

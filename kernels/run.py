@@ -85,7 +85,8 @@ def compile_cascade(
         run: Callable[..., Any] = load_module(str(stored(source))).run
         return run
 
-    def interpreted(**inputs: Any) -> dict[str, Any]:
+    def run_interpreted(**inputs: Any) -> dict[str, Any]:
+        """The outputs by name, of tensors by name; of the dtype of the inputs. Runs in Triton's interpreter: slow."""
         import numpy as np
         import torch
 
@@ -99,4 +100,4 @@ def compile_cascade(
         like = next((x.dtype for x in tensors.values() if x.is_floating_point()), torch.float32)
         return {name: torch.from_numpy(np.asarray(x)).to(like) for name, x in outputs.items()}
 
-    return interpreted
+    return run_interpreted

@@ -33,6 +33,7 @@ def settle(
     launched."""
     passed_over: list[str] = []
     best: Settled | None = None
+    taken: int | None = None  # which of those passed over is taken after all
     for candidate in plan.candidates[:tries]:
         chosen = replace(plan, candidates=(candidate, *(c for c in plan.candidates if c is not candidate)))
         source = emit(cascade, chosen, textbook=textbook)
@@ -40,12 +41,12 @@ def settle(
         found = own[plan.gpu.target]
         settled = Settled(source, chosen, own, tuple(passed_over))
         if found.launches and not found.spill_bytes:
-            best = settled
+            best, taken = settled, None
             break
         blocks = ", ".join(f"{name} {size}" for name, size in candidate.blocks.items())
         passed_over.append(f"{blocks}; {candidate.warps} warps, {candidate.stages} stages: {found}")
         if found.launches and (best is None or (found.spill_bytes or 0) < (best.compiled[plan.gpu.target].spill_bytes or 0)):
-            best = settled
+            best, taken = settled, len(passed_over) - 1
     if best is None:
         raise EinsmithError(
             Diagnostic(
@@ -57,4 +58,5 @@ def settle(
     compiled = dict(best.compiled)
     if others:
         compiled |= compile_module(best.source, best.plan, textbook, others, allow_tf32=allow_tf32)
-    return Settled(best.source, best.plan, compiled, tuple(passed_over))
+    others_tried = tuple(text for number, text in enumerate(passed_over) if number != taken)
+    return Settled(best.source, best.plan, compiled, others_tried)

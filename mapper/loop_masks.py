@@ -8,8 +8,8 @@ nowhere leaves all states as they were (so that it may be skipped).
     where(abs(p - m) <= W, ...)     full: last p - W <= m <= first p + W;  empty outside first p - W .. last p + W
     where(m < LEN[b], ...)          full and empty from LEN[b], loaded once
 
-Bounds are expressions of the IR over the program's scalars (`p_first` and `p_last` for a tiled rank `p`), so that a plan can
-evaluate them and a kernel can print them.
+Bounds are expressions of the IR over the program's scalars (`p.first` and `p.last` for a tiled rank `p`: no name of a cascade has
+a dot), so that a plan can evaluate them and a kernel can print them.
 """
 
 from __future__ import annotations
@@ -282,12 +282,12 @@ def whole_scalars(cascade: Cascade) -> frozenset[str]:
 
 def first(rank: str) -> Scalar:
     """First coordinate of a tiled rank that the program instance holds."""
-    return Scalar(f"{rank}_first")
+    return Scalar(f"{rank}.first")
 
 
 def last(rank: str) -> Scalar:
     """Its last one, within the extent."""
-    return Scalar(f"{rank}_last")
+    return Scalar(f"{rank}.last")
 
 
 def bounds(program: Program, expr: Expr) -> Bounds | None:

@@ -47,7 +47,7 @@ def test_bounds_agree_with_brute_force(atoms: list[str], first: int, rows: int, 
     """Outside the half-lines the condition is false for all rows of a tile; where all hold strictly inside, true for all."""
     condition = " and ".join(f"({atom})" for atom in atoms)
     found = only(condition)
-    values = {"P": 64, "M": 64, "M0": 4, "W": 3, "S": 2, "causal": causal, "p_first": first, "p_last": first + rows - 1}
+    values = {"P": 64, "M": 64, "M0": 4, "W": 3, "S": 2, "causal": causal, "p.first": first, "p.last": first + rows - 1}
     text = condition.replace(M, "m").replace("clamp", "_clamp")
     for m in range(40):
         truth = [

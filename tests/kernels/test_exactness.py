@@ -1,0 +1,134 @@
+"""Where a kernel could silently differ from the interpreter: each case is one small cascade, all run in one process."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from einsmith.einsum import interpret, spec
+from einsmith.einsum.diagnostics import EinsmithError
+from einsmith.kernels.check import device, keywords
+from einsmith.kernels.child import ask
+from einsmith.kernels.run import module_for
+from einsmith.kernels.store import stored
+
+X = np.random.default_rng(0).normal(size=(12, 30))
+WHOLE = np.random.default_rng(1).integers(2**27, 2**28, size=(5, 7))
+
+# name: (ranks, inputs, params, cascade, arrays, sizes of the plan where they differ)
+CASES: dict[str, tuple[str, str, str, str, dict[str, np.ndarray], dict[str, int] | None]] = {
+    "a quotient of -inf less its maximum": (
+        "{p: P, m: M}", "{X: [p, m]}", "{T: 2.5, lag: 5}",
+        """
+        S[p,m] = where(m <= p - lag, X[p,m], -inf)
+        G[p]   = max[m](S[p,m] / T)
+        Y[p]   = sum[m](exp(S[p,m] / T - G[p]))
+        """, {"X": X}, None,
+    ),
+    "an empty sum over its extent": ("{p: P, m: M}", "{X: [p, m]}", "{}", "Y[p] = sum[m](X[p,m]) / M",
+        {"X": np.zeros((5, 0))}, None),
+    "whole numbers of 64 bits": ("{p: P}", "{I: {ranks: [p], dtype: int}}", "{}", "Y[p] = I[p] + 1",
+        {"I": np.array([2**40 + 3, -7])}, None),
+    "whole numbers of 8 bits": (
+        "{p: P}", "{I: {ranks: [p], dtype: int}, X: [p]}", "{}", "Y[p] = X[p] * (I[p] + 1)",
+        {"I": np.array([127, -7], np.int8), "X": np.ones(2)}, None,
+    ),
+    "sums of whole numbers": ("{p: P, m: M}", "{I: {ranks: [p, m], dtype: int}}", "{}", "Y[p] = sum[m](I[p,m])",
+        {"I": WHOLE}, None),
+    "running sums and maxima of whole numbers": (
+        "{p: P, m: M}", "{I: {ranks: [p, m], dtype: int}}", "{}", "Y[p] = sum[m](I[p,m]) - max[m](I[p,m])", {"I": WHOLE},
+        {"P": 5, "M": 5000},
+    ),
+    "products of coordinates and parameters": (
+        "{p: P, m: M}", "{X: [p, m]}", "{A: 40000, C: 60000}", "Y[p] = sum[m](where(m * A * C <= p * A * C, X[p,m], 0))",
+        {"X": X}, None,
+    ),
+    "squares of coordinates": ("{p: P, m: M}", "{X: [p, m]}", "{A: 70000}", "Y[p,m] = X[p,m] * (p * A - m) ** 2", {"X": X}, None),
+    "names that the generated code uses too": (
+        "{p: P, m: M}", "{p_in: [p, m], p_at: [p]}", "{p_first: 3, x_last: 0.5, m1_end: 2}",
+        """
+        S[p,m]  = where(m <= p + p_first, p_in[p,m] + p_at[p] - x_last, -inf)
+        G[p]    = max[m](S[p,m])
+        p_last[p] = sum[m](exp(S[p,m] - G[p])) + m1_end
+        Y[p]    = p_last[p]
+        """, {"p_in": X, "p_at": X[:, 0].copy()}, None,
+    ),
+    "a tensor shorter than the rank that walks it": (
+        "{p: P, m: M, l: L}", "{X: [p, m], Z: [l]}", "{}", "Y[p] = sum[m](where(m < L, X[p,m] * Z[m], 0))",
+        {"X": X, "Z": X[0, :7].copy()}, None,
+    ),
+}  # fmt: skip
+REFUSED = {
+    "an index outside its tensor": (
+        "{h: H, g: HK, p: P}", "{Q: [h, p], K: [g, p]}", "{G: 2}", "Y[h,p] = Q[h,p] * K[h//G,p]",
+        {"Q": X[:8, :5], "K": X[:2, :5]}, None,
+    ),
+    "a parameter beyond 32 bits": (
+        "{p: P, m: M}", "{X: [p, m]}", "{W: 2147483647}", "Y[p] = sum[m](where(p - m <= W, X[p,m], 0))", {"X": X}, None,
+    ),
+}  # fmt: skip
+
+
+def _text(ranks: str, inputs: str, params: str, cascade: str) -> str:
+    lines = "\n".join("  " + line.strip() for line in cascade.strip().splitlines())
+    return f"name: t\nranks: {ranks}\ninputs: {inputs}\nparams: {params}\ncascade: |\n{lines}\noutputs: [Y]\n"
+
+
+@functools.cache
+def results() -> dict[str, tuple[str | None, Any]]:
+    """Name -> (fault, value) of the kernel, and of its plain form."""
+    folder = Path(tempfile.mkdtemp(prefix="einsmith-"))
+    modules = []
+    cases = {**CASES, **REFUSED}
+    for number, (ranks, inputs, params, text, arrays, planned) in enumerate(cases.values()):
+        cascade = spec.loads(_text(ranks, inputs, params, text))
+        sizes = interpret.infer_sizes(cascade, arrays, None)
+        source = module_for(cascade, "h200", planned or sizes, None, "float32")
+        np.savez(folder / f"{number}.npz", **arrays)  # type: ignore[arg-type]
+        case = {
+            "inputs": str(folder / f"{number}.npz"), "outputs": str(folder / f"{number}.out.npz"),
+            "dtype": "float32", "strided": False,
+            "scalars": keywords(source, sizes, None),
+        }  # fmt: skip
+        modules.append({"file": str(stored(source)), "cases": [case], "plain": True})
+    where = device()
+    found = ask("check_worker", {"device": where, "modules": modules, "allow_tf32": False}, interpret=where == "cpu", timeout_s=300)
+    return {
+        name: (row["error"], None if row["error"] else dict(np.load(folder / f"{number}.out.npz")))
+        for number, (name, (row,)) in enumerate(zip(cases, found, strict=True))
+    }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_kernel_and_its_plain_form_agree_with_the_interpreter(name: str) -> None:
+    ranks, inputs, params, text, arrays, _ = CASES[name]
+    cascade = spec.loads(_text(ranks, inputs, params, text))
+    want = interpret.evaluate(cascade, arrays)["Y"]
+    fault, found = results()[name]
+    assert fault is None, fault
+    exact = cascade.tensor("Y").dtype == "int"
+    assert np.allclose(found["out.Y"], want, rtol=0 if exact else 2e-6, atol=0 if exact else 1e-5)
+    assert np.allclose(found["plain.Y"], want, rtol=2e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("an index outside its tensor", "indices 0 to 3 of K"), ("a parameter beyond 32 bits", "W is")]
+)
+def test_what_the_kernel_cannot_do_is_refused_before_it_runs(name: str, reason: str) -> None:
+    fault, _ = results()[name]
+    assert fault is not None
+    assert reason in fault
+
+
+def test_whole_numbers_are_not_contracted_inexactly() -> None:
+    text = _text(
+        "{p: P, m: M, e: E}", "{I: {ranks: [p, e], dtype: int}, J: {ranks: [m, e], dtype: int}}", "{}", "Y[p,m] = I[p,e] * J[m,e]"
+    )
+    with pytest.raises(EinsmithError) as raised:
+        module_for(spec.loads(text), "h200", {"P": 64, "M": 64, "E": 64}, None, "float16")
+    assert raised.value.diagnostics[0].code == "E603"
