@@ -229,7 +229,19 @@ class Cascade:
 
     def definitions(self, tensor: str) -> tuple[Einsum, ...]:
         """The Einsums that define a tensor: one, or initial value and step of a state; none for an input."""
-        return tuple(einsum for einsum in self.einsums if einsum.output == tensor)
+        return self._definitions.get(tensor, ())
+
+    @cached_property
+    def _definitions(self) -> dict[str, tuple[Einsum, ...]]:
+        found: dict[str, list[Einsum]] = {}
+        for einsum in self.einsums:
+            found.setdefault(einsum.output, []).append(einsum)
+        return {name: tuple(einsums) for name, einsums in found.items()}
+
+    @cached_property
+    def memo(self) -> dict[tuple[object, ...], object]:
+        """What has been worked out about this cascade, so that it need not be again; each key begins with whose it is."""
+        return {}
 
     def passes(self, rank: str) -> int:
         """Number of passes over a rank (see `analysis.passes`)."""

@@ -65,19 +65,27 @@ def sign(expr: Expr, cascade: Cascade, following: frozenset[str] = frozenset()) 
         case Reduce(op="any" | "all" | "argmax" | "argmin"):
             return Sign.NON_NEGATIVE
         case Access(tensor=tensor):
-            if tensor in following:
-                return Sign.NON_NEGATIVE
-            declared = cascade.tensor(tensor)
-            bodies = [einsum.body for einsum in cascade.definitions(tensor)]
-            if declared.kind not in ("einsum", "state") or not bodies:
-                return Sign.ANY
-            inside = following | {tensor} if declared.kind == "state" else following
-            result = Sign.POSITIVE if declared.kind == "einsum" else Sign.NON_NEGATIVE
-            for body in bodies:
-                result = _weakest(result, sign(body, cascade, inside))
-            return result
+            return Sign.NON_NEGATIVE if tensor in following else _of_tensor(tensor, cascade, following)
         case _:
             return Sign.ANY
+
+
+def _of_tensor(tensor: str, cascade: Cascade, following: frozenset[str]) -> Sign:
+    """The sign of all elements; worked out once, as one tensor may be reached in exponentially many ways."""
+    key = ("sign", tensor, following)
+    known = cascade.memo.get(key)
+    if isinstance(known, Sign):
+        return known
+    declared = cascade.tensor(tensor)
+    bodies = [einsum.body for einsum in cascade.definitions(tensor)]
+    result = Sign.ANY
+    if declared.kind in ("einsum", "state") and bodies:
+        inside = following | {tensor} if declared.kind == "state" else following
+        result = Sign.POSITIVE if declared.kind == "einsum" else Sign.NON_NEGATIVE
+        for body in bodies:
+            result = _weakest(result, sign(body, cascade, inside))
+    cascade.memo[key] = result
+    return result
 
 
 def _weakest(a: Sign, b: Sign) -> Sign:
