@@ -63,6 +63,8 @@ def command(
 
     Example: einsmith derive softmax --rank m --form split --parts 8 -o split.yaml
     """
+    if parts is not None and form != "split":
+        raise click.UsageError("--parts goes with --form split")
     from ..einsum.library import locate
     from ..einsum.rewrite.derive import derive
     from ..einsum.spec import load

@@ -43,6 +43,8 @@ def derive_form(
     if whole.split is not None or whole.part_of is not None:
         raise _refused(form, rank, f"`{rank}` is cut into tiles already; write the cascade over the whole rank")
     found = derive(cascade, rank, tile=tile, iterate=True, check=False)
+    if rank not in found.cascade.rank_order:
+        raise _refused(form, rank, f"nothing is left along `{rank}` in the form with the fewest passes")
     if found.blocked_by:
         raise _refused(form, rank, f"it takes {found.passes_after[rank]} passes: {'; '.join(str(b) for b in found.blocked_by)}")
     return _scan(cascade, found, rank, check) if form == "scan" else _split(cascade, found, rank, parts, tile, check)

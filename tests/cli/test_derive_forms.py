@@ -42,3 +42,4 @@ def test_no_scan_form_is_a_diagnostic() -> None:
 def test_an_unknown_rank_and_an_unknown_form() -> None:
     assert json.loads(run("softmax", "--rank", "k", "--form", "split", "--json").stdout)["diagnostics"][0]["code"] == "E401"
     assert run("softmax", "--rank", "m", "--form", "tree").exit_code == 2
+    assert run("softmax", "--rank", "m", "--parts", "3").exit_code == 2
