@@ -2,7 +2,7 @@
 
     python benchmarks/derive.py [--runs N] [--largest N] [--profile FAMILY]
 
-Families: `normalised`: each layer divides the one before by its sum along m; `softmaxes`: independent softmax attentions with inputs
+Families: `normalised`: each layer divides the one before by its sum along m; `softmaxes`: independent softmaxes with inputs
 of their own; `layers`: attention layers that share keys and values, each output the next query; `products`: a chain of matrix
 products. Prints milliseconds of processor time for the search (without and with the numerical check), per Einsum, and by what power
 of the number of Einsums it grew since the row before. A timing never decides a test.
