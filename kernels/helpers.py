@@ -51,6 +51,12 @@ def _floor_mod_float(a, b):
 def _multiply(a, b):
     return a * b
 """,
+    "_relu": '''
+@triton.jit
+def _relu(x):
+    """x where it is positive, else 0; NaN stays NaN (a maximum would drop it on a GPU)."""
+    return tl.where(x <= 0, 0.0, x)
+''',
     "_sigmoid": """
 @triton.jit
 def _sigmoid(x):

@@ -768,8 +768,6 @@ class Lowering:
         a = self.fractional(a)
         if op in ("exp", "exp2", "log", "log2", "sqrt", "rsqrt", "erf", "sin", "cos", "floor", "ceil"):
             return Tile(f"tl.{op}({a.code})", axes)
-        if op == "relu":
-            return Tile(f"tl.maximum({a.code}, 0.0)", axes)
         name = f"_{op}"
         self.body.helpers.add(name)
         return Tile(f"{name}({a.code})", axes)

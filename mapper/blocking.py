@@ -38,7 +38,6 @@ from ..einsum.cascade import (
     rebuild,
     substitute,
     transform,
-    walk,
 )  # fmt: skip
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.flatten import IDENTITY, flatten
@@ -347,8 +346,3 @@ def _points(cascade: Cascade, ranks: tuple[str, ...]) -> Expr:
 def reads(einsum: Einsum) -> tuple[Access, ...]:
     """Accesses of the right-hand side and of the index expressions on the left."""
     return (*accesses(einsum.body), *(a for index in einsum.indices for a in accesses(index)))
-
-
-def mentions(expr: Expr, rank: str) -> bool:
-    """Does a rank variable occur anywhere in an expression, bound or free?"""
-    return any(isinstance(node, Coord) and node.rank == rank for node in walk(expr))

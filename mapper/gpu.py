@@ -8,7 +8,7 @@ carries its `source`; wrong keys and values are reported with their positions. N
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -16,7 +16,6 @@ from ..einsum.library import locate
 from .architecture import Bytes, Positive, Rate
 from .document import Block, read, reads, validate
 
-DTypeName = Literal["float16", "bfloat16", "float32"]
 Count = Annotated[int, Field(ge=1, le=2**24)]
 BYTES: dict[str, int] = {"float16": 2, "bfloat16": 2, "float32": 4}
 """Bytes of one value of each input type."""

@@ -18,6 +18,7 @@ from einsmith.kernels.run import module_for
 from einsmith.kernels.store import stored
 
 X = np.random.default_rng(0).normal(size=(12, 30))
+NAN = np.where(np.arange(30) == 4, np.nan, X)
 WHOLE = np.random.default_rng(1).integers(2**27, 2**28, size=(5, 7))
 
 # name: (ranks, inputs, params, cascade, arrays, sizes of the plan where they differ)
@@ -30,6 +31,7 @@ CASES: dict[str, tuple[str, str, str, str, dict[str, np.ndarray], dict[str, int]
         Y[p]   = sum[m](exp(S[p,m] / T - G[p]))
         """, {"X": X}, None,
     ),
+    "NaN through relu": ("{p: P, m: M}", "{X: [p, m]}", "{}", "Y[p] = sum[m](relu(X[p,m]))", {"X": NAN}, None),
     "an empty sum over its extent": ("{p: P, m: M}", "{X: [p, m]}", "{}", "Y[p] = sum[m](X[p,m]) / M",
         {"X": np.zeros((5, 0))}, None),
     "whole numbers of 64 bits": ("{p: P}", "{I: {ranks: [p], dtype: int}}", "{}", "Y[p] = I[p] + 1",
@@ -112,8 +114,8 @@ def test_the_kernel_and_its_plain_form_agree_with_the_interpreter(name: str) -> 
     fault, found = results()[name]
     assert fault is None, fault
     exact = cascade.tensor("Y").dtype == "int"
-    assert np.allclose(found["out.Y"], want, rtol=0 if exact else 2e-6, atol=0 if exact else 1e-5)
-    assert np.allclose(found["plain.Y"], want, rtol=2e-6, atol=1e-5)
+    assert np.allclose(found["out.Y"], want, rtol=0 if exact else 2e-6, atol=0 if exact else 1e-5, equal_nan=True)
+    assert np.allclose(found["plain.Y"], want, rtol=2e-6, atol=1e-5, equal_nan=True)
 
 
 @pytest.mark.parametrize(
@@ -132,3 +134,10 @@ def test_whole_numbers_are_not_contracted_inexactly() -> None:
     with pytest.raises(EinsmithError) as raised:
         module_for(spec.loads(text), "h200", {"P": 64, "M": 64, "E": 64}, None, "float16")
     assert raised.value.diagnostics[0].code == "E603"
+
+
+def test_a_maximum_that_would_drop_nan_does_not_stand_for_relu() -> None:
+    source = module_for(spec.loads(_text(*CASES["NaN through relu"][:4])), "h200", {"P": 12, "M": 30}, None, "float32")
+    kernel = source[source.index("def t_kernel") : source.index("def _checked")]
+    assert "_relu(" in kernel
+    assert "tl.maximum" not in kernel
