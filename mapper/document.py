@@ -194,6 +194,10 @@ def _is_block(annotation: Any) -> bool:
     return get_origin(annotation) in (dict, list, tuple) or (isinstance(annotation, type) and issubclass(annotation, BaseModel))
 
 
+OPTIONAL = frozenset({"expansions"})
+"""Mappings that a file may leave out: a setting inside one makes it."""
+
+
 def override(document: Document, settings: tuple[str, ...], resolve: Callable[[list[str]], list[str]]) -> None:
     """Apply `NAME.KEY=VALUE` settings (values in YAML) to the data. Raises EinsmithError (E503) for one that names nothing.
 
@@ -212,6 +216,8 @@ def override(document: Document, settings: tuple[str, ...], resolve: Callable[[l
         path = resolve(dotted.strip().split("."))
         at = document.data
         for part in path[:-1]:
+            if isinstance(at, dict) and part in OPTIONAL:
+                at.setdefault(part, {})
             if not isinstance(at, dict) or part not in at:
                 known = list(at) if isinstance(at, dict) else []
                 close = difflib.get_close_matches(part, known, 1)

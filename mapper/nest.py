@@ -15,6 +15,7 @@ what only the whole loop over that rank completes cannot be in the group: that i
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -723,16 +724,23 @@ def check_step(cascade: Cascade, arch: Architecture, sizes: Sizes, binding: Bind
     for item in items:
         if array.expand(item.operation) is None:
             able = ", ".join(sorted({*array.units, *array.expansions}))
-            others = [n for n, other in arch.arrays.items() if other.expand(item.operation) is not None]
-            hint = (
-                f"`{others[0]}` can"
-                if others
-                else f"give it as a unit or an expansion: `--set {binding.array}.expansions.{item.operation}={{mac: 6}}`"
-            )
+            hint = _who_can(arch, items, item.operation, binding.array)
             raise refuse("E513", f"`{name}` needs `{item.operation}`; array `{binding.array}` has {able}", hint, einsum.span)
     reduced = frozenset(einsum.body.ranks) if isinstance(einsum.body, Reduce) else frozenset()
     reads = tuple(dict.fromkeys(accesses(einsum.body)))
     return Step(name, position, einsum, binding, array, ranks, reduced, items, reads, initial)
+
+
+def _who_can(arch: Architecture, items: Iterable[Work], operation: str, bound: str) -> str:
+    """Help for an operation that an array lacks: an array that has all that the Einsum needs, or how to give the operation."""
+    lacking = {
+        name: sorted({i.operation for i in items if array.expand(i.operation) is None}) for name, array in arch.arrays.items()
+    }
+    if able := [name for name, operations in lacking.items() if not operations]:
+        return f"`{able[0]}` can"
+    others = [f"`{name}` lacks `{'`, `'.join(found)}`" for name, found in lacking.items() if operation not in found]
+    how = f"give it as a unit or an expansion, such as `--set '{bound}.expansions.{operation}={{mac: 6}}'`, or split the Einsum"
+    return f"{', '.join(others)}; {how}" if others else how.removesuffix(", or split the Einsum")
 
 
 def _check_loops(nest: Nest) -> None:

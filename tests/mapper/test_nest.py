@@ -144,6 +144,26 @@ def test_missing_unit_is_named_with_who_has_it() -> None:
     assert message == "`GM` needs `max`; array `grid` has add, mac, multiply"
 
 
+@pytest.mark.parametrize(
+    "expression, settings, help",
+    [
+        ("exp(X[m,p])", (), "`vector` can"),
+        ("tanh(X[m,p])", (), "give it as a unit or an expansion, such as `--set 'grid.expansions.tanh={mac: 6}'`"),
+        (
+            "sigmoid(X[m,p]) / X[m,0]",
+            ("grid.expansions.sigmoid={mac: 6}",),  # no expansions in the file
+            "`vector` lacks `sigmoid`; give it as a unit or an expansion, such as `--set 'grid.expansions.divide={mac: 6}'`, "
+            "or split the Einsum",
+        ),
+    ],
+)
+def test_help_for_a_missing_unit_names_an_array_that_has_all(expression: str, settings: tuple[str, ...], help: str) -> None:
+    text = f"name: one\nranks: {{m: M, p: P}}\ninputs: {{X: [m, p]}}\ncascade: |\n  Y[m,p] = {expression}\noutputs: [Y]\n"
+    with pytest.raises(EinsmithError) as raised:
+        put(text, "- einsums: {Y: {array: grid, spatial: [m]}}\n", "teaching-32x32", settings, M=4, P=4)
+    assert raised.value.diagnostics[0].help == help
+
+
 # --- counts against the loops themselves ------------------------------------------------------------------------------
 
 RANKS = ("m", "n", "k")
