@@ -34,6 +34,8 @@ class Emitted:
         }  # fmt: skip
 
     def __str__(self) -> str:
+        from ..mapper.plan import tile_time
+
         if self.file is None:
             return self.source.rstrip("\n")
         best = self.plan.best
@@ -41,7 +43,7 @@ class Emitted:
         blocks = ", ".join(f"{name} {size}" for name, size in best.blocks.items())
         lines.append(f"{self.file}: tiles of {blocks}; {best.warps} warps, {best.stages} stages")
         memory = f"{best.shared_bytes:,} bytes shared, {best.registers} registers"
-        lines.append(f"  predicted  {memory}; {best.predicted_s:.3g} s, bound by {best.bound} (not measured)")
+        lines.append(f"  predicted  {memory}; {tile_time(best.predicted_s)}, bound by {best.bound} (not measured)")
         lines += [f"  compiled   {one}" for one in self.compiled.values()]
         lines += [f"  passed over: {text}" for text in self.passed_over]
         return "\n".join(lines)

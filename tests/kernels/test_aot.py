@@ -41,6 +41,19 @@ def test_sm_90_uses_the_matrix_units_and_the_predicted_shared_memory() -> None:
     assert found.as_json()["mma"] == dict(found.mma)
 
 
+def test_the_one_that_spills_least_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    spills = iter((24, 8, 16))
+
+    def spilling(*_: object, **__: object) -> dict[str, aot.Compiled]:
+        return {"sm_90": aot.Compiled("sm_90", registers=255, spill_bytes=next(spills))}
+
+    monkeypatch.setattr("einsmith.kernels.settle.compile_module", spilling)
+    settled = settle(FORM.cascade, PLANNED, TEXTBOOK, tries=3)
+    assert settled.compiled["sm_90"].spill_bytes == 8
+    assert settled.plan.best is PLANNED.candidates[1]
+    assert [text.split("registers, ")[1].split(" ")[0] for text in settled.passed_over] == ["24", "16"]
+
+
 def test_other_targets_and_another_candidate() -> None:
     """A small tile of short features, for three targets; its shared memory is predicted exactly on sm_90."""
     sizes = {**SIZES, "E": 64, "F": 64}
