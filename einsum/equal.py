@@ -49,12 +49,15 @@ class Equality:
     """Number of random inputs compared."""
     skipped: int = 0
     """Number of draws for which neither has a value, or their sizes do not go together."""
+    skipped_because: str = ""
+    """What was wrong at the first of these."""
     counter_example: CounterExample | None = None
 
     def as_json(self) -> dict[str, Any]:
         example = self.counter_example
         return {
             "equal": self.equal, "how": self.how, "max_error": self.max_error, "draws": self.draws, "skipped": self.skipped,
+            "skipped_because": self.skipped_because or None,
             "counter_example": None if example is None else
                 {"sizes": dict(example.sizes), "seed": example.seed, "what": example.what},
         }  # fmt: skip
@@ -63,8 +66,8 @@ class Equality:
         if self.how == "symbolic":
             return "equal: the same expression of the inputs"
         if self.equal:
-            skipped = f" ({self.skipped} draws left out: no value at their sizes)" if self.skipped else ""
-            return f"equal: numerically, on {self.draws} random draws{skipped}; greatest relative difference {self.max_error:.2g}"
+            left_out = f"\n  {self.skipped} more draws left out, without a value: {self.skipped_because}" if self.skipped else ""
+            return f"equal: numerically, on {self.draws} random draws; greatest relative difference {self.max_error:.2g}{left_out}"
         assert self.counter_example is not None
         example = self.counter_example
         sizes = ",".join(f"{name}={value}" for name, value in example.sizes.items())
@@ -176,7 +179,7 @@ def _compare(
                 which, why = ("first", failed) if found is None else ("second", failed_too)
                 assert why is not None
                 what = f"the {which} has no value: {why.diagnostics[0].message}"
-                return Equality(False, "numeric", np.inf, done, skipped, CounterExample(at, seed, what))
+                return Equality(False, "numeric", np.inf, done, skipped, counter_example=CounterExample(at, seed, what))
             fault, skipped = fault or failed, skipped + 1
             continue
         pairs = {name: (found[name], found_too[names.get(name, name)]) for name in first.outputs}
@@ -189,12 +192,13 @@ def _compare(
             distance, what = difference(a, b)
             worst = max(worst, distance)
             if what:
-                return Equality(False, "numeric", worst, done, skipped, CounterExample(at, seed, f"`{name}{what}"))
+                return Equality(False, "numeric", worst, done, skipped, counter_example=CounterExample(at, seed, f"`{name}{what}"))
     if not done:
         reason = f": {fault.diagnostics[0].message}" if fault else ": every output is NaN"
         help = "give sizes at which both have a value with `--size`"
         raise EinsmithError(Diagnostic("E332", f"no draw could be compared{reason}", help=help))
-    return Equality(True, "numeric", worst, done, skipped)
+    because = fault.diagnostics[0].message if fault else "every output is NaN or overflows"
+    return Equality(True, "numeric", worst, done, skipped, because if skipped else "")
 
 
 def _inputs(

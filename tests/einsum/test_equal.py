@@ -123,6 +123,15 @@ def test_only_one_has_a_value():
     assert "the second has no value" in str(found)
 
 
+def test_draws_left_out_are_counted_with_their_cause():
+    one, other = cascade("Y[p] = exp(X[p//2,0])", "X: [m, p]"), cascade("Y[p] = 1 / exp(-X[p//2,0])", "X: [m, p]")
+    found = equal(one, other)
+    assert found.equal
+    assert found.skipped
+    assert f"\n  {found.skipped} more draws left out, without a value: {found.skipped_because}" in str(found)
+    assert "out of range" in found.skipped_because
+
+
 def test_names_that_differ_are_mapped_or_refused():
     one = cascade("Y[p] = X[p,m] * Z[m,f]")
     other = cascade("Out[p] = A[p,m] * B[m,f]", "A: [p, m], B: [m, f]", "Out")
