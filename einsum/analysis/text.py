@@ -11,8 +11,12 @@ from ..symbolic import Formula, constant
 if TYPE_CHECKING:
     from .report import Analysis
 
+CUT = "..."
+"""What a formula longer than `WIDTH` ends in."""
 WIDTH = 100
 """Longest formula that a table shows, characters."""
+LIST = 64
+"""From this length on a list of counts goes on in the next row, characters."""
 
 
 def report(analysis: Analysis) -> str:
@@ -26,7 +30,8 @@ def report(analysis: Analysis) -> str:
         _operations(analysis),
         _traffic(analysis),
     ]
-    return "\n\n".join(part for part in parts if part)
+    text = "\n\n".join(part for part in parts if part)
+    return f"{text}\n  A formula that ends in `{CUT}` is cut; `--json` has all of it." if CUT in text else text
 
 
 def _head(analysis: Analysis) -> str:
@@ -137,16 +142,28 @@ def _operations(analysis: Analysis) -> str:
     rows: list[tuple[str, ...]] = []
     for einsum, counted in zip(analysis.cascade.einsums, analysis.operations, strict=True):
         if counted.dense:
-            counts = ", ".join(f"{op} {_shown(analysis, n)}" for op, n in counted.dense.items())
-            rows.append((einsum.output, counts, _share(analysis, counted.dense, counted.effective)))
-    dense, effective = analysis.totals(False), analysis.totals(True)
-    rows.append(("all", ", ".join(f"{op} {_shown(analysis, n)}" for op, n in dense.items()), _share(analysis, dense, effective)))
+            rows += _counted(analysis, einsum.output, counted.dense, counted.effective)
+    rows += _counted(analysis, "all", analysis.totals(False), analysis.totals(True))
     exact = (
         ""
         if all(one.exact for one in analysis.operations)
         else "\n  Some masks were not counted: the effective counts are upper bounds."
     )
-    return "Operations\n" + _table(("Einsum", "dense", "effective"), rows) + exact
+    return "Operations\n" + _table(("Einsum", "effective", "dense"), rows) + exact
+
+
+def _counted(analysis: Analysis, name: str, dense: dict[str, Formula], effective: dict[str, Formula]) -> list[tuple[str, ...]]:
+    """Rows of one Einsum: as many as its counts need."""
+    lines = [""]
+    for op, count in dense.items():
+        text = f"{op} {_shown(analysis, count)}"
+        if lines[-1] and len(lines[-1]) + len(text) > LIST:
+            lines[-1] += ","
+            lines.append(text)
+        else:
+            lines[-1] += f", {text}" if lines[-1] else text
+    first = (name, _share(analysis, dense, effective), lines[0])
+    return [first, *(("", "", line) for line in lines[1:])]
 
 
 def _share(analysis: Analysis, dense: dict[str, Formula], effective: dict[str, Formula]) -> str:
@@ -211,7 +228,7 @@ def _shown(analysis: Analysis, value: Formula, as_bytes: bool = False) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."
+    return text if len(text) <= WIDTH else text[: WIDTH - len(CUT)] + CUT
 
 
 def _count(number: int | float) -> str:

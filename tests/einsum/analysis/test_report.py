@@ -171,3 +171,26 @@ def test_cost_grows_with_the_number_of_einsums_alone(monkeypatch: pytest.MonkeyP
         levels(cascade, "e")
         shares.append(looked / len(cascade.einsums))
     assert shares[0] == shares[1]
+
+
+def test_lists_of_counts_and_long_formulas_stay_readable() -> None:
+    """Counts go on in the next row; a formula that is cut says so, and one that is not does not."""
+    text = """name: wide
+ranks: {b: B, h: H, p: P, m: M, n: N, e: E, f: F, g: G}
+inputs: {Q: [b, h, p, e], K: [b, h, m, e], O: [h, p, g], L: [b, h, n, g], V: [b, h, m, f], W: [b, h, n, f]}
+cascade: |
+  S[b,h,p,m] = exp(tanh(sum[e](Q[b,h,p,e] * K[b,h,m,e])) / E)
+  T[b,h,p,n] = exp(sin(sum[g](O[h,p,g] * L[b,h,n,g])) / E)
+  Y[b,h,p,f] = sum[m](S[b,h,p,m] * V[b,h,m,f]) + sum[n](T[b,h,p,n] * W[b,h,n,f])
+outputs: [Y]
+"""
+    report = str(analyze(spec.loads(text)))
+    table = report.split("\nOperations\n")[1].split("\n\n")[0].splitlines()
+    rows = [line.split("  all        ")[1].strip() if "  all     " in line else line.strip() for line in table[1:]]
+    joined = " ".join(rows)
+    assert joined.count("tanh B*H*P*M") == 2
+    assert max(map(len, table)) <= 120
+    assert len(table) > 1 + len(analyze(spec.loads(text)).cascade.einsums) + 1
+    assert report.endswith("`--json` has all of it.") == ("... " in report)
+    assert "..." in report
+    assert "`--json`" not in str(analyze(spec.loads(text), dict.fromkeys("BHPMNEFG", 8)))
