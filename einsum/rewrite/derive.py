@@ -193,7 +193,8 @@ def _derive(cascade: Cascade, rank: str, tile: int | None, iterate: bool, check:
     except Differs as differs:
         if not differs.large:
             raise
-        reason = f"with fewer passes it leaves the range of numbers: on large inputs the form found {differs.what}"
+        where = "on large inputs, or where all of the first tile is -inf"
+        reason = f"with fewer passes it leaves the range of numbers: {where}, the form found {differs.what}"
         return _One(cascade, (), tuple(replace(each, reason=reason) for each in search.forced(flatten(cascade))))
 
 

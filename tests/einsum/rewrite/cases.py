@@ -398,8 +398,8 @@ DQ[p,e] = DS[p,m] * K[m,e]
         "max-of-scaled-differences",
         _spec(
             "max-of-scaled-differences",
-            "X: [p, m], W: [p, m]",
-            "G[p] = max[m](X[p,m])\nY[p] = max[m]((W[p,m] - G[p]) * 3)",
+            "X: [p, m]",
+            "G[p] = max[m](X[p,m])\nY[p] = max[m]((X[p,m] - G[p]) * 3)",
             "Y",
             ranks="p: P, m: M",
         ),

@@ -318,3 +318,13 @@ def test_the_page_of_derivations_is_true(request: pytest.FixtureRequest) -> None
     if request.config.getoption("--update"):
         PAGE.write_text(table(), encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == table()
+
+
+@pytest.mark.parametrize("line", ["max[m]((W[m] - G) * 3)", "sum[m](exp(W[m] - 3 * G))", "sum[m]((W[m] - G)**2)"])
+def test_a_first_tile_of_minus_infinity_that_other_values_would_meet_is_refused(line: str) -> None:
+    """The running maximum of one tensor is -inf where another has numbers: the running form would make infinities."""
+    text = f"name: x\nranks: {{m: M}}\ninputs: {{S: [m], W: [m]}}\ncascade: |\n  G = max[m](S[m])\n  Y = {line}\noutputs: [Y]\n"
+    found = derive(spec.loads(text), "m")
+    assert found.passes_after["m"] == 2
+    assert found.blocked_by is not None
+    assert "leaves the range of numbers" in found.blocked_by[0].reason

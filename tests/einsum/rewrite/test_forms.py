@@ -25,7 +25,6 @@ NO_RUNNING_STATE = {
     "linear-strictly-causal": "recurrence",
     "retention": "recurrence",
     "top-k-weights": "its step",
-    "max-of-scaled-differences": "range",  # W - G with W finite where all that G has seen is -inf
 }
 """One pass, but something in it is no running state that could be merged; and a word that says why."""
 SPLIT = [case.name for case in CASES if case.after <= 1 and case.name not in NO_RUNNING_STATE]
