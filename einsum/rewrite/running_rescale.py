@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from ..cascade import Access, Cascade, Coord, Expr, Map, Number, Reduce, free_ranks
 from .accumulate import IDENTITY, running_state
-from .algebra import ONE, ZERO, divide, is_number, multiply, negate, polynomial
+from .algebra import ONE, ZERO, Key, divide, is_number, multiply, negate, polynomial
 from .fiber import Fiber
 from .running import RunningVersions
 from .separate import Obstacle, Product, separate_product
@@ -76,17 +76,11 @@ def _vanish_together(divisor: Expr, moving: Expr, fiber: Fiber) -> bool:
         return _vanish_together(definition.body, moving, fiber) if not fiber.moves(definition.body) else False
     if not isinstance(definition.body, Reduce) or definition.body.op != "sum":
         return False
-    term = definition.body.body
-    if not sign(term, fiber.cascade).non_negative:
-        return False
-    separated = separate_product(term, fiber)
-    if isinstance(separated, Obstacle):
-        return False
-    needed = polynomial(separated.moving)
-    if len(needed) != 1:
-        return False
-    ((monomial, _),) = needed.items()
-    atoms = {key for key, power in monomial if power > 0}
+    key = ("factors of terms", base.tensor, fiber.rank, fiber.running)
+    if key not in fiber.cascade.memo:
+        fiber.cascade.memo[key] = _factors_of_terms(definition.body.body, fiber)
+    atoms = fiber.cascade.memo[key]
+    assert isinstance(atoms, frozenset)
     return bool(atoms) and all(atoms <= {key for key, power in m if power > 0} for m in polynomial(moving))
 
 
@@ -162,3 +156,17 @@ def correction(found: Product, versions: RunningVersions) -> tuple[Expr, str]:
 def _condition(found: Product, fiber: Fiber, guard: str) -> str:
     separated = f"f = a(x) * b(g) with a = {text(found.moving)} and b = {text(found.complete)}"
     return f"{separated}, so f(x,g)*f(x0,g0) = f(x,g0)*f(x0,g)" + (f"; {guard}" if guard else "")
+
+
+def _factors_of_terms(term: Expr, fiber: Fiber) -> frozenset[Key]:
+    """Moving factors of a non-negative term of a sum; none if that is not what it is."""
+    if not sign(term, fiber.cascade).non_negative:
+        return frozenset()
+    separated = separate_product(term, fiber)
+    if isinstance(separated, Obstacle):
+        return frozenset()
+    needed = polynomial(separated.moving)
+    if len(needed) != 1:
+        return frozenset()
+    ((monomial, _),) = needed.items()
+    return frozenset(key for key, power in monomial if power > 0)
