@@ -44,6 +44,12 @@ def _ratio(a, b):
     return a // b if isinstance(a, int) and isinstance(b, int) and a % b == 0 else a / b
 
 
+def _near(name, dimension, stride, block):
+    """Offsets within a tile have 32 bits in the kernel."""
+    if abs(stride) * block >= 2**30:
+        raise ValueError(f"{name} is laid out too far apart in dimension {dimension} (stride {stride}): use .contiguous()")
+
+
 def _inside(name, dimension, low, high, extent, points):
     """The kernel does not look: an index outside a tensor is refused here."""
     if points > 0 and (low < 0 or high >= extent):
@@ -190,12 +196,17 @@ class Host:
                 extent = python(blocked.rank(axis).extent, self.spelled)
                 lines.append(f"    {block} = max({least}, triton.next_power_of_2({extent}))")
         first = names[0] if names else None
+        near = []
+        for (walked, dimension), axis in self.takes.body.spans.items():
+            stride = f"{self.spelled(walked)}.stride({dimension})"
+            near.append(f'    _near("{walked}", {dimension}, {stride}, {self.takes.lowering.blocks[axis]})')
         for output in self.cascade.outputs:
             tensor = self.textbook.tensor(output)
             shape = self.shape(tensor.ranks)
             kind = {"float": "dtype", "int": "torch.int64", "bool": "torch.int8"}[tensor.dtype]
             device = f"{first}.device" if first else '"cuda"'
             lines.append(f"    {self.spelled(output)} = torch.empty({shape}, dtype={kind}, device={device})")
+        lines += near
         extents = {rank: python(blocked.rank(rank).extent, self.spelled) for rank in program.grid}
         blocks = self.takes.lowering.blocks
         count = [f"triton.cdiv({n}, {blocks[r]})" if r in program.tiled else _factor(n) for r, n in extents.items()]

@@ -77,6 +77,8 @@ class Body:
     """Arguments that the host computes, in double precision, from scalars of the cascade: name -> expression."""
     strides: dict[tuple[str, int], str] = field(default_factory=dict)
     """(tensor, dimension) -> name of the stride argument."""
+    spans: dict[tuple[str, int], str] = field(default_factory=dict)
+    """(tensor, dimension) -> axis along which a tile of it is addressed by 32-bit offsets."""
     extents: dict[str, str] = field(default_factory=dict)
     """Rank -> name under which the kernel knows its extent."""
     helpers: set[str] = field(default_factory=set)
@@ -463,6 +465,8 @@ class Lowering:
             else:
                 base += scalar
             moving += [(tile, stride) for tile in varying]
+            if stride is not None and varying and varying[0].code.isidentifier():
+                self.body.spans[(tensor, number)] = varying[0].axes[0]
         base.insert(0, self.start(tensor, start))
         lined, axes = combine([tile for tile, _ in moving], self.program.axes)
         base += [f"{tile.code} * {stride}" if stride else tile.code for tile, (_, stride) in zip(lined, moving, strict=True)]

@@ -141,3 +141,15 @@ def test_a_maximum_that_would_drop_nan_does_not_stand_for_relu() -> None:
     kernel = source[source.index("def t_kernel") : source.index("def _checked")]
     assert "_relu(" in kernel
     assert "tl.maximum" not in kernel
+
+
+def test_offsets_within_a_tile_that_leave_32_bits_are_refused() -> None:
+    import torch
+
+    from einsmith.kernels.child import load_module
+
+    text = _text("{p: P, m: M}", "{X: [m, p]}", "{}", "Y[p] = sum[m](X[m,p])")
+    module = load_module(str(stored(module_for(spec.loads(text), "h200", {"P": 64, "M": 64}, None, "float32"))))
+    module._prepare(X=torch.empty_strided((64, 64), (2**12, 1), device="meta"))
+    with pytest.raises(ValueError, match="too far apart"):
+        module._prepare(X=torch.empty_strided((64, 64), (2**29, 1), device="meta"))
