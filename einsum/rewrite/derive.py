@@ -46,7 +46,7 @@ from .running_rescale import running_rescale
 from .running_shift import running_shift
 from .running_topk import running_topk, selects
 from .split_reduction import split_reduction
-from .step import Refused, Rewritten, Step, reordered, text
+from .step import Refused, Rewritten, Step, derived_doc, reordered, text
 
 Form = Literal["one-pass", "split", "scan"]
 SIMPLIFYING: tuple[Callable[[Cascade, str, str], Rewritten | Refused | None], ...] = (
@@ -160,7 +160,7 @@ def derive(
         notes.extend(one.notes)
     after = _passes(current, ranks)
     if steps:
-        current = replace(current, doc=_doc(cascade, ranks, before, after))
+        current = replace(current, doc=derived_doc(cascade, _what(ranks, before, after)))
     return Derivation(cascade, ranks, current, tuple(steps), before, after, tuple(blocked) or None, tuple(checked), tuple(notes))
 
 
@@ -227,10 +227,10 @@ def _searched(search: _Search, cascade: Cascade, before: int, iterate: bool, che
     return _One(search.cascade, tuple(search.steps), blocked, checked, search.notes)
 
 
-def _doc(cascade: Cascade, ranks: tuple[str, ...], before: Mapping[str, int], after: Mapping[str, int]) -> str:
-    own = cascade.doc.rstrip("\n")
-    saved = ", ".join(f"{after.get(rank, 0)} instead of {before.get(rank, 0)} passes over {rank}" for rank in ranks)
-    return f"{own}\nDerived: {saved}.\n" if own else f"Derived: {saved}.\n"
+def _what(ranks: tuple[str, ...], before: Mapping[str, int], after: Mapping[str, int]) -> str:
+    saved = [(rank, before.get(rank, 0), after.get(rank, 0)) for rank in ranks]
+    texts = [f"{now} instead of {was} passes over {rank}" for rank, was, now in saved if now < was]
+    return ", ".join(texts) or "fewer operations"
 
 
 def _valid(cascade: Cascade) -> None:

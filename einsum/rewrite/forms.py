@@ -20,7 +20,7 @@ from .dead_einsums import dead_einsums
 from .inline import inline
 from .scan_form import scan_form
 from .split_form import Names, split_form
-from .step import Refused, Rewritten, Step, fresh, taken_names
+from .step import Refused, Rewritten, Step, derived_doc, fresh, taken_names
 
 if TYPE_CHECKING:
     from .derive import Derivation
@@ -58,7 +58,7 @@ def _split(cascade: Cascade, found: Derivation, rank: str, parts: int | None, ti
     after, steps = _tidied(done[-1].cascade, [*found.steps, *(each.step for each in done)])
     if tile is None:
         after = _smaller_tiles(after, names)
-    after = replace(after, doc=_doc(cascade, f"split form over {rank}: parts along {names.part}, then a merge"))
+    after = replace(after, doc=derived_doc(cascade, f"split form over {rank}: parts along {names.part}, then a merge"))
     _valid(after)
     checked: tuple[str, ...] = ()
     if check:
@@ -78,7 +78,7 @@ def _scan(cascade: Cascade, found: Derivation, rank: str, check: bool) -> Deriva
         raise _refused("scan", rank, f"`{result.target}`: {result.reason}")
     after, steps = _tidied(result.cascade, [*found.steps, result.step], inline)
     after = _named_by_elements(after)
-    after = replace(after, doc=_doc(cascade, f"scan form over {rank}: one sweep, an output at each step"))
+    after = replace(after, doc=derived_doc(cascade, f"scan form over {rank}: one sweep, an output at each step"))
     _valid(after)
     checked = _compared("scan", cascade, after, rank, {}) if check else ()
     passes = levels(after, rank).passes
@@ -156,11 +156,6 @@ def _compared(form: str, original: Cascade, derived: Cascade, rank: str, given: 
     except Differs as differs:
         reason = f"what comes of it {differs.what}: a part, or a first tile, that sees nothing but -inf leaves the range of numbers"
         raise _refused(form, rank, reason) from None
-
-
-def _doc(cascade: Cascade, what: str) -> str:
-    own = cascade.doc.rstrip("\n")
-    return f"{own}\nDerived: {what}.\n" if own else f"Derived: {what}.\n"
 
 
 def _valid(cascade: Cascade) -> None:

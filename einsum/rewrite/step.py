@@ -108,3 +108,10 @@ def reordered(cascade: Cascade) -> Cascade:
     known = {tensor.name: tensor for tensor in cascade.tensors}
     names = dict.fromkeys((*(t.name for t in cascade.inputs), *(einsum.output for einsum in cascade.einsums)))
     return with_dtypes(replace(cascade, tensors=tuple(known[name] for name in names)))
+
+
+def derived_doc(cascade: Cascade, what: str) -> str:
+    """What a derived cascade is; then, as a quotation, the original's own words, which may count its passes."""
+    own = cascade.doc.strip("\n")
+    head = f"Derived from {cascade.name or 'another cascade'}: {what}."
+    return f"{head} Of the original:\n{own}\n" if own else f"{head}\n"
