@@ -27,7 +27,6 @@ from .cascade import (
     Tensor,
     free_ranks,
 )
-from .implied import counted_again
 
 WIDTH = 110
 """Longest line that a mapping is put on, characters."""
@@ -158,9 +157,7 @@ def _is_implied(einsum: Einsum, body: Reduce, cascade: Cascade) -> bool:
     if cascade.tensor(einsum.output).kind == "scatter":
         return False
     left = frozenset().union(*(free_ranks(index) for index in einsum.indices)) if einsum.indices else frozenset()
-    if free_ranks(inner) - left != set(body.ranks) or left & set(body.ranks):
-        return False
-    return all(counted_again(inner, rank) is None for rank in body.ranks)
+    return free_ranks(inner) - left == set(body.ranks) and not left & set(body.ranks)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,6 @@ from .diagnostics import Diagnostic, Label
 from .document import Document, Entry, TensorEntry, Text
 from .dtypes import tensor_dtypes
 from .expressions import Expressions
-from .implied import counted_again
 from .scope import ARTICLE, MAX_SUGGESTIONS, NO_SYMBOLS, RESERVED, Known, at_least_one
 from .sizes import MAX_EXTENT
 from .source import Span
@@ -325,17 +324,6 @@ class _Resolver(Expressions):
         summed = free_ranks(body) - left
         if not summed:
             return body
-        for rank in self.in_order(summed):
-            if term := counted_again(body, rank):
-                self.error(
-                    "E218",
-                    f"the sum over `{rank}` must be written: a term without `{rank}` would count again for each",
-                    term.span or self.span(node, base),
-                    f"does not vary along `{rank}`",
-                    help_=f"write `sum[{rank}](...)` around what is to be summed",
-                )
-        if self.failed:
-            return None
         return Reduce("sum", self.in_order(summed), body, self.span(node, base))
 
     def selection(self, node: syntax.Bound, base: int, left: frozenset[str]) -> Expr | None:

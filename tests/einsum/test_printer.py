@@ -75,8 +75,6 @@ def test_examples_print_and_parse(path: Path) -> None:
         "Y[p] = sum[m](X[p,m])",
         "Y[p] = sum[m](Z[m] * 2) + 1",
         "Y[p] = sum[m](p * 2)",
-        "Y[p] = sum[m]((X[p,m] + X[p,0]) / P)",
-        "Y[p] = (X[p,m] + X[p,0]) * Z[m]",
         "Y[p] = cumsum[p](X[p,0])",
         "Y[p] = X[clamp(p-W//2,0,M-W),0] * where(p > 0, 1, -inf)",
         "Y[p] = X[p,(p+1)%M] * 1e-06",
