@@ -7,14 +7,17 @@ The kernel is lowered from the cascade (`lower`), never chosen by name.
 
 from __future__ import annotations
 
+import keyword
 import pprint
 import textwrap
 
 from ..einsum.cascade import Cascade
+from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.printer import print_cascade, print_einsum
 from ..mapper.plan import Plan, tile_time
 from .helpers import helper_sources
 from .host import Host
+from .lower import RESERVED
 from .reference import HELPERS, reference
 from .self_test import SelfTest
 from .shapes import shape_grid
@@ -22,8 +25,30 @@ from .signature import Signature, wrapped
 
 
 def emit(cascade: Cascade, plan: Plan, *, textbook: Cascade | None = None) -> str:
-    """The module. `cascade` is what the plan was made of; `textbook` what the user wrote, for the reference."""
+    """The module. `cascade` is what the plan was made of; `textbook` what the user wrote, for the reference. Raises E612."""
+    _check_names(textbook or cascade)
     return _Module(cascade, plan, textbook or cascade).text()
+
+
+HOST_NAMES = RESERVED | {
+    "INTERPRETED", "allow_tf32", "arguments", "case", "device", "dtype", "exact", "generator", "given", "grid", "like", "narrow",
+    "os", "out", "outputs", "plain", "test",
+}  # fmt: skip
+"""Names that the host part of a module uses itself."""
+
+
+def _check_names(cascade: Cascade) -> None:
+    """Refuse inputs, sizes and parameters that cannot be keyword arguments of the module's functions."""
+    own = HOST_NAMES | {f"n_{rank.name}" for rank in cascade.ranks}
+    named = [(t.name, "input", t.span) for t in cascade.inputs]
+    named += [(name, "size", None) for name in cascade.symbols] + [(name, "parameter", None) for name, _ in cascade.params]
+    problems = [
+        Diagnostic("E612", f"the {kind} `{name}` has a name that a kernel module needs for itself", span, help=f"rename the {kind}")
+        for name, kind, span in named
+        if name in own or keyword.iskeyword(name) or name.startswith(("_", "BLOCK_", "stride_"))
+    ]
+    if problems:
+        raise EinsmithError(problems)
 
 
 class _Module:
