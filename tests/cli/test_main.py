@@ -2,6 +2,7 @@
 
 import pytest
 from click.testing import CliRunner
+
 from einsmith.cli.main import COMMANDS, main
 
 
