@@ -6,7 +6,6 @@ JSON object, also when the command fails.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 
 import rich_click as click
@@ -41,9 +40,12 @@ class LazyGroup(click.RichGroup):
         return click.RichCommand(name=name, short_help=COMMANDS[name][1]) if name in COMMANDS else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        close = [] if args[0] in COMMANDS else difflib.get_close_matches(args[0], COMMANDS, 1)
-        if close:
-            ctx.fail(f"No such command '{args[0]}'. Did you mean '{close[0]}'?")
+        if args[0] not in COMMANDS:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, 1)
+            if close:
+                ctx.fail(f"No such command '{args[0]}'. Did you mean '{close[0]}'?")
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None and command.name is not None:
             command = importlib.import_module(f".{COMMANDS[command.name][0]}", __package__).command
