@@ -1,28 +1,37 @@
 """Event-driven simulation of a mapped cascade.
 
-In: a cascade, an architecture, a mapping, sizes. Out: a `Simulated`: cycles, utilization, stalls by cause, peak occupancy of the
-buffer, and how the cycles differ from the cost model's bound. Arrays and the channel of the backing store are simpy resources; each
-tile-level task (see `tasks`) waits for what it needs, takes its resource for its cycles, and delivers after its latency. Groups run
-one after another. A large group is simulated for its first tiles only, and the rest is extrapolated from the second half of
-that window; the result says so.
+In: a cascade, an architecture, a mapping, sizes. Out: a `Simulated`: cycles, utilization, stalls by cause, peak occupancy of
+the buffer, and how the cycles differ from the cost model's bound. Each tile-level task (see `tasks`) waits for what it needs,
+takes its resource (an array, the channel of the backing store) for its cycles, and delivers after its latency; `events` carries
+that out, `recurrence` computes the same faster for long runs. Groups run one after another. What is too long to be run tile by
+tile is extrapolated: exactly where its steady state is found (`steady`), otherwise at the pace of its first tiles; the result
+says which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from collections.abc import Mapping as Map_
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 from ..einsum.cascade import Cascade
 from ..mapper.architecture import Architecture
 from ..mapper.cost import Cost, GroupCost, cost
 from ..mapper.mapping import Mapping
-from ..mapper.nest import Nest, place, refuse
+from ..mapper.nest import Nest, buffer_needs, place, refuse
+from . import events, recurrence
+from .order import held_by
+from .steady import Axes, Unsteady, extrapolated
 from .tasks import Task, Tasks
 
 MAX_TASKS = 20_000
 """Most tasks of one group that are simulated event by event, unless asked otherwise."""
+MAX_STEADY = 100_000
+"""Most tasks of one sample of a group that is extrapolated."""
+How: TypeAlias = Literal["whole", "steady", "pace"]
+"""`whole`: every tile; `steady`: extrapolated exactly from its steady state; `pace`: at the pace of the second half of its
+first tiles."""
 CAUSES = {
     "data": "waiting for a transfer", "predecessor": "waiting for a value", "ripple": "waiting for a reduction to come out",
     "order": "waiting for its turn", "space": "waiting for a buffer slot", "flight": "too few tiles in flight",
@@ -42,53 +51,67 @@ class Ran:
 
 
 @dataclass(frozen=True)
+class Window:
+    """Some tiles of a group, run."""
+
+    ran: tuple[Ran, ...]
+    tiles: int
+    cycles: float
+    busy: dict[str, float]
+    """Cycles each resource was at work."""
+    half: tuple[float, dict[str, float]]
+    """(time, busy cycles) when half of the tiles were done."""
+    stalls: dict[str, dict[str, float]]
+    """For each resource, cycles without work by cause; `fill` before its first and `drain` after its last task."""
+    peak_words: int
+    events: int
+
+    def counts(self) -> dict[tuple[str, ...], float]:
+        """All that grows with the number of tiles, by name."""
+        found: dict[tuple[str, ...], float] = {("cycles",): self.cycles}
+        found |= {("busy", name): cycles for name, cycles in self.busy.items()}
+        found |= {("stalls", name, cause): cycles for name, causes in self.stalls.items() for cause, cycles in causes.items()}
+        return found
+
+
+@dataclass(frozen=True)
 class GroupRun:
     """The run of one group."""
 
     nest: Nest
     model: GroupCost
-    ran: tuple[Ran, ...]
-    tiles: int
-    """Tiles simulated."""
-    window_cycles: float
-    busy: dict[str, float]
-    """Cycles each resource was at work in the window."""
-    half: tuple[float, dict[str, float]]
-    """(time, busy cycles) when half of the tiles were done."""
+    how: How
+    window: Window
+    """The tiles that were run: all, the largest sample of the steady state, or the first ones."""
+    cycles: float
+    """Of the whole group."""
     stalls: dict[str, dict[str, float]]
-    """For each array, cycles without work by cause; `fill` before its first and `drain` after its last task."""
-    peak_words: int
-    events: int
+    """Of the whole group (at a pace: of the window), for each resource, by cause."""
+    busy: dict[str, float] = field(default_factory=dict)
+    """Of the whole group (at a pace: of the window), for each resource."""
+    events: int = 0
+    """Of all samples."""
 
     @property
     def whole(self) -> bool:
-        return self.tiles == self.nest.tiles or not self.ran
+        return self.how == "whole"
 
     @property
-    def bottleneck(self) -> str:
-        """The resource that the model says is busiest."""
-        bounds = {**self.model.timing.busy, **self.model.timing.transfers}
-        known = {name: cycles for name, cycles in bounds.items() if name in self.busy}
-        return max(known, key=lambda name: known[name])
+    def ran(self) -> tuple[Ran, ...]:
+        return self.window.ran
+
+    @property
+    def covers(self) -> float:
+        """Cycles that `busy` and `stalls` cover."""
+        return self.window.cycles if self.how == "pace" else self.cycles
 
     @property
     def bound(self) -> float:
-        """Least cycles of the window: the work of its busiest resource."""
+        """Least cycles that the work of the busiest resource takes."""
         return max(self.busy.values(), default=0.0)
 
-    @property
-    def cycles(self) -> float:
-        """Of the whole group; beyond the window, at the pace of its second half."""
-        if self.whole:
-            return self.window_cycles
-        name = self.bottleneck
-        done = self.busy[name] - self.half[1].get(name, 0.0)
-        pace = (self.window_cycles - self.half[0]) / done if done else 1.0
-        total = max(self.model.timing.busy.get(name, 0.0), self.model.timing.transfers.get(name, 0.0))
-        return self.window_cycles + max(1.0, pace) * (total - self.busy[name])
-
     def difference(self) -> dict[str, float]:
-        """Cycles of the window beyond the work of its busiest resource, by cause."""
+        """Cycles beyond the work of the busiest resource, by cause."""
         name = max(self.busy, key=lambda resource: self.busy[resource], default="")
         return {cause: cycles for cause, cycles in self.stalls.get(name, {}).items() if cycles}  # where nothing ran, none
 
@@ -115,6 +138,11 @@ class Simulated:
         return all(group.whole for group in self.groups)
 
     @property
+    def exact(self) -> bool:
+        """Whether the cycles are those of a whole run: simulated, or extrapolated from a steady state."""
+        return all(group.how != "pace" for group in self.groups)
+
+    @property
     def utilization(self) -> dict[str, float]:
         """Share of the lane-cycles of each array that do useful work."""
         return {
@@ -127,7 +155,7 @@ class Simulated:
 
     @property
     def stalls(self) -> dict[str, dict[str, float]]:
-        """Cycles without work of each array in the simulated windows, by cause."""
+        """Cycles without work of each array, by cause."""
         total: dict[str, dict[str, float]] = {name: {} for name in self.cost.arch.arrays}
         for group in self.groups:
             for name in total:
@@ -143,14 +171,16 @@ class Simulated:
             "stalls": self.stalls,
             "events": self.events,
             "whole": self.whole,
+            "exact": self.exact,
             "model_cycles": self.cost.cycles,
             "model_fill_cycles": self.cost.fill_cycles,
             "groups": [
                 {
-                    "cycles": group.cycles, "tiles": group.tiles, "of_tiles": group.nest.tiles,
-                    "window_cycles": group.window_cycles,
-                    "busy": group.busy, "bound": group.bound, "difference": group.difference(),
-                    "peak_buffer_bytes": group.peak_words * group.nest.arch.word_bytes, "model_cycles": group.model.timing.cycles,
+                    "cycles": group.cycles, "how": group.how, "tiles": group.window.tiles, "of_tiles": group.nest.tiles,
+                    "window_cycles": group.window.cycles,
+                    "busy": group.busy, "stalls": group.stalls, "bound": group.bound, "difference": group.difference(),
+                    "peak_buffer_bytes": group.window.peak_words * group.nest.arch.word_bytes,
+                    "model_cycles": group.model.timing.cycles,
                 }
                 for group in self.groups
             ],
@@ -179,109 +209,84 @@ def simulate(
     return Simulated(tuple(_run(nest, model, max_tasks) for nest, model in zip(placed.nests, total.groups, strict=True)), total)
 
 
-class _Run:
-    """The simpy side: resources, and a process for each task from the moment it has all that it waits for."""
-
-    def __init__(self, nest: Nest) -> None:
-        import simpy
-
-        self.clock = simpy.Environment()
-        names = [*nest.arch.arrays, nest.arch.backing[0]]
-        self.resources = {name: simpy.PriorityResource(self.clock, capacity=1) for name in names}
-        self.ran: list[Ran | None] = []
-        self.lacking: list[int] = []
-        """For each task, how many of those it waits for are missing."""
-        self.after_work: list[list[int]] = []
-        self.after_result: list[list[int]] = []
-        """For each task, those that wait for its work to end, and those that wait for its result."""
-        self.tasks: list[Task] = []
-        self.events = 0
-
-    def add(self, task: Task) -> None:
-        self.tasks.append(task)
-        self.ran.append(None)
-        self.after_work.append([])
-        self.after_result.append([])
-        self.lacking.append(len(task.waits))
-        for number, cause in task.waits:
-            (self.after_result if _value(cause) else self.after_work)[number].append(task.number)
-
-    def run(self) -> None:
-        for task in self.tasks:
-            if not task.waits:
-                self.clock.process(self._task(task))
-        self.clock.run()
-
-    def _task(self, task: Task) -> Generator[Any, Any, None]:
-        if task.cycles:
-            with self.resources[task.resource].request(priority=int(task.planned)) as turn:
-                yield turn
-                start = self.clock.now
-                yield self.clock.timeout(task.cycles)
-            self.events += 2
-        else:
-            start = self.clock.now
-            yield self.clock.timeout(0)
-        self.events += 1
-        self.ran[task.number] = Ran(task, float(start), float(self.clock.now), self._held_by(task))
-        self._release(self.after_work[task.number])
-        if task.latency:
-            yield self.clock.timeout(task.latency)
-            self.events += 1
-        self._release(self.after_result[task.number])
-
-    def _release(self, waiting: list[int]) -> None:
-        for number in waiting:
-            self.lacking[number] -= 1
-            if not self.lacking[number]:
-                self.clock.process(self._task(self.tasks[number]))
-
-    def _held_by(self, task: Task) -> str:
-        """What came last of all that a task waited for."""
-        latest, held_by = -1.0, ""
-        for number, cause in task.waits:
-            earlier = self.ran[number]
-            assert earlier is not None
-            when = earlier.end + (earlier.task.latency if _value(cause) else 0.0)
-            if when > latest:
-                latest, held_by = when, "ripple" if _value(cause) and earlier.task.latency else cause
-        return held_by
-
-
-def _value(cause: str) -> bool:
-    """Whether what is waited for is a result, not just the end of some work."""
-    return cause in ("predecessor", "data")
-
-
 def _run(nest: Nest, model: GroupCost, max_tasks: int) -> GroupRun:
-    tasks = Tasks(nest, model.timing.cycles / max(1, nest.tiles))
-    run = _Run(nest)
+    interval = model.timing.cycles / max(1, nest.tiles)
+    tasks = Tasks(nest, interval)
     ends: list[int] = []
     complete = True
     for index in tasks.tiles():
         if len(tasks.made) >= max_tasks:
             complete = False
             break
-        for task in tasks.tile(index):
-            run.add(task)
+        tasks.tile(index)
         ends.append(len(tasks.made))
-    if not ends or not tasks.made:
-        return GroupRun(nest, model, (), nest.tiles, 0.0, dict.fromkeys(run.resources, 0.0), (0.0, {}), {}, 0, 0)
-    run.run()
-    ran = tuple(item for item in run.ran if item is not None)
-    assert len(ran) == len(tasks.made), "a task never ran"
+    if not complete:
+        try:
+            return _steady(nest, model, interval, max_tasks)
+        except Unsteady:
+            pass
+    window = _window(nest, tasks, ends)
+    cycles = window.cycles if complete else _paced(model, window)
+    return GroupRun(nest, model, "whole" if complete else "pace", window, cycles, window.stalls, window.busy, window.events)
+
+
+def _steady(nest: Nest, model: GroupCost, interval: float, max_tasks: int) -> GroupRun:
+    """A group from samples of its tiles. Raises Unsteady where they do not settle."""
+    windows: list[Window] = []
+
+    def sample(iterations: Axes) -> dict[tuple[str, ...], float]:
+        tasks = Tasks(nest, interval)
+        ends: list[int] = []
+        for index in tasks.tiles(iterations):
+            tasks.tile(index)
+            ends.append(len(tasks.made))
+        windows.append(_window(nest, tasks, ends))
+        return windows[-1].counts()
+
+    per_tile = max(1, sum(1 for step in nest.steps if not step.initial))
+    total = extrapolated(nest, max(MAX_STEADY, max_tasks) // per_tile, sample)
+    stalls: dict[str, dict[str, float]] = {}
+    busy: dict[str, float] = {}
+    for name, count in total.items():
+        if name[0] == "stalls":
+            stalls.setdefault(name[1], {})[name[2]] = count
+        elif name[0] == "busy":
+            busy[name[1]] = count
+    window = max(windows, key=lambda window: window.tiles)
+    return GroupRun(nest, model, "steady", window, total[("cycles",)], stalls, busy, sum(window.events for window in windows))
+
+
+def _paced(model: GroupCost, window: Window) -> float:
+    """Cycles of a whole group at the pace, in work of the busiest resource, of the second half of a window."""
+    bounds = {**model.timing.busy, **model.timing.transfers}
+    known = {name: cycles for name, cycles in bounds.items() if name in window.busy}
+    name = max(known, key=lambda name: known[name])
+    done = window.busy[name] - window.half[1].get(name, 0.0)
+    pace = (window.cycles - window.half[0]) / done if done else 1.0
+    return window.cycles + max(1.0, pace) * (known[name] - window.busy[name])
+
+
+def _window(nest: Nest, tasks: Tasks, ends: Sequence[int]) -> Window:
+    """Run tasks; `ends`: how many there are after each tile."""
+    made = tasks.made
+    names = [*nest.arch.arrays, nest.arch.backing[0]]
+    if not made:
+        return Window((), nest.tiles, 0.0, dict.fromkeys(names, 0.0), (0.0, {}), {}, 0, 0)
+    starts, count = (events.run if len(made) <= MAX_TASKS else recurrence.run)(made)
+    ran = tuple(
+        Ran(task, start, start + task.cycles, held_by(task, made, starts)) for task, start in zip(made, starts, strict=True)
+    )
     finish = max(item.end + item.task.latency for item in ran)
-    busy = dict.fromkeys(run.resources, 0.0)
+    busy = dict.fromkeys(names, 0.0)
     for item in ran:
-        busy[item.task.resource] += item.end - item.start
+        busy[item.task.resource] += item.task.cycles
     first_half = ran[: ends[len(ends) // 2]]
-    half_busy = dict.fromkeys(run.resources, 0.0)
+    half_busy = dict.fromkeys(names, 0.0)
     for item in first_half:
-        half_busy[item.task.resource] += item.end - item.start
-    half = max(item.end + item.task.latency for item in first_half), half_busy
-    tiles = nest.tiles if complete else len(ends)
-    stalls = {name: _stalls([item for item in ran if item.task.resource == name], finish) for name in run.resources}
-    return GroupRun(nest, model, ran, tiles, finish, busy, half, stalls, _peak(nest, tasks, ran), run.events)
+        half_busy[item.task.resource] += item.task.cycles
+    half = max((item.end + item.task.latency for item in first_half), default=0.0), half_busy
+    stalls = {name: _stalls([item for item in ran if item.task.resource == name], finish) for name in names}
+    return Window(ran, len(ends), finish, busy, half, stalls, _peak(nest, tasks, ran), count)
 
 
 def _stalls(ran: list[Ran], finish: float) -> dict[str, float]:
@@ -302,8 +307,6 @@ def _stalls(ran: list[Ran], finish: float) -> dict[str, float]:
 
 def _peak(nest: Nest, tasks: Tasks, ran: tuple[Ran, ...]) -> int:
     """Most words of inputs in the buffer at once, plus what the group's own tensors hold all along."""
-    from ..mapper.nest import buffer_needs
-
     changes: list[tuple[float, int]] = []
     for loads, users in zip(tasks.box_loads, tasks.box_users, strict=True):
         for load, using in zip(loads, users, strict=True):
@@ -329,26 +332,27 @@ def report(run: Simulated) -> str:
     more = run.cycles - model.cycles
     lines = [
         f"{model.placed.cascade.name} on {arch.name}, mapping {model.placed.mapping.name}: simulated event by event",
-        f"  cycles       {run.cycles:,.0f}  ({seconds(run.latency_s)})" + ("" if run.whole else "  extrapolated, see below"),
+        f"  cycles       {run.cycles:,.0f}  ({seconds(run.latency_s)})" + ("" if run.exact else "  extrapolated, see below"),
         f"  cost model   {model.cycles:,.0f}; the simulation takes {more:+,.0f} cycles ({more / (model.cycles or 1):+.2%});"
         f" the model expects {model.fill_cycles:+,.0f} of fill and drain",
         "  utilization  " + ", ".join(f"{name} {share:.1%}" for name, share in run.utilization.items()),
         f"  events       {run.events:,}",
     ]
     for number, group in enumerate(run.groups, 1):
-        how = (
-            "all tiles"
-            if group.whole
-            else f"the first {group.tiles:,} of {group.nest.tiles:,} tiles, the rest at the pace of their second half"
-        )
+        some = f"{group.window.tiles:,} of {group.nest.tiles:,} tiles"
+        how = {
+            "whole": "all tiles",
+            "steady": f"samples of up to {some}; all grows by the same from iteration to iteration, so this is what all tiles take",
+            "pace": f"the first {some}, the rest at the pace of their second half",
+        }[group.how]
         lines.append(f"group {number}: {how}")
-        lines.append(f"    {group.window_cycles:,.0f} cycles; the busiest resource works {group.bound:,.0f} of them")
+        lines.append(f"    {group.covers:,.0f} cycles; the busiest resource works {group.bound:,.0f} of them")
         for cause, cycles in group.difference().items():
             lines.append(f"        {cycles:12,.0f}  {CAUSES.get(cause, _ends(cause))}")
         size = arch.buffer[1].size
         have = f" of {amount(size, 'B')}" if size else ""
-        lines.append(f"    at most {amount(group.peak_words * arch.word_bytes, 'B')}{have} of `{arch.buffer[0]}` taken")
-    lines.append("stalls of each array in the simulated tiles, cycles")
+        lines.append(f"    at most {amount(group.window.peak_words * arch.word_bytes, 'B')}{have} of `{arch.buffer[0]}` taken")
+    lines.append("stalls of each array, cycles")
     for name, causes in run.stalls.items():
         listed = ", ".join(
             f"{cause} {cycles:,.0f}" for cause, cycles in sorted(causes.items(), key=lambda item: -item[1]) if cycles

@@ -6,7 +6,7 @@ a value, space in the buffer, a slot for a result, a tile in flight), so the tas
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -61,19 +61,19 @@ class Tasks:
         self.box_users: list[list[list[int]]] = [[] for _ in nest.streams]
         self.stores: dict[str, list[int]] = {}
         self.tile_ends: list[list[int]] = []
-        self.by_position = {step.position: [live for live, skips in nest.masks if step.position in skips] for step in nest.steps}
         level = nest.arch.backing[1]
         self.cycles_per_word = nest.arch.word_bytes * nest.arch.clock_hz / level.bandwidth if level.bandwidth else 0.0
 
-    def tiles(self) -> Iterator[Index]:
-        """All tiles in the order of the loops; those that a cut-short outer tile leaves empty are passed over."""
-        for index in product(*(range(trips) for trips in self.nest.trips)):
-            if all(_at(length, index) > 0 for length in self._lengths):
+    def tiles(self, iterations: Sequence[Sequence[int]] | None = None) -> Iterator[Index]:
+        """All tiles (or those of the given iterations of each loop) in the order of the loops; those that a cut-short outer tile
+        leaves empty are passed over."""
+        for index in product(*(iterations or [range(trips) for trips in self.nest.trips])):
+            if all(length(index) > 0 for length in self._lengths):
                 yield index
 
     @cached_property
-    def _lengths(self) -> list[Grid]:
-        return [self.nest.span(rank)[1] for rank in sorted({loop.rank for loop in self.nest.group.loops})]
+    def _lengths(self) -> list[Lookup]:
+        return [_lookup(self.nest.span(rank)[1]) for rank in sorted({loop.rank for loop in self.nest.group.loops})]
 
     def tile(self, index: Index) -> list[Task]:
         """The tasks of one tile, transfers included."""
@@ -96,13 +96,19 @@ class Tasks:
 
     def runs(self, step: Step, index: Index) -> bool:
         """Whether a step has work in a tile."""
-        return all(_at(grid, index) for grid in self._runs[step.name]) and all(
-            _at(grid, index) for grid in self.by_position[step.position]
-        )
+        return all(grid(index) for grid in self._runs[step.name])
 
     @cached_property
-    def _runs(self) -> dict[str, list[Grid]]:
-        return {step.name: self.nest.runs(step) for step in self.nest.steps}
+    def _runs(self) -> dict[str, list[Lookup]]:
+        nest = self.nest
+        return {
+            step.name: [
+                _lookup(g)
+                for g in (*nest.runs(step), *(live for live, skips in nest.masks if step.position in skips))
+                if not g.all()
+            ]
+            for step in nest.steps
+        }
 
     def _compute(self, step: Step, index: Index, gate: list[int], last_on: dict[str, int]) -> Task:
         nest = self.nest
@@ -163,7 +169,7 @@ class Tasks:
 
     def _load(self, position: int, stream: Stream, index: Index) -> int:
         """The task that brought the tile that a stream holds now; made if it is a new one."""
-        box = tuple(int(_at(end, index)) for ends in self._boxes[position] for end in ends)
+        box = tuple(end(index) for end in self._boxes[position])
         if self.box_now.get(position) != box:
             self.box_now[position] = box
             words = 1
@@ -184,21 +190,24 @@ class Tasks:
         return self.box_loads[position][-1]
 
     @cached_property
-    def _boxes(self) -> list[list[tuple[Grid, Grid]]]:
-        return [self.nest.box(stream.tensor, stream.indices, stream.depth) for stream in self.nest.streams]
+    def _boxes(self) -> list[list[Lookup]]:
+        return [
+            [_lookup(end) for ends in self.nest.box(stream.tensor, stream.indices, stream.depth) for end in ends]
+            for stream in self.nest.streams
+        ]
 
     def _complete(self, resident: Resident, index: Index) -> bool:
         """Whether this tile is the last one that adds to a tile of the tensor (if a mask leaves it out, a constant is stored)."""
-        return all(_at(grid, index) for grid in self._completes[resident.tensor])
+        return all(grid(index) for grid in self._completes[resident.tensor])
 
     @cached_property
-    def _completes(self) -> dict[str, list[Grid]]:
-        found: dict[str, list[Grid]] = {}
+    def _completes(self) -> dict[str, list[Lookup]]:
+        found: dict[str, list[Lookup]] = {}
         for name, resident in self.nest.residents.items():
-            own = self._own(resident)
+            own = self._own(resident.tensor)
             slots = {loop.rank: slot for loop, slot in zip(self.nest.group.loops, resident.producer.slots, strict=True)}
             ends = [(rank, slot) for rank, slot in slots.items() if rank in self.nest.cut and (slot == "first" or rank not in own)]
-            found[name] = [self.nest.opening(rank) if slot == "first" else self.nest.final(rank) for rank, slot in ends]
+            found[name] = [_lookup(self.nest.opening(rank) if slot == "first" else self.nest.final(rank)) for rank, slot in ends]
         return found
 
     def _store(self, resident: Resident, index: Index) -> None:
@@ -206,7 +215,7 @@ class Tasks:
         words = 1
         for rank in declared.ranks:
             if rank != declared.iterates:
-                words *= int(_at(self.nest.span(rank)[1], index))
+                words *= self._length(rank)(index)
         number = len(self.made)
         task = Task(
             number, resident.tensor, "store", self.nest.arch.backing[0], words * self.cycles_per_word, 0.0, index, words=words
@@ -219,24 +228,42 @@ class Tasks:
         self.stores.setdefault(resident.tensor, []).append(number)
         self.readers.setdefault((resident.tensor, self._slot(resident, index)), []).append(number)
 
+    def _length(self, rank: str) -> Lookup:
+        if rank not in self._known_lengths:
+            self._known_lengths[rank] = _lookup(self.nest.span(rank)[1])
+        return self._known_lengths[rank]
+
+    @cached_property
+    def _known_lengths(self) -> dict[str, Lookup]:
+        return {}
+
     def _key(self, resident: Resident, index: Index) -> Index:
         """Which tile of a tensor this is."""
-        return tuple(at for at, loop in zip(index, self.nest.group.loops, strict=True) if loop.rank in self._own(resident))
+        return tuple([index[axis] for axis in self._axes[resident.tensor][0]])
 
     def _slot(self, resident: Resident, index: Index) -> Index:
         """Which part of the space held for a tensor this tile occupies."""
-        own = self._own(resident)
-        return tuple(index[a] for a, loop in enumerate(self.nest.group.loops) if a >= resident.depth and loop.rank in own)
+        return tuple([index[axis] for axis in self._axes[resident.tensor][1]])
 
-    def _own(self, resident: Resident) -> frozenset[str]:
-        declared = self.nest.cascade.tensor(resident.tensor)
+    @cached_property
+    def _axes(self) -> dict[str, tuple[list[int], list[int]]]:
+        """For each tensor made here: the loops over its own ranks, and those of them inside the loop across which it is alive."""
+        found: dict[str, tuple[list[int], list[int]]] = {}
+        for name, resident in self.nest.residents.items():
+            own = self._own(name)
+            axes = [axis for axis, loop in enumerate(self.nest.group.loops) if loop.rank in own]
+            found[name] = axes, [axis for axis in axes if axis >= resident.depth]
+        return found
+
+    def _own(self, tensor: str) -> frozenset[str]:
+        declared = self.nest.cascade.tensor(tensor)
         return frozenset(declared.ranks) - {declared.iterates}
 
     def _cycles(self, step: Step, index: Index) -> float:
         total = 0.0
         for cycles, factors in self._terms[step.name]:
             for factor in factors:
-                cycles *= float(_at(factor, index))
+                cycles *= factor(index)
             total += cycles
         return total
 
@@ -248,24 +275,43 @@ class Tasks:
         return {step.name: ends[step.name] - durations[step.name] - self.nest.ripple(step) for step in self.nest.steps}
 
     @cached_property
-    def _terms(self) -> dict[str, list[tuple[float, list[Grid]]]]:
+    def _terms(self) -> dict[str, list[tuple[float, list[Lookup]]]]:
         """Cycles of each step with what is the same in all tiles multiplied out."""
-        result: dict[str, list[tuple[float, list[Grid]]]] = {}
+        result: dict[str, list[tuple[float, list[Lookup]]]] = {}
         for step in self.nest.steps:
-            terms: list[tuple[float, list[Grid]]] = []
+            terms: list[tuple[float, list[Lookup]]] = []
             for cycles, factors in self.nest.cycles(step):
                 varying = []
                 for factor in factors:
                     if np.all(factor == factor.flat[0]):
                         cycles *= float(factor.flat[0])
                     else:
-                        varying.append(factor)
+                        varying.append(_lookup(factor))
                 terms.append((cycles, varying))
             result[step.name] = terms
         return result
 
 
-def _at(grid: Grid, index: Index) -> float:
-    """The entry of a grid for a tile; loops that do not matter have length 1."""
-    value: float = grid[tuple(at if length > 1 else 0 for at, length in zip(index, grid.shape, strict=True))]
-    return value
+Lookup: TypeAlias = Callable[[Index], int]
+"""The entry of a grid for a tile."""
+
+
+def _lookup(grid: Grid) -> Lookup:
+    """Reads a grid by tiles; loops that do not matter have length 1 in it."""
+    axes = [axis for axis, length in enumerate(grid.shape) if length > 1]
+    if grid.size > 2**20:  # too large for lists of numbers
+        return lambda index: int(grid[tuple([at if length > 1 else 0 for at, length in zip(index, grid.shape, strict=True)])])
+    values = grid.reshape([grid.shape[axis] for axis in axes]).tolist()
+    if not axes:
+        return lambda _: values
+    if len(axes) == 1:
+        (only,) = axes
+        return lambda index: values[index[only]]
+
+    def entry(index: Index) -> int:
+        value = values
+        for axis in axes:
+            value = value[index[axis]]
+        return int(value)
+
+    return entry

@@ -26,7 +26,7 @@ def chrome_trace(run: Simulated) -> dict[str, Any]:
         for item in group.ran:
             if item.end > item.start:
                 events.append(_slice(group, item, tracks[item.task.resource], offset, to_us))
-        offset += group.window_cycles
+        offset += group.window.cycles
     return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"whole": run.whole, "clock_hz": arch.clock_hz}}
 
 

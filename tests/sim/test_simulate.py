@@ -16,6 +16,7 @@ from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.einsum.library import EXAMPLES
 from einsmith.mapper import architecture, mapping
 from einsmith.mapper.search import search
+from einsmith.sim import events, recurrence
 from einsmith.sim.simulate import Simulated, simulate
 from einsmith.sim.trace import chrome_trace
 
@@ -50,7 +51,7 @@ def agrees(run: Simulated) -> None:
             assert busy == pytest.approx(bounds.get(name, 0.0), abs=1e-6), name
         assert group.cycles >= max(bounds.values()) - 1e-6
         for name, causes in group.stalls.items():
-            assert group.busy[name] + sum(causes.values()) == pytest.approx(group.window_cycles)
+            assert group.busy[name] + sum(causes.values()) == pytest.approx(group.covers)
         words = group.model.traffic_words
         loaded: dict[str, int] = {}
         stored: dict[str, int] = {}
@@ -61,7 +62,7 @@ def agrees(run: Simulated) -> None:
         assert loaded == {name: count for name, count in words["read"].items() if count}
         assert stored == words["write"]
         size = group.nest.arch.buffer[1].size
-        assert size is None or group.peak_words * group.nest.arch.word_bytes <= size
+        assert size is None or group.window.peak_words * group.nest.arch.word_bytes <= size
 
 
 def test_a_gemm_by_hand() -> None:
@@ -126,14 +127,42 @@ def test_schedules_one_tile_at_a_time_agree_with_the_model() -> None:
         assert run.cost.cycles * 0.98 <= run.cycles <= (run.cost.cycles + run.cost.fill_cycles) * 1.02, schedule
 
 
-def test_a_window_extrapolates_to_what_the_whole_run_takes() -> None:
-    whole = fusemax(4096)
-    window = fusemax(4096, max_tasks=1500)
-    assert not window.whole
-    assert window.events < whole.events / 3
-    assert window.cycles == pytest.approx(whole.cycles, rel=0.02)
-    assert "extrapolated" in str(window)
+def test_a_steady_state_is_extrapolated_exactly() -> None:
+    for length, heads, flying in ((4096, 2, 12), (8192, 1, 12), (4096, 3, 5), (8192, 2, 1)):
+        change = ("in_flight: 12", f"in_flight: {flying}")
+        whole = fusemax(length, heads, change=change, max_tasks=10**6)
+        steady = fusemax(length, heads, change=change, max_tasks=1500)
+        assert whole.groups[0].how == "whole"
+        assert steady.groups[0].how == "steady"
+        assert steady.exact
+        assert not steady.whole
+        assert steady.groups[0].window.tiles < whole.groups[0].window.tiles
+        assert steady.cycles == pytest.approx(whole.cycles, rel=1e-9)
+        for name, busy in whole.groups[0].busy.items():
+            assert steady.groups[0].busy[name] == pytest.approx(busy)
+            assert sum(steady.groups[0].stalls[name].values()) == pytest.approx(whole.cycles - busy)
+
+
+def test_what_has_no_steady_state_is_extrapolated_at_a_pace_and_says_so() -> None:
+    cascade = spec.load(EXAMPLES / "attention" / "softmax-causal.yaml")
+    arch = architecture.load("fusemax", ("array2d.side=[16, 16]", "array1d.side=[16]"))
+    sizes = {"B": 1, "H": 1, "P": 640, "M": 640, "E": 16, "F": 16}
+    found = search(cascade, arch, sizes).mapping
+    whole, paced = (simulate(cascade, arch, found, sizes, max_tasks=most) for most in (10**6, 600))
+    assert not paced.exact
+    assert "pace" in {group.how for group in paced.groups}
+    assert "extrapolated" in str(paced)
     assert "extrapolated" not in str(whole)
+    assert paced.cycles == pytest.approx(whole.cycles, rel=0.2)
+
+
+def test_a_million_tokens_are_extrapolated_exactly() -> None:
+    text = mapping.load("fusemax-binding").as_yaml().replace("tile: 1024", "tile: 4096")
+    cascade = spec.load(EXAMPLES / "attention" / "fusemax.yaml")
+    sizes = {"B": 64, "H": 12, "P": 2**20, "M": 2**20, "E": 64, "F": 64}
+    run = simulate(cascade, architecture.load("fusemax"), mapping.loads(text), sizes, {"scale": 1})
+    assert run.exact
+    assert run.cost.cycles < run.cycles < run.cost.cycles * 1.00001
 
 
 @settings(max_examples=25)
@@ -165,6 +194,12 @@ def test_any_gemm_mapping_agrees_with_the_model(
     sizes = dict(zip(("M", "N", "K"), mnk, strict=True))
     run = simulate(spec.loads(GEMM), arch, mapping.loads(text), sizes, max_tasks=10**6)
     agrees(run)
+    for group in run.groups:  # the two ways of running the same tasks
+        tasks = [item.task for item in group.ran]
+        assert recurrence.run(tasks)[0] == events.run(tasks)[0] == [item.start for item in group.ran]
+    short = simulate(spec.loads(GEMM), arch, mapping.loads(text), sizes, max_tasks=40)
+    if short.exact:
+        assert short.cycles == pytest.approx(run.cycles, rel=1e-9)
 
 
 @pytest.mark.parametrize(
