@@ -7,7 +7,6 @@ stand in an index.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -145,8 +144,10 @@ def tensor_dtypes(
     found: dict[str, DType] = dict(inputs) | {einsum.output: "bool" for einsum in einsums if einsum.output not in inputs}
 
     def changes(einsum: Einsum) -> bool:
+        if found[einsum.output] == _ORDER[-1] or einsum.output in inputs:
+            return False
         dtype = join(found[einsum.output], dtype_of(einsum.body, found, scalars))
-        if dtype == found[einsum.output] or einsum.output in inputs:
+        if dtype == found[einsum.output]:
             return False
         found[einsum.output] = dtype
         return True
@@ -157,15 +158,16 @@ def tensor_dtypes(
 
 def _settle(einsums: tuple[Einsum, ...], changes: Callable[[Einsum], bool]) -> None:
     """Apply `changes` to each Einsum, and again to the readers of what it changed, until nothing changes."""
-    readers: dict[str, list[Einsum]] = {}
-    for einsum in einsums:
+    readers: dict[str, dict[int, None]] = {}
+    for number, einsum in enumerate(einsums):
         for access in accesses(einsum.body):
-            readers.setdefault(access.tensor, []).append(einsum)
-    waiting = deque(einsums)
+            readers.setdefault(access.tensor, {})[number] = None
+    waiting = dict.fromkeys(range(len(einsums)))
     while waiting:
-        einsum = waiting.popleft()
-        if changes(einsum):
-            waiting.extend(readers.get(einsum.output, ()))
+        number = next(iter(waiting))
+        del waiting[number]
+        if changes(einsums[number]):
+            waiting |= dict.fromkeys(readers.get(einsums[number].output, ()))
 
 
 def with_dtypes(cascade: Cascade) -> Cascade:

@@ -32,8 +32,9 @@ from ..cascade import (
     walk,
 )  # fmt: skip
 
-MAX_OPENED = 1000
-"""Definitions that one view looks through: beyond it a tensor counts as opaque (an expression may double with every definition)."""
+OPENED = (1_000, 20_000)
+"""Least and greatest number of definitions that one view looks through; in between, the square of the number of Einsums. Beyond it a
+tensor counts as opaque: a chain needs half the square, but an expression may double with every definition."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Fiber:
     def definition(self, access: Access) -> Expr | None:
         """What a plain tensor's element is, in terms of what its Einsum reads; None for inputs, states, scans and selections."""
         einsum = self._plain.get(access.tensor)
-        if einsum is None or isinstance(einsum.body, Scan | Select) or len(self._opened) >= MAX_OPENED:
+        if einsum is None or isinstance(einsum.body, Scan | Select) or self._exhausted:
             return None
         self._opened.append(access.tensor)
         ranks = tuple(index.rank for index in einsum.indices if isinstance(index, Coord))
@@ -166,9 +167,13 @@ class Fiber:
     def _opened(self) -> list[str]:
         return []
 
+    @property
+    def _exhausted(self) -> bool:
+        return len(self._opened) >= min(max(OPENED[0], len(self.cascade.einsums) ** 2), OPENED[1])
+
     def why_opaque(self, access: Access) -> str:
         """Why `definition` has no answer."""
-        if len(self._opened) >= MAX_OPENED:
+        if self._exhausted:
             return "there are too many definitions behind it to look through"
         return "its elements depend on complete values through a scan, a selection or a state"
 
