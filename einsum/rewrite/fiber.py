@@ -33,8 +33,8 @@ from ..cascade import (
 )  # fmt: skip
 
 OPENED = (1_000, 20_000)
-"""Least and greatest number of definitions that one view looks through; in between, the square of the number of Einsums. Beyond it a
-tensor counts as opaque: a chain needs half the square, but an expression may double with every definition."""
+"""Least and greatest number of definitions that one view looks through; in between, the square of the number of Einsums. Beyond
+it a tensor counts as opaque: a chain needs half the square, but an expression may double with every definition."""
 
 
 @dataclass(frozen=True)
