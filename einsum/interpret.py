@@ -65,7 +65,7 @@ def evaluate(
     bound = bind(cascade, infer_sizes(cascade, arrays, sizes, params), params)
     tensors = checked(cascade, arrays, bound)
     wanted = tuple(dict.fromkeys((*cascade.outputs, *keep)))
-    evaluator = _Evaluator(cascade, bound, tensors)
+    evaluator = Evaluator(cascade, bound, tensors)
     try:
         with np.errstate(all="ignore"):
             evaluator.run(frozenset(wanted))
@@ -82,7 +82,9 @@ class _NotFinite(Exception):
         self.ranks = frozenset(ranks)
 
 
-class _Evaluator:
+class Evaluator:
+    """Evaluates expressions over domains, given what tensors hold; `run` evaluates a whole cascade."""
+
     def __init__(self, cascade: Cascade, sizes: Sizes, tensors: dict[str, Array]) -> None:
         self.cascade, self.sizes, self.tensors = cascade, sizes, tensors
         self.partitions = Partitions(cascade, sizes)

@@ -40,9 +40,9 @@ def rounding(monkeypatch: pytest.MonkeyPatch) -> None:
         with np.errstate(all="ignore"):
             return values.astype(np.float32).astype(np.float64)
 
-    apply, write = interpret.apply, interpret._Evaluator._write
+    apply, write = interpret.apply, interpret.Evaluator._write
     monkeypatch.setattr(interpret, "apply", lambda *args, **kwargs: rounded(apply(*args, **kwargs)))
-    monkeypatch.setattr(interpret._Evaluator, "_write", lambda self, out, values, active: write(self, out, rounded(values), active))
+    monkeypatch.setattr(interpret.Evaluator, "_write", lambda self, out, values, active: write(self, out, rounded(values), active))
 
 
 def inputs(cascade: Cascade, sizes: dict[str, int], kind: str) -> Values:
