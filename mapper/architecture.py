@@ -4,7 +4,8 @@ In: a YAML file (see `examples/archs/`). Out: an `Architecture`: storage levels 
 their functional units and registers, the clock. Nothing here knows any accelerator by name. Every block of numbers carries
 a `source`.
 
-This model handles one backing store and one on-chip buffer that all arrays share; more levels are refused with E531.
+A level or array may stand there several times (`instances`), and a level may serve some of the arrays only (`serves`). What connects
+a level with what it feeds is ideal (multicast and spatial reduction for free) unless a network says otherwise.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ Rate = Annotated[float, BeforeValidator(_bytes), Field(gt=0, allow_inf_nan=False
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Side = Annotated[int, Field(ge=1, le=2**20)]
+Instances = Annotated[int, Field(ge=1, le=2**16)]
 
 
 class Macro(Block):
@@ -71,10 +73,18 @@ class Level(Block):
 
     size: Bytes | None = None
     """Capacity, bytes; none: without limit."""
+    instances: Instances = 1
+    """How many of them there are in all; size, bandwidths and area are those of one."""
+    serves: tuple[str, ...] | None = None
+    """Arrays it feeds; none: all."""
     bandwidth: Rate | None = None
     """Bytes a second, reads and writes together; none: not limited."""
+    read_bandwidth: Rate | None = None
+    """Bytes a second that it can be read, where reads have a port of their own."""
+    write_bandwidth: Rate | None = None
+    """Bytes a second that it can be written, where writes have a port of their own."""
     access_bytes: Annotated[int, Field(ge=1)]
-    """Width of one access, bytes."""
+    """Width of one access (a line), bytes."""
     read_pj: Amount
     """Energy of one read access, pJ."""
     write_pj: Amount
@@ -88,6 +98,38 @@ class Level(Block):
         if self.macro is None or self.size is None:
             return 0.0
         return math.ceil(self.size / self.macro.bytes) * self.macro.area_um2
+
+    def seconds(self, read: float, written: float) -> float | None:
+        """How long its ports take for so many bytes; None if nothing limits them."""
+        times = [
+            moved / rate
+            for moved, rate in (
+                (read + written, self.bandwidth), (read, self.read_bandwidth), (written, self.write_bandwidth),
+            )
+            if rate is not None
+        ]  # fmt: skip
+        return max(times) if times else None
+
+
+class Network(Block):
+    """What connects a storage level with a level or array that it feeds."""
+
+    outer: str
+    """Its outer end: a storage level."""
+    inner: str
+    """Its inner end: a storage level or an array."""
+    multicast: bool = True
+    """Whether a word that several instances or lanes take is read once at the outer end."""
+    reduction: bool = True
+    """Whether results of several lanes that belong to one sum are added up on the way out."""
+    pj_per_word: Amount = 0
+    """Energy of a word at its outer end."""
+    pj_per_hop: Amount = 0
+    """Energy of a word for each instance or lane that takes or gives it."""
+    bandwidth: Rate | None = None
+    """Bytes a second at the outer end, both ways together; none: not limited."""
+    area_um2: Amount = 0
+    source: str
 
 
 class Unit(Block):
@@ -125,6 +167,8 @@ class Array(Block):
 
     side: Annotated[list[Side], Field(min_length=1, max_length=2)]
     """Lanes along each side: rows, columns."""
+    instances: Instances | None = None
+    """How many of them there are in all; none: one for each instance of the innermost level that feeds it."""
     units: Annotated[dict[str, Unit], Field(min_length=1)]
     """By operation: `mac add multiply divide max exp ...`; one named in neither `units` nor `expansions` cannot run here."""
     expansions: dict[str, dict[str, Annotated[int, Field(ge=1)]]] = Field(default_factory=dict)
@@ -188,13 +232,39 @@ class Architecture(Block):
     memory: Annotated[dict[str, Level], Field(min_length=1)]
     """Storage levels from the outermost inwards."""
     arrays: Annotated[dict[str, Array], Field(min_length=1)]
+    networks: dict[str, Network] = Field(default_factory=dict)
+    """By any name; a pair of levels without one is connected ideally."""
     source: str
 
     @model_validator(mode="after")
     def _names(self) -> Architecture:
-        both = set(self.memory) & set(self.arrays)
+        blocks = (self.memory, self.arrays, self.networks)
+        names = [name for block in blocks for name in block]
+        both = [name for name in names if names.count(name) > 1]
         if both:
-            raise ValueError(f"`{min(both)}` names both a storage level and an array")
+            raise ValueError(f"two components have the name `{min(both)}`")
+        return self
+
+    @model_validator(mode="after")
+    def _connected(self) -> Architecture:
+        for name, level in self.memory.items():
+            for array in level.serves or ():
+                if array not in self.arrays:
+                    raise ValueError(f"`{name}` serves `{array}`, which is no array (there are {', '.join(self.arrays)})")
+        if self.backing[1].serves is not None or self.backing[1].instances > 1:
+            raise ValueError(f"`{self.backing[0]}`, the outermost level, is one and serves all arrays")
+        for name in self.arrays:
+            outer = self.backing[0]
+            for inner in (*self.path(name)[1:], name):
+                if self.instances(inner) % self.instances(outer):
+                    raise ValueError(
+                        f"{self.instances(inner)} instances of `{inner}` cannot be shared out among {self.instances(outer)} of `{outer}`"
+                    )
+                outer = inner
+        for name, network in self.networks.items():
+            ends = [(a, b) for array in self.arrays for chain in [(*self.path(array), array)] for a, b in _pairs(chain)]
+            if (network.outer, network.inner) not in ends:
+                raise ValueError(f"network `{name}`: `{network.outer}` does not feed `{network.inner}`")
         return self
 
     @property
@@ -205,22 +275,45 @@ class Architecture(Block):
 
     @property
     def buffer(self) -> tuple[str, Level]:
-        """The on-chip level that all arrays share."""
+        """The on-chip level, for what handles two levels only: a backing store and one buffer that all arrays share."""
         names = list(self.memory)
-        if len(names) != 2:
+        plain = len(names) == 2 and self.memory[names[-1]].serves is None and not self.networks
+        if not plain or any(self.instances(name) > 1 for name in (*names, *self.arrays)):
             raise EinsmithError(
                 Diagnostic(
                     "E531",
-                    f"architecture `{self.name}` has {len(names)} storage levels; the model handles two: a backing store, a buffer",
+                    f"architecture `{self.name}` has {len(names)} storage levels, or several instances, or networks; only the cost "
+                    "model handles these: search and simulation handle a backing store and one buffer that all arrays share",
                 )
             )
         return names[1], self.memory[names[1]]
 
+    def path(self, array: str) -> tuple[str, ...]:
+        """Storage levels between the outermost one and an array, both included, from the outermost inwards."""
+        return tuple(name for name, level in self.memory.items() if level.serves is None or array in level.serves)
+
+    def instances(self, name: str) -> int:
+        """How many there are of a storage level or an array."""
+        if name in self.memory:
+            return self.memory[name].instances
+        return self.arrays[name].instances or self.memory[self.path(name)[-1]].instances
+
+    def network(self, outer: str, inner: str) -> tuple[str, Network] | None:
+        """What connects a level with what it feeds; None: an ideal connection."""
+        ends = (outer, inner)
+        return next(((n, network) for n, network in self.networks.items() if (network.outer, network.inner) == ends), None)
+
     @property
     def area_um2(self) -> dict[str, float]:
         """Area of each component."""
-        parts = {name: array.total_area_um2 for name, array in self.arrays.items()}
-        return parts | {name: level.area_um2 for name, level in self.memory.items() if level.macro}
+        parts = {name: array.total_area_um2 * self.instances(name) for name, array in self.arrays.items()}
+        parts |= {name: level.area_um2 * level.instances for name, level in self.memory.items() if level.macro}
+        return parts | {name: network.area_um2 for name, network in self.networks.items() if network.area_um2}
+
+
+def _pairs(chain: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Every pair of a chain, the outer one first: a tensor may pass levels by."""
+    return [(a, b) for i, a in enumerate(chain) for b in chain[i + 1 :]]
 
 
 def load(path: str | Path, settings: tuple[str, ...] = ()) -> Architecture:
@@ -237,12 +330,12 @@ def _architecture(document: Document, settings: tuple[str, ...]) -> Architecture
     def resolve(path: list[str]) -> list[str]:
         """`array2d.side` as `arrays.array2d.side`: components are named without the block they stand in."""
         data = document.data if isinstance(document.data, dict) else {}
-        for block in ("arrays", "memory"):
+        for block in ("arrays", "memory", "networks"):
             if isinstance(data.get(block), dict) and path[0] in data[block]:
                 return [block, *path]
         if path[0] in data or path[0] in Architecture.model_fields:
             return path
-        known = [*data, *(name for block in ("arrays", "memory") for name in data.get(block) or ())]
+        known = [*data, *(name for block in ("arrays", "memory", "networks") for name in data.get(block) or ())]
         close = difflib.get_close_matches(path[0], known, 1)
         raise EinsmithError(
             Diagnostic(

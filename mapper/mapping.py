@@ -30,11 +30,19 @@ class Loop(Block):
 
     rank: str
     tile: Extent
-    hold: tuple[str, ...] = ()
-    """Inputs of the group whose tile, as cut by the loops down to this one, stays in the buffer until this loop steps.
+    over: str | None = None
+    """The storage level or array over whose instances the steps are spread, instead of being done one after another."""
+    hold: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
+    """Tensors whose tile, as cut by the loops down to this one, stays on chip until this loop steps.
 
-    An input that no loop holds is held at the innermost loop over one of its ranks.
+    A list: inputs of the group that stay in the outermost level on the chip. By name of a level: inputs that stay in this level, and
+    results that are summed up there; by name of an array: in its registers (weight, output or input stationary). An input that no
+    loop holds in a level is held there at the innermost loop over one of its ranks, and in no registers.
     """
+
+    def held(self, outermost: str) -> dict[str, tuple[str, ...]]:
+        """Tensors held by this loop, by level; `outermost`: the one that a plain list means."""
+        return self.hold if isinstance(self.hold, dict) else {outermost: self.hold} if self.hold else {}
 
 
 def _sides(value: Any) -> Any:
@@ -71,8 +79,11 @@ class Group(Block):
     """Tiles that are worked on at once; more than one only when interleaved."""
     buffering: Annotated[int, Field(ge=1, le=2)] = 2
     """Buffer slots of each tensor that comes from or goes to the backing store; with 1, transfers and work take turns."""
+    bypass: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """By storage level: inputs of the group that go past it."""
     stay: dict[str, str] = Field(default_factory=dict)
-    """Where a tensor made and used in this group stays: the name of an array (its registers), the buffer (the default), or
+    """Where a tensor made and used in this group stays: the name of an array (its registers), a storage level (the default is the
+    innermost one that all who make and read it share), or
     `forward` (handed on element by element as it is made). `forward` for an output: straight to the backing store."""
 
 
@@ -110,13 +121,22 @@ def _plain_group(group: Group) -> dict[str, Any]:
     if group.buffering != 2:
         plain["buffering"] = group.buffering
     if group.loops:
-        plain["loops"] = [
-            _Flow(rank=loop.rank, tile=loop.tile, **({"hold": list(loop.hold)} if loop.hold else {})) for loop in group.loops
-        ]
+        plain["loops"] = [_Flow(rank=loop.rank, tile=loop.tile, **_plain_extras(loop)) for loop in group.loops]
     plain["einsums"] = {name: _Flow(_plain_binding(binding)) for name, binding in group.einsums.items()}
+    if group.bypass:
+        plain["bypass"] = {name: list(tensors) for name, tensors in group.bypass.items()}
     if group.stay:
         plain["stay"] = dict(group.stay)
     return plain
+
+
+def _plain_extras(loop: Loop) -> dict[str, Any]:
+    extras: dict[str, Any] = {"over": loop.over} if loop.over else {}
+    if isinstance(loop.hold, dict):
+        extras["hold"] = {name: list(tensors) for name, tensors in loop.hold.items()}
+    elif loop.hold:
+        extras["hold"] = list(loop.hold)
+    return extras
 
 
 def _plain_binding(binding: Binding) -> dict[str, Any]:
@@ -158,8 +178,9 @@ def draw(mapping: Mapping) -> str:
         lines.append(f"group {number}: {how}")
         margin = "  "
         for loop in group.loops:
-            held = f"    # the buffer holds {', '.join(loop.hold)}" if loop.hold else ""
-            lines.append(f"{margin}for {loop.rank} by {loop.tile}:{held}")
+            held = "; ".join(f"{name} holds {', '.join(tensors)}" for name, tensors in loop.held("the buffer").items())
+            how = f" over {loop.over}" if loop.over else ""
+            lines.append(f"{margin}for {loop.rank} by {loop.tile}{how}:" + (f"    # {held}" if held else ""))
             margin += "  "
         width = max(len(name) for name in group.einsums)
         for name, binding in group.einsums.items():
