@@ -11,20 +11,33 @@ import rich_click as click
 from .common import guarded, sized, write_text
 
 if TYPE_CHECKING:
+    from ..sim.functional import Executed
     from ..sim.simulate import Simulated
 
 
 class Report:
-    """A run, and the trace it was written to."""
+    """A run, what its execution on data gave, and the files it was written to."""
 
-    def __init__(self, run: Simulated, written: Path | None) -> None:
-        self.run, self.written = run, written
+    def __init__(self, run: Simulated, executed: Executed | None, trace: Path | None, timeline: Path | None) -> None:
+        self.run, self.executed, self.trace, self.timeline = run, executed, trace, timeline
 
     def as_json(self) -> dict[str, Any]:
-        return {**self.run.as_json(), "trace": None if self.written is None else str(self.written)}
+        return {
+            **self.run.as_json(),
+            "functional": None if self.executed is None else self.executed.as_json(),
+            "trace": None if self.trace is None else str(self.trace),
+            "timeline": None if self.timeline is None else str(self.timeline),
+        }
 
     def __str__(self) -> str:
-        return str(self.run) + (f"\ntrace written to {self.written}: open it in https://ui.perfetto.dev" if self.written else "")
+        lines = [str(self.run)]
+        if self.executed is not None:
+            lines.append(str(self.executed))
+        if self.trace is not None:
+            lines.append(f"trace written to {self.trace}: open it in https://ui.perfetto.dev")
+        if self.timeline is not None:
+            lines.append(f"timeline written to {self.timeline}")
+        return "\n".join(lines)
 
 
 @click.command()
@@ -32,6 +45,12 @@ class Report:
 @click.option("--arch", required=True, metavar="ARCH", help="Architecture file, or the name of one that comes with einsmith.")
 @click.option("--mapping", required=True, metavar="MAPPING", help="Mapping file, or the name of one that comes with einsmith.")
 @click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), metavar="T.json", help="Write a Chrome (Perfetto) trace.")
+@click.option("--timeline", type=click.Path(path_type=Path, dir_okay=False), metavar="T.svg", help="Draw the run as an SVG file.")
+@click.option("--window", metavar="FROM:TO", help="With --timeline: the cycles that are drawn (default: the first 8,000).")
+@click.option("--functional", is_flag=True, help="Execute the mapping on data too: compare values and accesses (small sizes).")
+@click.option(
+    "--inputs", "source", type=click.Path(path_type=Path), metavar="IN.npz", help="With --functional: data (default: random)."
+)
 @click.option("--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="Override a number of the architecture.")
 @click.option("--max-tasks", type=click.IntRange(min=1), metavar="N", help="Simulate at most about N tasks of each group.")
 @sized
@@ -41,6 +60,10 @@ def command(
     arch: str,
     mapping: str,
     trace: Path | None,
+    timeline: Path | None,
+    window: str | None,
+    functional: bool,
+    source: Path | None,
     settings: tuple[str, ...],
     max_tasks: int | None,
     sizes: dict[str, Any],
@@ -58,12 +81,43 @@ def command(
     from ..mapper import mapping as mappings
     from ..sim.simulate import MAX_TASKS, simulate
 
+    if source is not None and not functional:
+        raise click.UsageError("--inputs goes with --functional")
+    if window is not None and timeline is None:
+        raise click.UsageError("--window goes with --timeline")
     cascade = load(locate("attention", spec))
-    run = simulate(
-        cascade, architecture.load(arch, settings), mappings.load(mapping), sizes, params, max_tasks=max_tasks or MAX_TASKS
-    )  # fmt: skip
+    arch_, mapping_ = architecture.load(arch, settings), mappings.load(mapping)
+    run = simulate(cascade, arch_, mapping_, sizes, params, max_tasks=max_tasks or MAX_TASKS)
+    executed = None
+    if functional:
+        from ..sim.functional import execute, random_data
+
+        if source is not None:
+            from ..einsum.npz import read_inputs
+
+            data = read_inputs(source, cascade, {**mapping_.sizes, **sizes}, params)
+        else:
+            data = random_data(cascade, mapping_, sizes, params)
+        executed = execute(cascade, arch_, mapping_, data, sizes, params)
     if trace is not None:
         from ..sim.trace import chrome_trace
 
         write_text(trace, json.dumps(chrome_trace(run)))
-    return Report(run, trace)
+    if timeline is not None:
+        from ..sim.timeline import svg
+
+        write_text(timeline, svg(run, _cycles(window)))
+    return Report(run, executed, trace, timeline)
+
+
+def _cycles(window: str | None) -> tuple[float, float] | None:
+    """`FROM:TO` as two numbers of cycles."""
+    if window is None:
+        return None
+    try:
+        start, end = (float(part) for part in window.split(":"))
+    except ValueError:
+        raise click.UsageError(f"--window {window}: two numbers of cycles such as 0:4000") from None
+    if not 0 <= start < end:
+        raise click.UsageError(f"--window {window}: the first number must be the smaller one")
+    return start, end

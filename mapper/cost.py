@@ -218,8 +218,8 @@ def _buffer_words(nest: Nest, fetched: float) -> dict[str, float]:
             continue
         made = _result_words(nest, resident.producer, resident.tensor)
         written += made
-        if resident.producer.reduced & nest.cut:
-            read += made  # a partial result is read back to be added to
+        if resident.producer.reduced & nest.cut:  # a partial result is read back to be added to
+            read += made - _begun_words(nest, resident.producer, resident.tensor)
         for reader in resident.readers:
             for access in reader.reads:
                 if access.tensor == resident.tensor:
@@ -254,6 +254,7 @@ def _operand_words(nest: Nest, reader: Step, stream: Stream) -> float:
     if declared.iterates is not None:
         del factors[declared.ranks.index(declared.iterates)]
     factors += nest.folds(reader, reader.binding.ranks - ranks)
+    factors += nest.present(reader.ranks - ranks)
     live = nest.live((reader,))
     return nest.total(factors if live is None else [*factors, live], nest.relevant(reader))
 
@@ -261,8 +262,20 @@ def _operand_words(nest: Nest, reader: Step, stream: Stream) -> float:
 def _result_words(nest: Nest, step: Step, tensor: str) -> float:
     declared = nest.cascade.tensor(tensor)
     factors = [nest.span(rank)[1] for rank in declared.ranks if rank != declared.iterates]
+    factors += nest.present(step.ranks - frozenset(declared.ranks))
     live = nest.live((step,))
     return nest.total(factors if live is None else [*factors, live], nest.relevant(step))
+
+
+def _begun_words(nest: Nest, step: Step, tensor: str) -> float:
+    """Words of a reduction's results as they are begun: in the first tile that adds something to them."""
+    declared = nest.cascade.tensor(tensor)
+    factors = [nest.span(rank)[1] for rank in declared.ranks if rank != declared.iterates]
+    along = tuple(axis for axis in nest.relevant(step) if nest.group.loops[axis].rank in step.reduced)
+    live = nest.live((step,))
+    if live is not None:
+        factors.append(live.any(axis=along, keepdims=True))
+    return nest.total(factors, tuple(axis for axis in nest.relevant(step) if axis not in along))
 
 
 def _energy(

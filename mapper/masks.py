@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,10 +32,12 @@ _IDENTITY = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "max": -math.inf, "min": math
 
 @dataclass(frozen=True)
 class Mask:
-    """`condition` true somewhere in a tile: the tile is live. `skips`: positions of the Einsums that a dead tile skips."""
+    """`condition` true somewhere in a tile: the tile is live. `skips`: positions of the Einsums that a dead tile skips;
+    `constants`: the value that those of them have there whose value is known."""
 
     condition: Expr
     skips: frozenset[int]
+    constants: Mapping[int, float]
 
 
 @lru_cache(maxsize=64)
@@ -46,9 +49,9 @@ def masks(cascade: Cascade, cut: frozenset[str]) -> tuple[Mask, ...]:
             conditions.setdefault(condition)
     found = []
     for condition in conditions:
-        skips = _skipped(cascade, condition, cut)
+        skips, constants = _skipped(cascade, condition, cut)
         if skips:
-            found.append(Mask(condition, skips))
+            found.append(Mask(condition, skips, constants))
     return tuple(found)
 
 
@@ -68,7 +71,7 @@ def _guards(expr: Expr) -> list[tuple[Expr, Expr]]:
     return []
 
 
-def _skipped(cascade: Cascade, condition: Expr, cut: frozenset[str]) -> frozenset[int]:
+def _skipped(cascade: Cascade, condition: Expr, cut: frozenset[str]) -> tuple[frozenset[int], dict[int, float]]:
     runs = [_Probe(cascade, condition, cut, seed, initial=False).run() for seed in (1, 2)]
     runs.append(_Probe(cascade, condition, cut, 3, initial=True).run())
     needs = free_ranks(condition) & cut
@@ -77,7 +80,7 @@ def _skipped(cascade: Cascade, condition: Expr, cut: frozenset[str]) -> frozense
     known = {i for i in range(len(may)) if may[i] and len({run[i][1] for run in runs}) == 1 and not math.isnan(runs[0][i][1])}
     skipped = neutral | {i for i in known if not _is_state(cascade, i)}
     if not neutral and not any(_inner_masked(cascade.einsums[i], condition) for i in skipped):
-        return frozenset()
+        return frozenset(), {}
     readers: dict[str, set[int]] = {}
     for i, einsum in enumerate(cascade.einsums):
         for access in accesses(einsum.body):
@@ -91,7 +94,9 @@ def _skipped(cascade: Cascade, condition: Expr, cut: frozenset[str]) -> frozense
             if readers.get(einsum.output) and readers[einsum.output] <= skipped:
                 skipped.add(i)
                 changed = True
-    return frozenset(skipped)
+    return frozenset(skipped), {
+        i: runs[0][i][1] for i in sorted(known & skipped) if not isinstance(cascade.einsums[i].body, Reduce)
+    }
 
 
 def _inner_masked(einsum: Einsum, condition: Expr) -> bool:

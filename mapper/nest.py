@@ -317,13 +317,14 @@ class Nest:
             factors += [self.span(rank)[1] for rank in sorted(item.ranks - step.binding.ranks)]
             if item.after:
                 factors += self._last(step)
-            terms.append((self.item_cycles(step, item), [*factors, *self._present(step.ranks - item.ranks)]))
+            terms.append((self.item_cycles(step, item), [*factors, *self.present(step.ranks - item.ranks)]))
         if not step.array.folds_overlap and step.work:
             fill = float(sum(step.array.side) - len(step.array.side))
-            terms.append((fill, [*self.folds(step, step.ranks), *self._present(step.ranks - step.binding.ranks)]))
+            terms.append((fill, [*self.folds(step, step.ranks), *self.present(step.ranks - step.binding.ranks)]))
         return terms
 
-    def _present(self, ranks: frozenset[str]) -> list[Grid]:
+    def present(self, ranks: frozenset[str]) -> list[Grid]:
+        """1 in the tiles that have a position of the ranks, 0 in those that a cut-short outer tile leaves empty."""
         return [(self.span(rank)[1] > 0).astype(np.int64) for rank in sorted(ranks)]
 
     def _last(self, step: Step) -> list[Grid]:
@@ -361,7 +362,7 @@ class Nest:
     def executions(self, step: Step) -> float:
         """Tiles in which it runs."""
         live = self.live((step,))
-        present = self._present(step.ranks)
+        present = self.present(step.ranks)
         return self.total(present if live is None else [*present, live], self.relevant(step))
 
     def points(self, step: Step, item: Work) -> float:

@@ -73,7 +73,7 @@ class Tasks:
 
     @cached_property
     def _lengths(self) -> list[Lookup]:
-        return [_lookup(self.nest.span(rank)[1]) for rank in sorted({loop.rank for loop in self.nest.group.loops})]
+        return [lookup(self.nest.span(rank)[1]) for rank in sorted({loop.rank for loop in self.nest.group.loops})]
 
     def tile(self, index: Index) -> list[Task]:
         """The tasks of one tile, transfers included."""
@@ -89,7 +89,7 @@ class Tasks:
                 if task.cycles:
                     last_on[step.binding.array] = task.number
         for resident in self.nest.residents.values():
-            if resident.leaves and self._complete(resident, index):
+            if resident.leaves and self.complete(resident, index):
                 self._store(resident, index)
         self.tile_ends.append(done or gate)
         return self.made[start:]
@@ -98,12 +98,28 @@ class Tasks:
         """Whether a step has work in a tile."""
         return all(grid(index) for grid in self._runs[step.name])
 
+    def skipped(self, step: Step, index: Index) -> bool:
+        """Whether it is a mask alone that leaves a step out of a tile."""
+        present, live = self._reasons[step.name]
+        return all(grid(index) for grid in present) and not all(grid(index) for grid in live)
+
+    @cached_property
+    def _reasons(self) -> dict[str, tuple[list[Lookup], list[Lookup]]]:
+        nest = self.nest
+        return {
+            step.name: (
+                [lookup(grid) for grid in nest.runs(step)],
+                [lookup(live) for live, skips in nest.masks if step.position in skips],
+            )
+            for step in nest.steps
+        }
+
     @cached_property
     def _runs(self) -> dict[str, list[Lookup]]:
         nest = self.nest
         return {
             step.name: [
-                _lookup(g)
+                lookup(g)
                 for g in (*nest.runs(step), *(live for live, skips in nest.masks if step.position in skips))
                 if not g.all()
             ]
@@ -128,10 +144,10 @@ class Tasks:
             resident = nest.residents.get(access.tensor)
             if resident is None:
                 continue
-            key = access.tensor, self._key(resident, index)
+            key = access.tensor, self.key(resident, index)
             if key in self.latest:
                 waits[self.latest[key]] = "predecessor"
-            reads.append((access.tensor, self._slot(resident, index)))
+            reads.append((access.tensor, self.slot(resident, index)))
         made = nest.residents.get(step.output)
         if made is not None:
             self._make_room(made, index, waits, accumulates=bool(step.reduced & nest.cut))
@@ -146,12 +162,12 @@ class Tasks:
             if step in stream.readers:
                 self.box_users[position][-1].append(number)
         if made is not None:
-            self.latest[(step.output, self._key(made, index))] = number
+            self.latest[(step.output, self.key(made, index))] = number
         return task
 
     def _make_room(self, made: Resident, index: Index, waits: dict[int, Cause], accumulates: bool) -> None:
         """Before a tile is made: the readers of what it overwrites, the one it adds to, the store whose slot it takes."""
-        key, slot = self._key(made, index), (made.tensor, self._slot(made, index))
+        key, slot = self.key(made, index), (made.tensor, self.slot(made, index))
         if self.occupant.get(slot) != key:
             if made.depth < len(self.nest.group.loops):
                 for reader in self.readers.pop(slot, []):
@@ -169,7 +185,7 @@ class Tasks:
 
     def _load(self, position: int, stream: Stream, index: Index) -> int:
         """The task that brought the tile that a stream holds now; made if it is a new one."""
-        box = tuple(end(index) for end in self._boxes[position])
+        box = self.box(position, index)
         if self.box_now.get(position) != box:
             self.box_now[position] = box
             words = 1
@@ -189,14 +205,18 @@ class Tasks:
             users.append([])
         return self.box_loads[position][-1]
 
+    def box(self, position: int, index: Index) -> tuple[int, ...]:
+        """First and last position along each dimension of the tile that a stream holds."""
+        return tuple([end(index) for end in self._boxes[position]])
+
     @cached_property
     def _boxes(self) -> list[list[Lookup]]:
         return [
-            [_lookup(end) for ends in self.nest.box(stream.tensor, stream.indices, stream.depth) for end in ends]
+            [lookup(end) for ends in self.nest.box(stream.tensor, stream.indices, stream.depth) for end in ends]
             for stream in self.nest.streams
         ]
 
-    def _complete(self, resident: Resident, index: Index) -> bool:
+    def complete(self, resident: Resident, index: Index) -> bool:
         """Whether this tile is the last one that adds to a tile of the tensor (if a mask leaves it out, a constant is stored)."""
         return all(grid(index) for grid in self._completes[resident.tensor])
 
@@ -207,7 +227,7 @@ class Tasks:
             own = self._own(resident.tensor)
             slots = {loop.rank: slot for loop, slot in zip(self.nest.group.loops, resident.producer.slots, strict=True)}
             ends = [(rank, slot) for rank, slot in slots.items() if rank in self.nest.cut and (slot == "first" or rank not in own)]
-            found[name] = [_lookup(self.nest.opening(rank) if slot == "first" else self.nest.final(rank)) for rank, slot in ends]
+            found[name] = [lookup(self.nest.opening(rank) if slot == "first" else self.nest.final(rank)) for rank, slot in ends]
         return found
 
     def _store(self, resident: Resident, index: Index) -> None:
@@ -215,38 +235,41 @@ class Tasks:
         words = 1
         for rank in declared.ranks:
             if rank != declared.iterates:
-                words *= self._length(rank)(index)
+                words *= self.span(rank, index)[1]
         number = len(self.made)
         task = Task(
             number, resident.tensor, "store", self.nest.arch.backing[0], words * self.cycles_per_word, 0.0, index, words=words
         )
-        key = resident.tensor, self._key(resident, index)
+        key = resident.tensor, self.key(resident, index)
         if key in self.latest:
             task.waits = [(self.latest[key], "predecessor")]
         task.planned = self.interval * (len(self.tile_ends) + 1)
         self.made.append(task)
         self.stores.setdefault(resident.tensor, []).append(number)
-        self.readers.setdefault((resident.tensor, self._slot(resident, index)), []).append(number)
+        self.readers.setdefault((resident.tensor, self.slot(resident, index)), []).append(number)
 
-    def _length(self, rank: str) -> Lookup:
-        if rank not in self._known_lengths:
-            self._known_lengths[rank] = _lookup(self.nest.span(rank)[1])
-        return self._known_lengths[rank]
+    def span(self, rank: str, index: Index) -> tuple[int, int]:
+        """(first position, number of positions) of a rank in a tile."""
+        if rank not in self._spans:
+            low, length = self.nest.span(rank)
+            self._spans[rank] = lookup(low), lookup(length)
+        low_at, length_at = self._spans[rank]
+        return low_at(index), length_at(index)
 
     @cached_property
-    def _known_lengths(self) -> dict[str, Lookup]:
+    def _spans(self) -> dict[str, tuple[Lookup, Lookup]]:
         return {}
 
-    def _key(self, resident: Resident, index: Index) -> Index:
+    def key(self, resident: Resident, index: Index) -> Index:
         """Which tile of a tensor this is."""
-        return tuple([index[axis] for axis in self._axes[resident.tensor][0]])
+        return tuple([index[axis] for axis in self.axes[resident.tensor][0]])
 
-    def _slot(self, resident: Resident, index: Index) -> Index:
+    def slot(self, resident: Resident, index: Index) -> Index:
         """Which part of the space held for a tensor this tile occupies."""
-        return tuple([index[axis] for axis in self._axes[resident.tensor][1]])
+        return tuple([index[axis] for axis in self.axes[resident.tensor][1]])
 
     @cached_property
-    def _axes(self) -> dict[str, tuple[list[int], list[int]]]:
+    def axes(self) -> dict[str, tuple[list[int], list[int]]]:
         """For each tensor made here: the loops over its own ranks, and those of them inside the loop across which it is alive."""
         found: dict[str, tuple[list[int], list[int]]] = {}
         for name, resident in self.nest.residents.items():
@@ -286,7 +309,7 @@ class Tasks:
                     if np.all(factor == factor.flat[0]):
                         cycles *= float(factor.flat[0])
                     else:
-                        varying.append(_lookup(factor))
+                        varying.append(lookup(factor))
                 terms.append((cycles, varying))
             result[step.name] = terms
         return result
@@ -296,7 +319,7 @@ Lookup: TypeAlias = Callable[[Index], int]
 """The entry of a grid for a tile."""
 
 
-def _lookup(grid: Grid) -> Lookup:
+def lookup(grid: Grid) -> Lookup:
     """Reads a grid by tiles; loops that do not matter have length 1 in it."""
     axes = [axis for axis, length in enumerate(grid.shape) if length > 1]
     if grid.size > 2**20:  # too large for lists of numbers

@@ -1,0 +1,153 @@
+"""A run as a picture: a self-contained SVG with one lane for each array and for the channel of the backing store.
+
+In: a `Simulated`, and the cycles that are to be seen. Out: the text of an SVG file. Boxes are tasks, coloured by Einsum, with
+the tile they belong to as a tooltip; idle cycles are hatched and coloured by what was waited for. It has colours for light and
+dark, and uses no script.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from itertools import pairwise
+
+from .simulate import CAUSES, GroupRun, Ran, Simulated
+
+WIDTH, LANE, LEFT, TOP = 1200, 56, 96, 64
+"""Pixels: of the drawing, of a lane with its gap, left of the lanes, above them."""
+SHOWN = 8_000.0
+"""Cycles that are drawn if nobody says which."""
+MAX_BOXES = 4_000
+"""Boxes at most, so that the file stays small enough to look at."""
+COLOURS = (
+    "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#9c755f", "#ff9da7", "#86bcb6", "#8cd17d",
+    "#d37295", "#a0cbe8", "#ffbe7d", "#b6992d", "#499894",
+)  # fmt: skip
+WAITING = {
+    "ripple": "#c23b22", "predecessor": "#c28b22", "data": "#2274c2", "order": "#777777", "space": "#7a22c2", "flight": "#22a06b",
+    "fill": "#999999", "drain": "#999999",
+}  # fmt: skip
+STYLE = """
+svg { background: #ffffff; font: 12px system-ui, sans-serif }
+text { fill: #222222 } .axis { stroke: #999999 } .idle { fill-opacity: .35 } .box { stroke: #ffffff; stroke-width: .5 }
+.name { fill: #ffffff; font-size: 11px; pointer-events: none }
+@media (prefers-color-scheme: dark) {
+  svg { background: #16181c } text { fill: #dddddd } .box { stroke: #16181c } .name { fill: #101010 }
+}
+"""
+
+
+def svg(run: Simulated, window: tuple[float, float] | None = None, group: int = 1) -> str:
+    """The picture of one group (from 1); `window`: first and last cycle shown."""
+    shown = run.groups[group - 1]
+    start, end = window or (0.0, min(SHOWN, max(shown.window.cycles, 1.0)))
+    return _Picture(run, shown, start, end, group).text()
+
+
+class _Picture:
+    def __init__(self, run: Simulated, group: GroupRun, start: float, end: float, number: int) -> None:
+        self.run, self.group, self.start, self.end, self.number = run, group, start, end, number
+        self.scale = (WIDTH - LEFT - 16) / (end - start)
+        self.lanes = list(group.busy)
+        names = dict.fromkeys(item.task.name for item in group.ran)
+        self.colours = {name: COLOURS[at % len(COLOURS)] for at, name in enumerate(names)}
+        self.seen: dict[str, None] = {}
+        self.waits: dict[str, None] = {}
+
+    def text(self) -> str:
+        boxes = [self._lane(at, name) for at, name in enumerate(self.lanes)]
+        axis = self._axis()
+        legend, bottom = self._legend(TOP + LANE * len(self.lanes) + 40)
+        arch = self.run.cost.arch
+        cascade = self.run.cost.placed.cascade.name
+        title = f"{cascade} on {arch.name}: cycles {self.start:,.0f} to {self.end:,.0f} of group {self.number}"
+        window = "" if self.group.whole else f" (a sample of {self.group.window.tiles:,} of {self.group.nest.tiles:,} tiles)"
+        return "\n".join(
+            [
+                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom}" width="{WIDTH}" role="img">',
+                f"<title>{escape(title)}</title>",
+                "<defs>" + "".join(self._hatch(cause) for cause in WAITING) + "</defs>",
+                f"<style>{STYLE}</style>",
+                f'<text x="{LEFT}" y="22" font-size="15" font-weight="600">{escape(title)}</text>',
+                f'<text x="{LEFT}" y="42">{escape(self._summary() + window)}</text>',
+                *boxes, axis, legend, "</svg>",
+            ]
+        )  # fmt: skip
+
+    def _summary(self) -> str:
+        return ", ".join(
+            f"{name} busy {cycles / self.group.covers if self.group.covers else 0.0:.1%}"
+            for name, cycles in self.group.busy.items()
+        )
+
+    def _x(self, cycle: float) -> float:
+        return LEFT + (min(max(cycle, self.start), self.end) - self.start) * self.scale
+
+    def _lane(self, at: int, name: str) -> str:
+        y = TOP + at * LANE
+        height = LANE - 16
+        mine = sorted(
+            (item for item in self.group.ran if item.task.resource == name and item.end > item.start), key=lambda item: item.start
+        )
+        parts = [f'<text x="8" y="{y + height / 2 + 4}">{escape(name)}</text>']
+        parts += [self._idle(before.end, after, y, height) for before, after in pairwise(mine)]
+        visible = [item for item in mine if item.end > self.start and item.start < self.end]
+        for item in visible[:MAX_BOXES]:
+            parts.append(self._box(item, y, height))
+        if len(visible) > MAX_BOXES:
+            parts.append(f'<text x="{LEFT}" y="{y - 2}">only the first {MAX_BOXES:,} of {len(visible):,} are drawn</text>')
+        return "\n".join(part for part in parts if part)
+
+    def _box(self, item: Ran, y: float, height: float) -> str:
+        x, width = self._x(item.start), max(self._x(item.end) - self._x(item.start), 0.3)
+        self.seen[item.task.name] = None
+        place = ", ".join(f"{loop.rank}={at}" for loop, at in zip(self.group.nest.group.loops, item.task.tile, strict=True))
+        what = item.task.name if item.task.kind == "compute" else f"{item.task.kind} {item.task.name}"
+        about = f"{what} [{place}]: cycles {item.start:,.0f} to {item.end:,.0f}"
+        box = (
+            f'<rect class="box" x="{x:.2f}" y="{y}" width="{width:.2f}" height="{height}" fill="{self.colours[item.task.name]}">'
+            f"<title>{escape(about)}</title></rect>"
+        )
+        if width > 7.0 * len(item.task.name) + 4:
+            box += f'<text class="name" x="{x + 3:.2f}" y="{y + height / 2 + 4}">{escape(item.task.name)}</text>'
+        return box
+
+    def _idle(self, since: float, item: Ran, y: float, height: float) -> str:
+        if item.start <= since or item.start < self.start or since > self.end:
+            return ""
+        cause = item.held_by or "order"
+        self.waits[cause] = None
+        x, width = self._x(since), self._x(item.start) - self._x(since)
+        about = f"idle for {item.start - since:,.0f} cycles: {CAUSES.get(cause, cause)}"
+        return (
+            f'<rect class="idle" x="{x:.2f}" y="{y + height * 0.3}" width="{width:.2f}" height="{height * 0.4}" '
+            f'fill="url(#{cause})"><title>{escape(about)}</title></rect>'
+        )
+
+    def _hatch(self, cause: str) -> str:
+        return (
+            f'<pattern id="{cause}" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+            f'<rect width="3" height="6" fill="{WAITING[cause]}"/></pattern>'
+        )
+
+    def _axis(self) -> str:
+        y = TOP + LANE * len(self.lanes)
+        parts = [f'<line class="axis" x1="{LEFT}" y1="{y}" x2="{WIDTH - 16}" y2="{y}"/>']
+        for step in range(11):
+            cycle = self.start + (self.end - self.start) * step / 10
+            x = self._x(cycle)
+            parts.append(f'<line class="axis" x1="{x:.1f}" y1="{y}" x2="{x:.1f}" y2="{y + 5}"/>')
+            parts.append(f'<text x="{x:.1f}" y="{y + 18}" text-anchor="middle">{cycle:,.0f}</text>')
+        return "\n".join(parts)
+
+    def _legend(self, y: float) -> tuple[str, int]:
+        entries = [(f'fill="{self.colours[name]}"', name) for name in self.seen]
+        entries += [(f'fill="url(#{cause})"', f"idle, {CAUSES.get(cause, cause)}") for cause in self.waits]
+        parts, x = [], float(LEFT)
+        for fill, label in entries:
+            width = 26 + 7.0 * len(label)
+            if x + width > WIDTH:
+                x, y = float(LEFT), y + 20
+            parts.append(f'<rect x="{x:.0f}" y="{y - 10:.0f}" width="14" height="12" {fill}/>')
+            parts.append(f'<text x="{x + 18:.0f}" y="{y:.0f}">{escape(label)}</text>')
+            x += width
+        return "\n".join(parts), int(y + 24)

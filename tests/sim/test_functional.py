@@ -1,0 +1,127 @@
+"""Mappings executed on data: values equal to the interpreter's, access counts equal to the cost model's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from einsmith.einsum import spec
+from einsmith.einsum.cascade import Cascade
+from einsmith.einsum.diagnostics import EinsmithError
+from einsmith.einsum.interpret import random_inputs
+from einsmith.einsum.library import EXAMPLES
+from einsmith.mapper import architecture, mapping
+from einsmith.mapper.mapping import Mapping
+from einsmith.mapper.nest import Nest
+from einsmith.mapper.search import search
+from einsmith.sim import functional
+from einsmith.sim.functional import Executed, execute
+
+from .test_simulate import GEMM
+
+SIZES = {"B": 1, "H": 2, "G": 2, "P": 13, "M": 13, "L": 13, "N": 13, "E": 3, "F": 5, "D": 3, "C": 4, "M0": 4}
+SMALL = ("array2d.side=[4, 4]", "array1d.side=[4]")
+PUBLISHED = mapping.load("fusemax-binding").as_yaml().replace("tile: 1024", "tile: 8").replace("tile: 256", "tile: 4")
+PUBLISHED = PUBLISHED.replace("M0: 256", "M0: 4")
+
+
+def attention(name: str) -> Cascade:
+    return spec.load(EXAMPLES / "attention" / f"{name}.yaml")
+
+
+def executed(cascade: Cascade, found: Mapping | None, arch: str = "fusemax", settings: tuple[str, ...] = SMALL) -> Executed:
+    machine = architecture.load(arch, settings)
+    sizes = {symbol: SIZES[symbol] for symbol in cascade.symbols if symbol in SIZES}
+    mapped = found or search(cascade, machine, sizes).mapping
+    inputs = random_inputs(cascade, {**mapped.sizes, **sizes}, None, np.random.default_rng(0))
+    return execute(cascade, machine, mapped, inputs, sizes)
+
+
+def holds(run: Executed) -> None:
+    assert run.equal, run.errors
+    assert not run.differences
+    assert "every count is the cost model's" in str(run)
+
+
+def test_the_published_binding() -> None:
+    holds(executed(attention("fusemax"), mapping.loads(PUBLISHED)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "softmax", "softmax-causal", "gqa", "mqa", "linear", "linear-causal", "channel", "sliding-window", "na1d", 
+        "deferred-division", "tile-local-2pass", "tile-local-merge", "sink", "flash2",
+    ],
+)  # fmt: skip
+def test_what_the_search_finds(name: str) -> None:
+    holds(executed(attention(name), None))
+
+
+@settings(max_examples=25)
+@given(
+    st.tuples(*[st.integers(1, 13)] * 3), st.tuples(*[st.integers(1, 9)] * 3), st.permutations("mnk"), st.integers(0, 5),
+    st.sampled_from((("m", "n"), ("k", "n"), ("m", "k"), ("n", "m"))), st.sampled_from(("grid", "buffer", "forward")),
+)  # fmt: skip
+def test_any_gemm_mapping(
+    mnk: tuple[int, int, int], tiles: tuple[int, int, int], order: list[str], outer: int, spatial: tuple[str, str], stay: str
+) -> None:
+    loops = ", ".join(f"{{rank: {rank}, tile: {tile}}}" for rank, tile in zip(order, tiles, strict=True))
+    if outer:
+        loops = f"{{rank: {order[2]}, tile: {tiles[2] + outer}}}, " + loops
+    text = f"groups:\n- loops: [{loops}]\n  einsums: {{C: {{array: grid, spatial: [{', '.join(spatial)}]}}}}\n" + (
+        f"  stay: {{C: {stay}}}\n" if stay != "grid" else ""
+    )
+    arch = architecture.load("teaching-32x32", ("grid.side=[4, 4]", "buffer.size=1 MiB"))
+    cascade = spec.loads(GEMM)
+    sizes = dict(zip(("M", "N", "K"), mnk, strict=True))
+    inputs = random_inputs(cascade, sizes, None, np.random.default_rng(0))
+    try:
+        run = execute(cascade, arch, mapping.loads(text), inputs, sizes)
+    except EinsmithError as error:
+        if error.diagnostics[0].code == "E522" and stay == "forward":
+            return  # what is handed on must not be needed again
+        raise
+    holds(run)
+
+
+def test_masked_rows_and_large_logits() -> None:
+    cascade = attention("softmax-causal")
+    machine = architecture.load("fusemax", SMALL)
+    sizes = {"B": 1, "H": 1, "P": 9, "M": 5, "E": 3, "F": 2}
+    inputs = random_inputs(cascade, sizes, None, np.random.default_rng(0))
+    inputs["Q"] = inputs["Q"] * 1e4
+    holds(execute(cascade, machine, search(cascade, machine, sizes).mapping, inputs, sizes))
+
+
+def test_a_mapping_that_loses_a_tile_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The execution sees what the checks of legality are there to prevent: here it is told that a state is gone with every tile."""
+    cascade = attention("fusemax")
+    forget = functional._Group._make_room
+
+    def forgetful(self: functional._Group, resident: object, index: object) -> None:
+        forget(self, resident, index)  # type: ignore[arg-type]
+        if resident.tensor == "SLN":  # type: ignore[attr-defined]
+            self.made["RD"][...] = np.nan
+
+    monkeypatch.setattr(functional._Group, "_make_room", forgetful)
+    assert not executed(cascade, mapping.loads(PUBLISHED)).equal
+
+
+def test_a_count_that_the_model_gets_wrong_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Nest, "stream_words", lambda self, stream: 1.0)
+    run = executed(attention("softmax"), None)
+    assert run.differences
+    assert not run.as_json()["counts_equal"]
+
+
+def test_what_is_too_large_to_execute_is_refused() -> None:
+    cascade = spec.loads(GEMM)
+    sizes = dict.fromkeys("MNK", 512)
+    text = "groups:\n- loops: [{rank: m, tile: 32}, {rank: n, tile: 32}, {rank: k, tile: 32}]\n  einsums: {C: {array: grid, spatial: [m, n]}}\n"
+    inputs = {"A": np.zeros((512, 512)), "B": np.zeros((512, 512))}
+    with pytest.raises(EinsmithError) as raised:
+        execute(cascade, architecture.load("teaching-32x32"), mapping.loads(text), inputs, sizes)
+    assert raised.value.diagnostics[0].code == "E542"
