@@ -109,7 +109,7 @@ class Results:
     @cached_property
     def buffer_need(self) -> Floats:
         """Bytes of the buffer that the group that needs most takes at once."""
-        return np.asarray(np.maximum.reduce([group["need"] for group in self.groups]))
+        return np.asarray(np.maximum.reduce([group["need"] for group in self.groups]), dtype=np.float64)
 
     @cached_property
     def utilization(self) -> dict[str, Floats]:
@@ -180,13 +180,15 @@ class _Points:
         """The extents of every rank and the scalars: those of each combination of sizes are worked out once."""
         batch = self.batch
         names = [name for name, value in self.sizes.items() if value.ndim]
-        if names:
-            table = np.stack([self.sizes[name].astype(np.float64) for name in names], axis=1)
-            rows, of = np.unique(table, axis=0, return_inverse=True)
-        else:
-            rows, of = np.zeros((1, 0)), np.zeros(self.count, dtype=np.int64)
+        of: NDArray[np.int64] = np.zeros(self.count, dtype=np.int64)
+        for name in names:
+            values, which = np.unique(self.sizes[name], return_inverse=True)
+            of = np.unique(of * len(values) + which.reshape(-1), return_inverse=True)[1].reshape(-1)
+        first = np.zeros(of.max(initial=0) + 1, dtype=np.int64)
+        first[of[::-1]] = np.arange(self.count)[::-1]
+        rows = [[self.sizes[name][at] for name in names] for at in first]
         single = {name: _number(value.item()) for name, value in self.sizes.items() if not value.ndim}
-        self.of = of.reshape(-1)
+        self.of = of
         self.bound: list[Sizes | EinsmithError] = []
         for row in rows:
             given = {**batch.mapping.sizes, **batch.sizes, **single, **{n: _number(v) for n, v in zip(names, row, strict=True)}}
@@ -269,15 +271,16 @@ class Batch:
     ) -> None:
         self.cascade, self.arch, self.mapping = flatten(cascade), arch, mapping
         self.sizes, self.params = dict(sizes or {}), dict(params or {})
-        self.leaves = _leaves(arch)
+        self.leaves = leaves(arch)
         _check_names(self.cascade, mapping)
         homes = {name: number for number, group in enumerate(mapping.groups) for name in group.einsums}
         _check_order(self.cascade, homes)
         self.outgoing = _outgoing(self.cascade, homes)
-        self.roomy = _roomy(arch)
+        self.roomy = roomy(arch)
+        self.two_levels = _two_levels(arch, mapping)
         self.groups = [_Group(self, number, group) for number, group in enumerate(mapping.groups)]
         tape = Tape()
-        self.area = Program(tape, Hardware(tape, arch).area)
+        self.area = Program(tape, Hardware(tape, arch).area) if self.two_levels else None
         self._marks: dict[Any, tuple[Any, ...]] = {}
 
     def __call__(
@@ -299,12 +302,13 @@ class Batch:
         for group in self.groups:
             found.append(group.run(points, legal, open_, refused, fast))
         fits = np.ones(count, dtype=bool)
-        size = points.hardware(f"{self.arch.buffer[0]}.size")
-        for values in found:
-            fits &= ~(values["need"] > size)
+        for values in found if self.two_levels else ():
+            fits &= ~(values["need"] > points.hardware(f"{self.arch.buffer[0]}.size"))
             for name in self.arch.arrays:
                 fits &= ~(values[f"lanes {name}"] > points.hardware(f"{name}.registers.words"))
-        area = self.area.run({name: points.input(name) for name in self.area.inputs}, count, fast)
+        area = {name: np.full(count, np.nan) for name in self.arch.area_um2}
+        if self.area is not None:
+            area = self.area.run({name: points.input(name) for name in self.area.inputs}, count, fast)
         results = Results(self, points, legal & fits & ~open_, fits, 0, tuple(found), area, refused)
         for point in np.flatnonzero(open_ & (legal | empty)):
             results.exact += 1
@@ -350,6 +354,8 @@ class Batch:
             results.refused.setdefault(point, error.diagnostics[0])
             return
         results.valid[point] = results.fits[point] = True
+        for name, area in cost.arch.area_um2.items():
+            results.area_parts[name][point] = area
         for values, group, nest in zip(results.groups, cost.groups, cost.placed.nests, strict=True):
             found = {
                 "cycles": group.timing.cycles, "fill": group.timing.fill, "dependences": group.timing.dependences,
@@ -505,6 +511,8 @@ class _Group:
 
     def _case(self, points: _Points, point: int) -> Program | Diagnostic | None:
         batch = self.batch
+        if not batch.two_levels:
+            return None
         bound = points.bound[points.of[point]]
         assert isinstance(bound, Sizes)
         group = batch._mapping_at(points, point).groups[self.number].model_copy(update={"in_flight": 1})
@@ -540,11 +548,23 @@ def _always(condition: Expr, bound: Sizes) -> bool:
     return not free_ranks(condition) and bool(evaluate_scalar(condition, bound.scalars))
 
 
+def _two_levels(arch: Architecture, mapping: Mapping) -> bool:
+    """Whether the closed form covers the structure: one buffer that all arrays share, with one port, holding inputs only."""
+    try:
+        name, buffer = arch.buffer
+    except EinsmithError:
+        return False
+    ports = any(level.read_bandwidth or level.write_bandwidth for level in (arch.backing[1], buffer))
+    loops = [loop for group in mapping.groups for loop in group.loops]
+    plain = all(loop.over is None and set(loop.held(name)) <= {name} for loop in loops)
+    return plain and not ports and not any(group.bypass for group in mapping.groups)
+
+
 def _at(value: Any, point: int) -> Any:
     return value[point] if np.ndim(value) else value
 
 
-def _leaves(arch: Architecture) -> dict[str, float]:
+def leaves(arch: Architecture) -> dict[str, float]:
     """Every number of an architecture, named as `--set` names it; what is not limited is infinite."""
     found: dict[str, float] = {}
 
@@ -561,7 +581,7 @@ def _leaves(arch: Architecture) -> dict[str, float]:
             found[prefix] = math.inf
 
     plain = arch.model_dump()
-    for block in ("memory", "arrays"):
+    for block in ("memory", "arrays", "networks"):
         walk("", plain.pop(block))
     walk("", plain)
     return found
@@ -570,11 +590,11 @@ def _leaves(arch: Architecture) -> dict[str, float]:
 def _full(arch: Architecture, path: str) -> list[str]:
     """A leaf as the keys that lead to it."""
     first = path.split(".", 1)[0]
-    block = ["memory"] if first in arch.memory else ["arrays"] if first in arch.arrays else []
+    block = next(([block] for block in ("memory", "arrays", "networks") if first in getattr(arch, block)), [])
     return [*block, *path.split(".")]
 
 
-def _roomy(arch: Architecture) -> Architecture:
+def roomy(arch: Architecture) -> Architecture:
     """The architecture with room for everything: whether a mapping is legal does not depend on capacity."""
     memory = {name: level.model_copy(update={"size": None}) for name, level in arch.memory.items()}
     arrays = {
