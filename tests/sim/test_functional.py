@@ -120,7 +120,8 @@ def test_a_count_that_the_model_gets_wrong_is_seen(monkeypatch: pytest.MonkeyPat
 def test_what_is_too_large_to_execute_is_refused() -> None:
     cascade = spec.loads(GEMM)
     sizes = dict.fromkeys("MNK", 512)
-    text = "groups:\n- loops: [{rank: m, tile: 32}, {rank: n, tile: 32}, {rank: k, tile: 32}]\n  einsums: {C: {array: grid, spatial: [m, n]}}\n"
+    loops = "[{rank: m, tile: 32}, {rank: n, tile: 32}, {rank: k, tile: 32}]"
+    text = f"groups:\n- loops: {loops}\n  einsums: {{C: {{array: grid, spatial: [m, n]}}}}\n"
     inputs = {"A": np.zeros((512, 512)), "B": np.zeros((512, 512))}
     with pytest.raises(EinsmithError) as raised:
         execute(cascade, architecture.load("teaching-32x32"), mapping.loads(text), inputs, sizes)

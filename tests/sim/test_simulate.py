@@ -165,7 +165,7 @@ def test_a_million_tokens_are_extrapolated_exactly() -> None:
     assert run.cost.cycles < run.cycles < run.cost.cycles * 1.00001
 
 
-@settings(max_examples=25)
+@settings(max_examples=200)
 @given(
     st.tuples(*[st.integers(1, 40)] * 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.permutations("mnk"),
     st.sampled_from(("in-turn", "pipelined", "interleaved")), st.integers(1, 3), st.sampled_from((1, 2)),
@@ -239,6 +239,26 @@ def test_a_buffer_that_is_too_small_is_refused_not_hung() -> None:
             {"M": 64, "N": 64, "K": 64},
         )
     assert raised.value.diagnostics[0].code == "E520"
+
+
+def test_a_starving_array_waits_for_what_it_lacks() -> None:
+    plain = fusemax(4096)
+    slow = architecture.load("fusemax", ("dram.bandwidth=4 GiB/s",))
+    cascade = spec.load(EXAMPLES / "attention" / "fusemax.yaml")
+    text = mapping.load("fusemax-binding").as_yaml()
+    sizes = {"B": 1, "H": 2, "P": 1024, "M": 4096, "E": 64, "F": 64}
+    starved = simulate(cascade, slow, mapping.loads(text), sizes, {"scale": 1})
+    agrees(starved)
+    causes = starved.stalls["array2d"]  # the 1-D array waits for what the 2-D array would make
+    assert max(causes, key=lambda cause: causes[cause]) == "data"
+    assert causes["data"] > 0.3 * sum(causes.values())
+    assert starved.groups[0].busy["dram"] > 0.9 * starved.cycles  # the channel is what it waits for
+    assert plain.groups[0].busy["dram"] < 0.2 * plain.cycles
+    # one slot for what comes and goes: transfers and work take turns
+    one = fusemax(1024, change=("in_flight: 12", "in_flight: 12\n  buffering: 1"))
+    agrees(one)
+    assert one.stalls["array2d"]["data"] > 0
+    assert one.cycles > fusemax(1024).cycles
 
 
 @pytest.mark.parametrize("empty", [{"m": 0}, {"n": 0}, {"k": 0}])
