@@ -121,7 +121,8 @@ def polynomial(expr: Expr) -> Polynomial:
         case Map(op="neg", args=(a,)):
             return _sum({}, polynomial(a), -1)
         case Map(op="*", args=(a, b)):
-            return _product(polynomial(a), polynomial(b)) or _atom(expr)
+            left, right = polynomial(a), polynomial(b)
+            return _product(left, right) or _atom(expr) if left and right else {}
         case Map(op="/", args=(a, b)):
             inverse = _power(polynomial(b), Fraction(-1))
             return _product(polynomial(a), inverse) or _atom(expr) if polynomial(a) else {}

@@ -16,11 +16,15 @@ from ..cascade import Access, Cascade, Einsum, Expr, Map, Number, Reduce, Tensor
 from ..flatten import flatten
 from .algebra import ONE, ZERO, add, canonical, divide, is_number, multiply, negate, power, product, subtract
 from .fiber import Fiber
+from .identities import tiny_power
 from .signs import sign
 from .step import Refused, Rewritten, Step, coords, fresh, in_order, reordered, replaced, shown, taken_names
 
 MAX_TERMS = 8
 """A decomposition with more terms than this is given up: every term is a reduction of its own."""
+
+
+TINY = "a power of the divisor may leave the range of numbers where the quotient does not: it is not shown to be 0 or far from 0"
 
 
 @dataclass(frozen=True)
@@ -291,6 +295,9 @@ def leaving_factor(rewrite: str, cascade: Cascade, target: str, rank: str) -> Le
     if not term.leaves:
         return None
     factors = (*term.numerator, *term.denominator)
+    tiny = tiny_power(term.denominator, fiber)
+    if tiny is not None:
+        return Refused(rewrite, target, tiny, TINY)
     for factor in factors:
         if free_ranks(factor) & frozenset(reduce.ranks):
             return Refused(rewrite, target, factor, "the factor depends on a rank that is reduced")

@@ -12,8 +12,9 @@ raw moments cancel where the offset is large.
 from __future__ import annotations
 
 from ..cascade import Cascade, Reduce, free_ranks
-from .basis import distribute, terms
+from .basis import TINY, distribute, terms
 from .fiber import Fiber
+from .identities import tiny_power
 from .moments import moments
 from .separate import Obstacle
 from .step import Refused, Rewritten, Step, shown, text
@@ -34,8 +35,11 @@ def basis_expansion(cascade: Cascade, target: str, rank: str) -> Rewritten | Ref
     if len(found) < 2 or not any(term.leaves for term in found):
         return None
     degree = max(term.opened for term in found)
-    if degree > 1 and not isinstance(moments(reduce.body, "sum", frozenset(reduce.ranks), fiber), Obstacle):
+    if degree > 1 and not isinstance(moments(reduce.body, "sum", frozenset(reduce.ranks), fiber, proven=True), Obstacle):
         return Refused(NAME, target, reduce.body, "sums of powers cancel: moments about the running value are kept instead")
+    for term in found:
+        if (tiny := tiny_power(term.denominator, fiber)) is not None:
+            return Refused(NAME, target, tiny, TINY)
     if inside := next((term.factor for term in found if free_ranks(term.factor) & frozenset(reduce.ranks)), None):
         return Refused(NAME, target, inside, "the factor depends on a rank that is summed")
     after, new = distribute(cascade, einsum, found, tuple(f"{target}_{i + 1}" for i in range(len(found))))

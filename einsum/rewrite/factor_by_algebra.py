@@ -15,9 +15,9 @@ from ..cascade import Cascade, Reduce, free_ranks
 from .basis import LeavingFactor
 from .computer_algebra import counterexample, factored
 from .fiber import Fiber
+from .identities import tiny_power
 from .moments import moments
-from .running_rescale import rescalable
-from .separate import Obstacle
+from .separate import Obstacle, separate_product
 from .step import Rewritten, text
 
 NAME = "factor-by-algebra"
@@ -32,11 +32,11 @@ def factor_by_algebra(cascade: Cascade, target: str, rank: str) -> Rewritten | N
     fiber, bound = Fiber(cascade, rank), frozenset(reduce.ranks)
     if not fiber.completes(einsum) or not fiber.mixed(reduce.body):
         return None
-    structural = (rescalable(reduce.body, "sum", bound, fiber), moments(reduce.body, "sum", bound, fiber))
+    structural = (separate_product(reduce.body, fiber), moments(reduce.body, "sum", bound, fiber))
     if not all(isinstance(each, Obstacle) for each in structural) or counterexample(reduce.body, fiber) is not None:
         return None
     term = factored(reduce.body, fiber)
-    if term is None or free_ranks(term.factor) & bound:
+    if term is None or free_ranks(term.factor) & bound or tiny_power(term.denominator, fiber) is not None:
         return None
     found = LeavingFactor(NAME, cascade, replace(einsum, body=reduce), term, "")
     return found.apply(

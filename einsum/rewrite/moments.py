@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ..cascade import Access, Expr, Map, Number, free_ranks
 from .algebra import ONE, canonical, divide, multiply, negate
 from .fiber import Fiber
+from .identities import finite_start
 from .running_rescale import rescalable
 from .separate import Obstacle, Product, Total, separate_product, separate_sum
 
@@ -39,7 +40,7 @@ class Moments:
     powers: tuple[Power, ...]
 
 
-def moments(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber, divisors_proven: bool = False) -> Moments | Obstacle:
+def moments(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber, proven: bool = False) -> Moments | Obstacle:
     """The decomposition of the body of a reduction `op` over `bound`."""
     if op != "sum":
         return Obstacle(expr, f"moments are of sums, not of a {op}")
@@ -55,10 +56,12 @@ def moments(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber, divisors_p
             return separated
         if free_ranks(total.complete) & bound:
             return Obstacle(factor, "the complete term depends on another rank that is reduced")
+        if not proven and not finite_start(total.complete, fiber):
+            return Obstacle(factor, "the difference is infinite while nothing has been seen")
         key = canonical(factor)
         exponent += found[key].exponent if key in found else 0
         found[key] = Power(factor, total, exponent)
-    factors = rescalable(weight, "sum", bound, fiber, divisors_proven)
+    factors = rescalable(weight, "sum", bound, fiber, proven)
     if isinstance(factors, Obstacle):
         return factors
     states = 1

@@ -88,9 +88,14 @@ def _beside(einsum: Einsum, fiber: Fiber, state: bool) -> Obstacle | None:
         return None
     if op in ("max", "min"):
         shifted = shiftable(body.body, op, bound, fiber)
-        return None if not isinstance(shifted, Obstacle) else (shifted if _additive(body.body) else found)
-    if not isinstance(moments(body.body, op, bound, fiber), Obstacle):
+        if not isinstance(shifted, Obstacle):
+            return None
+        return shifted if _additive(body.body) or shifted.expr is body.body else found
+    kept = moments(body.body, op, bound, fiber)
+    if not isinstance(kept, Obstacle):
         return None
+    if kept.reason.startswith(("a running divisor", "the difference is infinite")):
+        return kept  # all the rest separates
     numbers = counterexample(body.body, fiber)
     return replace(found, reason=f"{found.reason}; {numbers}") if numbers else found
 

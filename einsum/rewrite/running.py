@@ -12,9 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Tensor, accesses, children, rebuild
+from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Tensor, accesses, children, rebuild, substitute
 from .accumulate import IDENTITY
 from .fiber import Fiber
+from .identities import infinite, settles
 from .signs import Sign, sign
 from .step import coords, fresh, in_order, next_position, taken_names
 
@@ -51,6 +52,32 @@ class RunningVersions:
             if self.fiber.roots(Access(expr.tensor, ())) & (self.fiber.running or frozenset()):
                 return self._version(expr)
         return rebuild(expr, tuple(self.next(part) for part in children(expr)))
+
+    def settled(self, body: Expr, complete: Expr, nothing: Expr) -> Expr:
+        """The body of a tile, which is to be `nothing` where all that has been seen has no weight: while a max or min behind
+        `complete` still has its identity. As it stands where it comes to that by itself, as exp(-inf - (-inf)) does; inf - inf does
+        not."""
+        for state in self.states(complete):
+            if state not in infinite(complete, self.fiber) or self.initial(state) not in (IDENTITY["max"], IDENTITY["min"]):
+                continue
+            ranks = self.cascade.tensor(state).ranks
+            reached = self.moved(Access(state, coords(ranks)), next_position(self.outer))
+            if not settles(self._opened(body), reached, nothing, self.fiber):
+                body = Map("where", (Map("==", (reached, self.initial(state))), nothing, body))
+        return body
+
+    def _opened(self, expr: Expr) -> Expr:
+        """With the Einsums made here read in place."""
+        if isinstance(expr, Access):
+            for einsum in self.einsums:
+                if einsum.output == expr.tensor:
+                    ranks = self._ranks_of(einsum.output)
+                    return self._opened(substitute(einsum.body, dict(zip(ranks, expr.indices, strict=True))))
+            return expr
+        return rebuild(expr, tuple(self._opened(part) for part in children(expr)))
+
+    def _ranks_of(self, made: str) -> tuple[str, ...]:
+        return next(tensor.ranks for tensor in self.tensors if tensor.name == made)
 
     def _version(self, access: Access) -> Access:
         tensor = self.cascade.tensor(access.tensor)

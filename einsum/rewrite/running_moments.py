@@ -36,7 +36,7 @@ NAME = "running-moments"
 
 
 def running_moments(
-    cascade: Cascade, target: str, rank: str, running: frozenset[str], divisors_proven: bool = False
+    cascade: Cascade, target: str, rank: str, running: frozenset[str], proven: bool = False
 ) -> Rewritten | Refused | None:
     """Run the sum of powers that defines `target` beside the states `running` that it depends on."""
     definitions = cascade.definitions(target)
@@ -47,7 +47,7 @@ def running_moments(
     fiber = Fiber(cascade, rank, running)
     if state is None or not fiber.complete(state.reduce.body):
         return None
-    decomposed = moments(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber, divisors_proven)
+    decomposed = moments(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber, proven)
     if isinstance(decomposed, Obstacle):
         return Refused(NAME, target, decomposed.expr, decomposed.reason, tuple(sorted(running)))
     return _Builder(cascade, einsum, state, fiber, decomposed).run()

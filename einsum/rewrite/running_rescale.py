@@ -13,7 +13,8 @@ after     SN_tile[p,m1,m0] = exp(QK[p,m1,m0] - GM_run[p,m1+1])
 Condition: f(x, g) * f(x0, g0) = f(x, g0) * f(x0, g) for all x, x0, g, g0, that is f = a(x) * b(g); then what was summed under g is
 right under g' after a factor H = b(g') / b(g). Exponentials are written exp(u(g) - u(g')) so that the first tile, where
 u(g) = -inf, gives 0 (-inf - (-inf) is -inf); a divisor d(g) is written d(g)/d(g') (0/0 is 0). Out of a max or a min the factor must
-be >= 0.
+be >= 0. While a running max in u is still -inf, all that has been seen must have no weight (`identities`): f is 0 there, by itself
+or under a `where`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..cascade import Access, Cascade, Coord, Expr, Map, Number, Reduce, free_ra
 from .accumulate import IDENTITY, running_state
 from .algebra import ONE, ZERO, Key, divide, is_number, multiply, negate, polynomial
 from .fiber import Fiber
+from .identities import unmet
 from .running import RunningVersions
 from .separate import Obstacle, Product, separate_product
 from .signs import sign
@@ -30,12 +32,12 @@ from .step import Refused, Rewritten, Step, in_order, replaced, shown, text
 NAME = "running-rescale"
 
 
-def rescalable(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber, divisors_proven: bool = False) -> Product | Obstacle:
+def rescalable(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber, proven: bool = False) -> Product | Obstacle:
     """Is a reduction `op` of `expr` over the fiber (and the other `bound` ranks) rescalable? The factors, or what stands in the
     way.
 
-    `divisors_proven`: it has been shown, on the cascade before it had states, that a running divisor is 0 only where all that it
-    divides is.
+    `proven`: what must hold while nothing has been seen has been shown, on the cascade before it had states: a running divisor is 0
+    only where all that it divides is, and where a running max (min) is -inf (inf), so are the exponents beside it.
     """
     found = separate_product(expr, fiber)
     if isinstance(found, Obstacle):
@@ -52,8 +54,11 @@ def rescalable(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber, divisor
     for factor in found.numerator:
         return Obstacle(factor, "a running factor may pass through 0, after which what was summed is lost")
     for divisor in found.denominator:
-        if not divisors_proven and not _vanish_together(divisor, found.moving, fiber):
+        if not proven and not _vanish_together(divisor, found.moving, fiber):
             return Obstacle(divisor, "a running divisor may pass through 0 where what it divides does not")
+    for exponent in (found.exponent, found.binary):
+        if not proven and (reason := unmet(exponent, found.moving, (ZERO,), fiber)):
+            return Obstacle(expr, reason)
     return found
 
 
@@ -85,9 +90,9 @@ def _vanish_together(divisor: Expr, moving: Expr, fiber: Fiber) -> bool:
 
 
 def running_rescale(
-    cascade: Cascade, target: str, rank: str, running: frozenset[str], divisors_proven: bool = False
+    cascade: Cascade, target: str, rank: str, running: frozenset[str], proven: bool = False
 ) -> Rewritten | Refused | None:
-    """Run the reduction that defines `target` beside the states `running` that it depends on (`divisors_proven`: see
+    """Run the reduction that defines `target` beside the states `running` that it depends on (`proven`: see
     `rescalable`)."""
     definitions = cascade.definitions(target)
     if len(definitions) != 1:
@@ -97,12 +102,12 @@ def running_rescale(
     fiber = Fiber(cascade, rank, running)
     if state is None or not fiber.complete(state.reduce.body):
         return None
-    found = rescalable(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber, divisors_proven)
+    found = rescalable(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber, proven)
     if isinstance(found, Obstacle):
         return Refused(NAME, target, found.expr, found.reason, tuple(sorted(running)))
     versions = RunningVersions(cascade, state.outer, fiber)
     versions.reserve(state.tile_name, state.run_name)
-    body = versions.next(state.reduce.body)
+    body = versions.settled(versions.next(state.reduce.body), found.complete, ZERO)
     factor, guard = correction(found, versions)
     base = versions.name_of(found.complete, target)
     ranks = in_order(free_ranks(factor), cascade)
@@ -147,10 +152,18 @@ def correction(found: Product, versions: RunningVersions) -> tuple[Expr, str]:
             factor = Map("where", (settled, ONE, factor))
             guards.append("H is 1 where nothing moves, a minimum at -inf too")
     for part in found.denominator:
-        factor = multiply(factor, divide(versions.at(part, "now"), versions.at(part, "next")))
+        factor = multiply(factor, _quotient(part, versions))
     if found.denominator:
         guards.append("while a divisor is 0 nothing but 0 has been summed, and 0/0 = 0")
     return factor, "; ".join(guards)
+
+
+def _quotient(divisor: Expr, versions: RunningVersions) -> Expr:
+    """d(g) / d(g'); of a power, the power of the quotient: the power of a small divisor may leave the range of numbers."""
+    if isinstance(divisor, Map) and divisor.op == "**":
+        base, exponent = divisor.args
+        return Map("**", (_quotient(base, versions), exponent))
+    return divide(versions.at(divisor, "now"), versions.at(divisor, "next"))
 
 
 def _condition(found: Product, fiber: Fiber, guard: str) -> str:

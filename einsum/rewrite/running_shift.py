@@ -7,7 +7,8 @@ after     Y_tile[p,m1]  = max[m0]((X[p,m1,m0] - GM_run[p,m1+1]) * t)
           Y_run[p,m1+1] = max(Y_run[p,m1] + GM_shift[p,m1], Y_tile[p,m1])
           Y[p]          = Y_run[p,M1]
 
-Condition: f(x, g) + f(x0, g0) = f(x, g0) + f(x0, g). A state that still has its initial value keeps it.
+Condition: f(x, g) + f(x0, g0) = f(x, g0) + f(x0, g), and u(x) is the initial value of the state where what v depends on still has
+its own (`identities`). A state that still has its initial value keeps it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ..cascade import Cascade, Coord, Expr, Map, free_ranks
 from .accumulate import IDENTITY, running_state
 from .algebra import add, negate, subtract
 from .fiber import Fiber
+from .identities import unmet
 from .running import RunningVersions
 from .separate import Obstacle, Total, separate_sum
 from .step import Refused, Rewritten, Step, in_order, replaced, shown, text
@@ -23,13 +25,15 @@ from .step import Refused, Rewritten, Step, in_order, replaced, shown, text
 NAME = "running-shift"
 
 
-def shiftable(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber) -> Total | Obstacle:
-    """Is a reduction `op` of `expr` shiftable? The terms, or what stands in the way."""
+def shiftable(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber, proven: bool = False) -> Total | Obstacle:
+    """Is a reduction `op` of `expr` shiftable? The terms, or what stands in the way (`proven`: as for `rescalable`)."""
     if op not in ("max", "min"):
         return Obstacle(expr, f"a term does not leave a {op}")
     found = separate_sum(expr, fiber)
     if isinstance(found, Total) and free_ranks(found.complete) & bound:
         return Obstacle(expr, "the complete term depends on another rank that is reduced")
+    if isinstance(found, Total) and not proven and (reason := unmet(found.complete, found.moving, (IDENTITY[op],), fiber)):
+        return Obstacle(expr, reason)
     return found
 
 
@@ -43,12 +47,12 @@ def running_shift(cascade: Cascade, target: str, rank: str, running: frozenset[s
     fiber = Fiber(cascade, rank, running)
     if state is None or not fiber.complete(state.reduce.body):
         return None
-    found = shiftable(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber)
+    found = shiftable(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber, proven=True)
     if isinstance(found, Obstacle):
         return Refused(NAME, target, found.expr, found.reason, tuple(sorted(running)))
     versions = RunningVersions(cascade, state.outer, fiber)
     versions.reserve(state.tile_name, state.run_name)
-    body = versions.next(state.reduce.body)
+    body = versions.settled(versions.next(state.reduce.body), found.complete, IDENTITY[state.reduce.op])
     height = negate(found.complete)
     shift = subtract(versions.at(height, "now"), versions.at(height, "next"))
     base = versions.name_of(found.complete, target)

@@ -19,7 +19,6 @@ This starts from the one-pass form with its tiles taken apart: one element at a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -36,17 +35,15 @@ from ..cascade import (
     Select,
     Tensor,
     accesses,
-    children,
     free_ranks,
-    rebuild,
     substitute,
     transform,
     walk,
 )  # fmt: skip
 from .accumulate import IDENTITY
-from .algebra import INFINITY, MINUS_INFINITY, ONE, ZERO, is_minus_infinity, is_number, polynomial, same
+from .algebra import ONE, ZERO, polynomial, same
+from .folding import Folding, is_constant
 from .loop import Loop, Obstructed
-from .signs import Sign, sign
 from .step import Refused, Rewritten, Step, in_order, next_position, reordered, shown, text
 
 NAME = "scan-form"
@@ -193,7 +190,7 @@ class _Scanner:
         element = self.elements[id(einsum)]
         if einsum.output not in self.along and self.prefix not in free_ranks(element.body):
             return element
-        body = _Folding(self.old, lambda node: ONE if self._is_mask(node) else None).fold(element.body)
+        body = Folding(self.old, lambda node: ONE if self._is_mask(node) else None).fold(element.body)
         body = transform(body, self._drop)
         if self.prefix in free_ranks(body):
             reason = f"`{text(element.body)}` depends on `{self.prefix}` in another way than by the mask `{text(self.mask)}`"
@@ -223,7 +220,7 @@ class _Scanner:
                 return ZERO
             return constants.get(node.tensor) if isinstance(node, Access) else None
 
-        folding = _Folding(self.old, known)
+        folding = Folding(self.old, known)
         for einsum in self.ran:
             if einsum.output in self.along and self.old.tensor(einsum.output).kind == "einsum":
                 value = folding.fold(self.elements[id(einsum)].body)
@@ -310,80 +307,3 @@ def _without_unused(cascade: Cascade, rank: str) -> Cascade:
     used = any(rank in tensor.ranks for tensor in cascade.tensors) or declared.split is not None or declared.part_of is not None
     used = used or any(rank in free_ranks(expr) or any(rank in _bound(node) for node in walk(expr)) for expr in exprs)
     return cascade if used else replace(cascade, ranks=tuple(r for r in cascade.ranks if r.name != rank))
-
-
-def is_constant(expr: Expr) -> bool:
-    return isinstance(expr, Number) or is_minus_infinity(expr)
-
-
-class _Folding:
-    """Expressions with some nodes known: 0 * x is 0, -inf - x is -inf, exp(-inf) is 0; x stands for finite values."""
-
-    def __init__(self, cascade: Cascade, known: Callable[[Expr], Expr | None]) -> None:
-        self.cascade, self.known = cascade, known
-
-    def fold(self, expr: Expr) -> Expr:
-        known = self.known(expr)
-        if known is not None:
-            return known
-        if isinstance(expr, Access):
-            return expr
-        parts = tuple(self.fold(part) for part in children(expr))
-        match expr:
-            case Map(op=op):
-                return self._map(op, parts)
-            case Reduce(op=op):
-                (body,) = parts
-                return body if op in IDENTITY and body == IDENTITY[op] else rebuild(expr, parts)
-            case _:
-                return rebuild(expr, parts)
-
-    def _map(self, op: str, parts: tuple[Expr, ...]) -> Expr:
-        match op, parts:
-            case "where", (Number(value=value), yes, no):
-                return yes if value else no
-            case "and", (a, b) if is_number(a, 0) or is_number(b, 0):
-                return ZERO
-            case "and", (a, b) if is_number(a, 1) or is_number(b, 1):
-                return b if is_number(a, 1) else a
-            case "or", (a, b) if is_number(a, 1) or is_number(b, 1):
-                return ONE
-            case "or", (a, b) if is_number(a, 0) or is_number(b, 0):
-                return b if is_number(a, 0) else a
-            case "not", (Number(value=value),):
-                return ZERO if value else ONE
-            case "+", (a, b) if is_number(a, 0) or is_number(b, 0):
-                return b if is_number(a, 0) else a
-            case "+", (a, b) if is_minus_infinity(a) or is_minus_infinity(b):
-                return MINUS_INFINITY
-            case "-", (a, b) if is_minus_infinity(a) or is_number(b, float("inf")):
-                return MINUS_INFINITY
-            case "-", (a, b) if is_number(b, 0):
-                return a
-            case "*", (a, b) if is_number(a, 0) or is_number(b, 0):
-                return ZERO
-            case "*", (a, b) if (is_minus_infinity(a) and self._positive(b)) or (is_minus_infinity(b) and self._positive(a)):
-                return MINUS_INFINITY
-            case "/", (a, _) if is_number(a, 0):
-                return ZERO
-            case "/", (a, b) if is_minus_infinity(a) and self._positive(b):
-                return MINUS_INFINITY
-            case "neg", (a,) if is_number(a, 0):
-                return ZERO
-            case "neg", (a,) if is_minus_infinity(a):
-                return INFINITY
-            case "exp" | "exp2" | "relu" | "sigmoid" | "softplus", (a,) if is_minus_infinity(a):
-                return ZERO
-            case "relu" | "abs" | "sqrt" | "tanh" | "sign" | "sin", (a,) if is_number(a, 0):
-                return ZERO
-            case "**", (a, Number(value=k)) if is_number(a, 0) and k > 0:
-                return ZERO
-            case "max", (a, b) if is_minus_infinity(a) or is_minus_infinity(b):
-                return b if is_minus_infinity(a) else a
-            case "min", (a, b) if is_number(a, float("inf")) or is_number(b, float("inf")):
-                return b if is_number(a, float("inf")) else a
-            case _:
-                return Map(op, parts)
-
-    def _positive(self, expr: Expr) -> bool:
-        return sign(expr, self.cascade) is Sign.POSITIVE

@@ -653,7 +653,7 @@ Z[p] = I[p] + L[p]
             """
 G[p] = min[m](X[p,m])
 T[p] = sum[m](X[p,m])
-Y[p] = sum[m](exp(tanh(X[p,m]) - tanh(G[p] * T[p])))
+Y[p] = sum[m](exp(tanh(T[p]) + G[p] - X[p,m]))
 Z[p] = max[m](-X[p,m] / (1 + abs(T[p])))
 """,
             "Y, Z",
@@ -985,6 +985,19 @@ A[p,m] = max(S[p,m] - T[p], 0)
         2,
         2,
         "max(S[p,m] - T[p], 0)",
+    ),
+    Case(
+        "bounded-against-a-minimum",
+        _spec(
+            "bounded-against-a-minimum",
+            "X: [p, m]",
+            "G[p] = min[m](X[p,m])\nY[p] = sum[m](exp(tanh(X[p,m]) - tanh(G[p])))",
+            "Y",
+            ranks="p: P, m: M",
+        ),
+        2,
+        2,
+        "exp(tanh(X[p,m]) - tanh(G[p]))",
     ),
     Case(
         "near-the-maximum",
