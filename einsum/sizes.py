@@ -29,7 +29,7 @@ class Sizes:
 
 
 def bind(cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mapping[str, int | float] | None = None) -> Sizes:
-    """Numbers for all scalars: those given, else the ones in the spec. Raises SpecError (E301 to E306)."""
+    """Numbers for all scalars: those given, else the ones in the spec. Raises SpecError (E301 to E306, E314)."""
     sizes, params = dict(sizes or {}), dict(params or {})
     problems: list[Diagnostic] = []
     known = set(cascade.symbols)
@@ -40,6 +40,10 @@ def bind(cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mappi
     for name in params:
         if name not in parameter_names:
             problems.append(_unknown("parameter", name, parameter_names, "E302"))
+    for name, formula in cascade.params:
+        if name in params and _shapes(cascade, name, formula, known):
+            help_text = f"it follows from the sizes: `{name}` = {_shown(formula)}; other sizes give it another value"
+            problems.append(Diagnostic("E314", f"the extents depend on `{name}`, which cannot be set", help=help_text))
     values: dict[str, int | float] = {**dict(cascade.sizes), **sizes}
     missing = [name for name in cascade.symbols if name not in values]
     if missing:
@@ -61,6 +65,19 @@ def bind(cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mappi
             )
         extents[rank.name] = int(value)
     return Sizes(values, extents)
+
+
+def _shapes(cascade: Cascade, name: str, formula: Expr, symbols: set[str]) -> bool:
+    """Is this a length that is worked out from sizes: of a part, say, of which there are so many that they cover a rank?"""
+    extents = [expr for rank in cascade.ranks for expr in (rank.extent, *((rank.split.tile,) if rank.split else ()))]
+    used = any(isinstance(node, Scalar) and node.name == name for expr in extents for node in walk(expr))
+    return used and any(isinstance(node, Scalar) and node.name in symbols for node in walk(formula))
+
+
+def _shown(expr: Expr) -> str:
+    from .printer import print_expr
+
+    return print_expr(expr)
 
 
 def _define(cascade: Cascade, values: dict[str, int | float], params: Mapping[str, int | float]) -> None:

@@ -98,9 +98,9 @@ def _infinite(expr: Expr, fiber: Fiber, diverging: bool = False) -> Iterator[Acc
                 if reduction is None or reduction.op in ("max", "min") or (diverging and reduction.op == "sum"):
                     yield expr
                 return
-            inner = fiber.definition(expr)
-            if inner is not None:
-                yield from _infinite(inner, fiber, diverging)
+            definition = fiber.definition(expr)
+            if definition is not None:
+                yield from _infinite(definition, fiber, diverging)
             else:
                 yield expr
         case Map(op="max" | "min", args=(a, b)) if any(isinstance(part, Number) for part in (a, b)):
