@@ -4,8 +4,8 @@ In: a YAML file (see `examples/archs/`). Out: an `Architecture`: storage levels 
 their functional units and registers, the clock. Nothing here knows any accelerator by name. Every block of numbers carries
 a `source`.
 
-A level or array may stand there several times (`instances`), and a level may serve some of the arrays only (`serves`). What connects
-a level with what it feeds is ideal (multicast and spatial reduction for free) unless a network says otherwise.
+A level or array may stand there several times (`instances`), and a level may serve some of the arrays only (`serves`). What
+connects a level with what it feeds is ideal (multicast and spatial reduction for free) unless a network says otherwise.
 """
 
 from __future__ import annotations
@@ -257,8 +257,9 @@ class Architecture(Block):
             outer = self.backing[0]
             for inner in (*self.path(name)[1:], name):
                 if self.instances(inner) % self.instances(outer):
+                    have = self.instances(outer)
                     raise ValueError(
-                        f"{self.instances(inner)} instances of `{inner}` cannot be shared out among {self.instances(outer)} of `{outer}`"
+                        f"{self.instances(inner)} instances of `{inner}` cannot be shared out among {have} of `{outer}`"
                     )
                 outer = inner
         for name, network in self.networks.items():
@@ -288,6 +289,11 @@ class Architecture(Block):
             )
         return names[1], self.memory[names[1]]
 
+    @property
+    def on_chip(self) -> tuple[str, ...]:
+        """Storage levels inside the outermost one."""
+        return tuple(self.memory)[1:]
+
     def path(self, array: str) -> tuple[str, ...]:
         """Storage levels between the outermost one and an array, both included, from the outermost inwards."""
         return tuple(name for name, level in self.memory.items() if level.serves is None or array in level.serves)
@@ -297,6 +303,15 @@ class Architecture(Block):
         if name in self.memory:
             return self.memory[name].instances
         return self.arrays[name].instances or self.memory[self.path(name)[-1]].instances
+
+    def fan_out(self, name: str) -> int:
+        """How many instances of a level or array each instance of the level that feeds it has."""
+        if name in self.memory:
+            order = list(self.memory)
+            arrays = [array for array in self.arrays if name in self.path(array)]
+            feeding = [level for level in order[: order.index(name)] if all(level in self.path(array) for array in arrays)]
+            return self.instances(name) // self.instances(feeding[-1] if feeding else order[0])
+        return self.instances(name) // self.instances(self.path(name)[-1])
 
     def network(self, outer: str, inner: str) -> tuple[str, Network] | None:
         """What connects a level with what it feeds; None: an ideal connection."""

@@ -10,10 +10,12 @@ from collections.abc import Mapping as Map_
 from dataclasses import dataclass
 from typing import Any
 
-from ..einsum.cascade import Cascade, free_ranks
+from ..einsum.cascade import Cascade
+from .accesses import Accesses, Link, accesses, operand_words
 from .architecture import Architecture, Level
 from .mapping import Mapping
-from .nest import Nest, Placed, Step, Stream, buffer_needs, place
+from .nest import Nest, Placed, Step, place
+from .residency import taken
 from .timing import Timing, timing
 
 
@@ -35,6 +37,19 @@ class EinsumCost:
 
 
 @dataclass(frozen=True)
+class LevelCost:
+    """What one group asks of one storage level."""
+
+    read_words: dict[str, float]
+    """Words read by tensor, of all instances."""
+    written_words: dict[str, float]
+    cycles: float | None
+    """Cycles that the ports of its busiest instance need; none: not limited."""
+    taken: int
+    """Bytes of one instance that are taken at once."""
+
+
+@dataclass(frozen=True)
 class GroupCost:
     """What one fusion group costs."""
 
@@ -42,9 +57,11 @@ class GroupCost:
     traffic_words: dict[str, dict[str, float]]
     """Words across the boundary of the backing store: `{"read": {tensor: n}, "write": {tensor: n}}`."""
     buffer_words: dict[str, float]
-    """Words `read` and `written` at the buffer."""
+    """Words `read` and `written` at the outermost level on the chip."""
     buffer_need: int
-    """Bytes of the buffer that are taken at once."""
+    """Bytes of it that are taken at once."""
+    levels: dict[str, LevelCost]
+    """Every storage level, from the outermost inwards."""
     einsums: dict[str, EinsumCost]
     energy_parts: dict[str, float]
     """pJ by component."""
@@ -139,6 +156,13 @@ class Cost:
                     "fill_cycles": group.timing.fill,
                     "traffic_words": group.traffic_words, "buffer_words": group.buffer_words,
                     "buffer_need_bytes": group.buffer_need,
+                    "levels": {
+                        name: {
+                            "read_words": level.read_words, "written_words": level.written_words, "cycles": level.cycles,
+                            "taken_bytes": level.taken,
+                        }
+                        for name, level in group.levels.items()
+                    },
                 }
                 for group in self.groups
             ],
@@ -165,38 +189,61 @@ def cost(placed: Placed) -> Cost:
 
 
 def group_cost(nest: Nest) -> GroupCost:
-    backing, level = nest.arch.backing
-    buffer, inner = nest.arch.buffer
-    reads: dict[str, float] = {}
-    for stream in nest.streams:
-        reads[stream.tensor] = reads.get(stream.tensor, 0.0) + nest.stream_words(stream)
-    writes = {tensor: float(nest.tensor_words(tensor)) for tensor in sorted(nest.outgoing)}
-    traffic = {"read": reads, "write": writes}
-    at_buffer = _buffer_words(nest, sum(reads.values()))
-    transfers: dict[str, float] = {}
-    per_cycle = nest.arch.word_bytes * nest.arch.clock_hz
-    per_word = per_cycle / level.bandwidth if level.bandwidth is not None else 0.0
-    if level.bandwidth is not None:
-        transfers[backing] = (sum(reads.values()) + sum(writes.values())) * per_word
-    if inner.bandwidth is not None:
-        transfers[buffer] = sum(at_buffer.values()) * per_cycle / inner.bandwidth
+    arch, backing = nest.arch, nest.arch.backing[0]
+    moved = accesses(nest)
+    outside = moved.levels[backing]
+    writes = {tensor: outside["written"][tensor] for tensor in sorted(outside["written"])}
+    buffer = arch.on_chip[0] if arch.on_chip else backing
+    levels = {
+        level: LevelCost(
+            moved.levels[level]["read"], moved.levels[level]["written"], port_cycles(nest, level, moved),
+            taken(nest, level) if level in arch.on_chip else 0,
+        )
+        for level in arch.memory
+    }  # fmt: skip
+    transfers = {level: found.cycles for level, found in levels.items() if found.cycles is not None}
+    for name, network in arch.networks.items():
+        if network.bandwidth is not None:
+            link = moved.links.get((network.outer, network.inner), Link())
+            sides = arch.instances(network.outer) if network.outer != backing else 1
+            transfers[name] = link.sent * arch.word_bytes * arch.clock_hz / network.bandwidth / sides
+    per_word = (arch.backing[1].seconds(arch.word_bytes, 0.0) or 0.0) * arch.clock_hz
     einsums = {step.name: _einsum(nest, step) for step in nest.steps if step.work or not step.initial}
-    need = sum(item.words * item.slots for item in buffer_needs(nest)) * nest.arch.word_bytes
     return GroupCost(
-        timing(nest, transfers, per_word), traffic, at_buffer, need, einsums, _energy(nest, traffic, at_buffer, einsums)
+        max((timing(each, transfers, per_word) for each in nest.instances(nest.spread)), key=lambda time: time.cycles),
+        {"read": outside["read"], "write": writes},
+        {"read": moved.read(buffer), "written": moved.written(buffer)},
+        levels[buffer].taken,
+        levels,
+        einsums,
+        _energy(nest, moved, einsums),
     )
+
+
+def port_cycles(nest: Nest, level: str, moved: Accesses) -> float | None:
+    """Cycles that the ports of the busiest instance of a level need; None if nothing limits them."""
+    arch = nest.arch
+    shares = [moved]
+    if any(nest.trips[axis] > 1 for axis in nest.spread_to(level)):
+        shares = [accesses(each) for each in nest.instances(nest.spread_to(level))]
+    times = [
+        arch.memory[level].seconds(share.read(level) * arch.word_bytes, share.written(level) * arch.word_bytes) for share in shares
+    ]
+    return None if times[0] is None else max(time for time in times if time is not None) * arch.clock_hz
 
 
 def _einsum(nest: Nest, step: Step) -> EinsumCost:
     operations: dict[str, float] = {}
     useful = 0.0
+    lanes = step.array.lanes * nest.arch.instances(step.binding.array)
     for item in step.work:
         points = nest.points(step, item)
-        useful += points * nest.item_cycles(step, item) / step.array.lanes
+        useful += points * nest.item_cycles(step, item) / lanes
         for unit, count in (step.array.expand(item.operation) or {}).items():
             operations[unit] = operations.get(unit, 0.0) + points * count
     energy = sum(count * (step.array.units[unit].energy_pj + register_pj(step, unit)) for unit, count in operations.items())
-    return EinsumCost(step.binding.array, nest.busy(step), nest.executions(step), operations, energy, useful)
+    busy = max(each.busy(step) for each in nest.instances(nest.spread))
+    return EinsumCost(step.binding.array, busy, nest.executions(step), operations, energy, useful)
 
 
 def register_pj(step: Step, unit: str) -> float:
@@ -206,86 +253,26 @@ def register_pj(step: Step, unit: str) -> float:
     return energy if registers.counted == "all" else energy / step.array.lanes
 
 
-def _buffer_words(nest: Nest, fetched: float) -> dict[str, float]:
-    """Words read and written at the buffer: fills and drains, operands and results of every tile."""
-    name, _ = nest.arch.buffer
-    read, written = 0.0, fetched
-    for stream in nest.streams:
-        for reader in stream.readers:
-            read += _operand_words(nest, reader, stream)
-    for resident in nest.residents.values():
-        if resident.place != name:
-            continue
-        made = _result_words(nest, resident.producer, resident.tensor)
-        written += made
-        if resident.producer.reduced & nest.cut:  # a partial result is read back to be added to
-            read += made - _begun_words(nest, resident.producer, resident.tensor)
-        for reader in resident.readers:
-            for access in reader.reads:
-                if access.tensor == resident.tensor:
-                    read += _operand_words(nest, reader, Stream(resident.tensor, access.indices, (reader,), len(nest.group.loops)))
-        if resident.leaves:
-            read += nest.tensor_words(resident.tensor)
-    return {"read": read, "written": written}
-
-
 def step_pj(nest: Nest, step: Step) -> float:
     """Energy that a step takes wherever the tensors of a tile stay: units, registers, operands that the buffer holds anyway."""
     total = _einsum(nest, step).energy_pj
     words = 0.0
     for stream in nest.streams:
         if any(reader.name == step.name for reader in stream.readers):
-            words += _operand_words(nest, step, stream)
+            words += operand_words(nest, step, stream.tensor, stream.indices)
     for access in step.reads:
         resident = nest.residents.get(access.tensor)
         if resident is not None and resident.depth < len(nest.group.loops):
-            words += _operand_words(nest, step, Stream(access.tensor, access.indices, (step,), len(nest.group.loops)))
+            words += operand_words(nest, step, access.tensor, access.indices)
     return total + level_pj(nest.arch, nest.arch.buffer[1], words, 0.0)
 
 
-def _operand_words(nest: Nest, reader: Step, stream: Stream) -> float:
-    """Words that a step reads of an operand: its tile once in every tile, again for each fold that does not move it."""
-    ranks = frozenset().union(*(free_ranks(index) for index in stream.indices))
-    factors = []
-    for low, high in nest.box(stream.tensor, stream.indices, len(nest.group.loops)):
-        length = high - low + 1
-        factors.append(length.clip(0))
-    declared = nest.cascade.tensor(stream.tensor)
-    if declared.iterates is not None:
-        del factors[declared.ranks.index(declared.iterates)]
-    factors += nest.folds(reader, reader.binding.ranks - ranks)
-    factors += nest.present(reader.ranks - ranks)
-    live = nest.live((reader,))
-    return nest.total(factors if live is None else [*factors, live], nest.relevant(reader))
-
-
-def _result_words(nest: Nest, step: Step, tensor: str) -> float:
-    declared = nest.cascade.tensor(tensor)
-    factors = [nest.span(rank)[1] for rank in declared.ranks if rank != declared.iterates]
-    factors += nest.present(step.ranks - frozenset(declared.ranks))
-    live = nest.live((step,))
-    return nest.total(factors if live is None else [*factors, live], nest.relevant(step))
-
-
-def _begun_words(nest: Nest, step: Step, tensor: str) -> float:
-    """Words of a reduction's results as they are begun: in the first tile that adds something to them."""
-    declared = nest.cascade.tensor(tensor)
-    factors = [nest.span(rank)[1] for rank in declared.ranks if rank != declared.iterates]
-    along = tuple(axis for axis in nest.relevant(step) if nest.group.loops[axis].rank in step.reduced)
-    live = nest.live((step,))
-    if live is not None:
-        factors.append(live.any(axis=along, keepdims=True))
-    return nest.total(factors, tuple(axis for axis in nest.relevant(step) if axis not in along))
-
-
-def _energy(
-    nest: Nest, traffic: dict[str, dict[str, float]], at_buffer: dict[str, float], einsums: dict[str, EinsumCost]
-) -> dict[str, float]:
+def _energy(nest: Nest, moved: Accesses, einsums: dict[str, EinsumCost]) -> dict[str, float]:
     arch = nest.arch
-    parts = {
-        arch.backing[0]: level_pj(arch, arch.backing[1], sum(traffic["read"].values()), sum(traffic["write"].values())),
-        arch.buffer[0]: level_pj(arch, arch.buffer[1], at_buffer["read"], at_buffer["written"]),
-    }
+    parts = {name: level_pj(arch, level, moved.read(name), moved.written(name)) for name, level in arch.memory.items()}
+    for name, network in arch.networks.items():
+        link = moved.links.get((network.outer, network.inner), Link())
+        parts[name] = link.sent * network.pj_per_word + link.delivered * network.pj_per_hop
     for name in arch.arrays:
         parts[name] = parts[f"{name} registers"] = 0.0
     for step in nest.steps:

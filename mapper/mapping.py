@@ -35,7 +35,7 @@ class Loop(Block):
     hold: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
     """Tensors whose tile, as cut by the loops down to this one, stays on chip until this loop steps.
 
-    A list: inputs of the group that stay in the outermost level on the chip. By name of a level: inputs that stay in this level, and
+    A list: inputs of the group that stay in the outermost level on the chip. By name of a level: inputs that stay in it, and
     results that are summed up there; by name of an array: in its registers (weight, output or input stationary). An input that no
     loop holds in a level is held there at the innermost loop over one of its ranks, and in no registers.
     """

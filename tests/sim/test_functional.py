@@ -12,9 +12,8 @@ from einsmith.einsum.cascade import Cascade
 from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.einsum.interpret import random_inputs
 from einsmith.einsum.library import EXAMPLES
-from einsmith.mapper import architecture, mapping
+from einsmith.mapper import accesses, architecture, mapping
 from einsmith.mapper.mapping import Mapping
-from einsmith.mapper.nest import Nest
 from einsmith.mapper.search import search
 from einsmith.sim import functional
 from einsmith.sim.functional import Executed, execute
@@ -111,7 +110,7 @@ def test_a_mapping_that_loses_a_tile_is_caught(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_count_that_the_model_gets_wrong_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Nest, "stream_words", lambda self, stream: 1.0)
+    monkeypatch.setattr(accesses, "words", lambda nest, visits: 1.0)
     run = executed(attention("softmax"), None)
     assert run.differences
     assert not run.as_json()["counts_equal"]

@@ -1,0 +1,171 @@
+"""What a group may do in time: which of its Einsums runs in which tile, and what would read a value before it is complete.
+
+In: a group's loops and steps. Out: the steps with the slot in which they run for each loop, or a refusal with the pass analysis as
+its reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..einsum.cascade import Access, Cascade, Coord, Expr, Map, Number, Scan, Select, accesses, free_ranks
+from ..einsum.diagnostics import EinsmithError
+from ..einsum.sizes import Sizes, evaluate_scalar
+from .steps import Slot, Step, refuse
+
+if TYPE_CHECKING:
+    from .nest import Nest
+
+
+def check_loops(nest: Nest) -> None:
+    outer: dict[str, int] = {}
+    used = frozenset().union(*(step.ranks for step in nest.steps))
+    for loop in nest.group.loops:
+        if loop.rank not in nest.sizes.extents:
+            listing = ", ".join(f"`{n}`" for n in nest.sizes.extents)
+            raise refuse(
+                "E510", f"group {nest.number} loops over `{loop.rank}`, which the cascade does not have", f"it has {listing}"
+            )
+        if loop.rank not in used:
+            raise refuse("E510", f"group {nest.number} loops over `{loop.rank}`, which none of its Einsums iterates")
+        if loop.rank in outer and loop.tile > outer[loop.rank]:
+            raise refuse(
+                "E510",
+                f"group {nest.number}: the inner loop over `{loop.rank}` has tile {loop.tile}, larger than the one outside",
+            )
+        outer[loop.rank] = loop.tile
+    _check_spread(nest)
+    for step in nest.steps:
+        iterates = nest.cascade.tensor(step.output).iterates
+        if iterates and not step.initial and outer.get(iterates) != 1 and nest.sizes.extents[iterates] > 1:
+            raise refuse(
+                "E511",
+                f"`{step.output}` runs along `{iterates}`: group {nest.number} must loop over `{iterates}` with tile 1",
+                f"add `{{rank: {iterates}, tile: 1}}` to its loops", step.einsum.span,
+            )  # fmt: skip
+        body = step.einsum.body
+        if isinstance(body, Scan | Select) and body.rank in nest.cut:
+            raise refuse(
+                "E511",
+                f"`{step.name}` needs the whole of `{body.rank}` at once; group {nest.number} cuts it by a loop",
+                span=step.einsum.span,
+            )
+
+
+def _check_spread(nest: Nest) -> None:
+    """Loops whose iterations are done side by side need as many instances, below them all arrays at work, and no order."""
+    taken: dict[str, int] = {}
+    for axis, loop in enumerate(nest.group.loops):
+        if loop.over is None:
+            continue
+        arch, trips = nest.arch, nest.all_trips[axis]
+        if loop.over not in (*arch.on_chip, *arch.arrays):
+            listing = ", ".join(f"`{name}`" for name in (*arch.on_chip, *arch.arrays))
+            raise refuse("E512", f"the loop over `{loop.rank}` is spread over `{loop.over}`, which is no storage level on the chip "
+                "and no array", f"there are {listing}")  # fmt: skip
+        for step in nest.steps:
+            array = step.binding.array
+            if loop.over != array and loop.over not in arch.path(array):
+                raise refuse(
+                    "E514", f"group {nest.number} spreads `{loop.rank}` over `{loop.over}`, which does not feed `{array}`, where "
+                    f"`{step.name}` runs", f"put `{step.name}` in a group of its own",
+                )  # fmt: skip
+            if nest.cascade.tensor(step.output).iterates == loop.rank and trips > 1:
+                raise refuse(
+                    "E511", f"`{step.output}` runs along `{loop.rank}`, which group {nest.number} spreads over `{loop.over}`"
+                )
+        taken[loop.over] = taken.get(loop.over, 1) * trips
+        have = arch.fan_out(loop.over)
+        if taken[loop.over] > have:
+            raise refuse(
+                "E514",
+                f"group {nest.number} needs {taken[loop.over]} instances of `{loop.over}` to spread `{loop.rank}`; there are {have}",
+                f"put a loop over `{loop.rank}` with a tile of {have * loop.tile:,} or fewer positions outside",
+            )  # fmt: skip
+
+
+def slots(nest: Nest, explain: bool) -> tuple[Step, ...]:
+    """Each step with the slot in which it runs for each loop; refuses what reads a reduction before it is complete."""
+    late: dict[str, frozenset[str]] = {}
+    placed: list[Step] = []
+    made = {step.output: step for step in nest.steps if not step.initial}
+    for step in nest.steps:
+        mine: set[str] = set()
+        for access in step.reads:
+            producer = made.get(access.tensor)
+            if producer is None:
+                continue
+            waits = _waits(nest, access, producer, late)
+            if broken := sorted(waits & step.ranks & nest.cut):
+                raise _illegal(nest, step, access, broken[0], explain)
+            mine |= waits & nest.cut
+            _check_aligned(nest, step, access, producer)
+        late[step.name] = frozenset(mine)
+        slots: list[Slot] = [
+            "each" if loop.rank in step.ranks else "last" if loop.rank in mine else "first" for loop in nest.group.loops
+        ]
+        step = replace(step, slots=tuple(slots))
+        placed.append(step)
+    return tuple(placed)
+
+
+def _waits(nest: Nest, access: Access, producer: Step, late: dict[str, frozenset[str]]) -> frozenset[str]:
+    """Ranks whose loops must have ended before the accessed value is complete."""
+    tensor = nest.cascade.tensor(access.tensor)
+    waits = late.get(producer.name, frozenset())
+    if tensor.iterates is None:
+        return waits | producer.reduced
+    index = access.indices[tensor.ranks.index(tensor.iterates)]
+    if index in (Coord(tensor.iterates), Map("+", (Coord(tensor.iterates), Number(1)))):
+        return waits
+    if is_last(nest.sizes, index, tensor.iterates):
+        return waits | {tensor.iterates}
+    raise refuse(
+        "E530", f"`{access.tensor}` is read at another position than the current, the next or the last one", span=access.span
+    )
+
+
+def is_last(sizes: Sizes, index: Expr, rank: str) -> bool:
+    """Whether an index is the last position of a running state."""
+    if free_ranks(index) or accesses(index):
+        return False
+    return evaluate_scalar(index, sizes.scalars) == sizes.extents[rank]
+
+
+def _check_aligned(nest: Nest, step: Step, access: Access, producer: Step) -> None:
+    """What a loop makes tile by tile must be read at the same position of that loop."""
+    tensor = nest.cascade.tensor(access.tensor)
+    for rank, index in zip(tensor.ranks, access.indices, strict=True):
+        if rank in nest.cut and rank in producer.ranks and rank != tensor.iterates and index != Coord(rank):
+            raise refuse(
+                "E511",
+                f"group {nest.number} makes `{access.tensor}` in tiles along `{rank}`; `{step.name}` reads it at other positions",
+                f"put them in different groups, or do not loop over `{rank}` in this one", access.span,
+            )  # fmt: skip
+        if accesses(index):
+            raise refuse("E530", f"`{step.name}` gathers from `{access.tensor}`, which the mapper does not model", span=access.span)
+
+
+def _illegal(nest: Nest, step: Step, access: Access, rank: str, explain: bool) -> EinsmithError:
+    """The refusal of a fusion, with the pass analysis as its reason."""
+    reason = f"`{access.tensor}` is known only after the whole of `{rank}`"
+    if explain:
+        reason = _passes_apart(nest.cascade, step, access.tensor, rank) or reason
+    return refuse(
+        "E511",
+        f"group {nest.number} loops over `{rank}`, and `{step.name}` reads `{access.tensor}` before it is complete: {reason}",
+        f"put `{step.name}` in a later group, or do not loop over `{rank}` here", step.einsum.span,
+    )  # fmt: skip
+
+
+def _passes_apart(cascade: Cascade, step: Step, tensor: str, rank: str) -> str | None:
+    """What the pass analysis says of a value and the Einsum that reads it; None if it tells them not apart."""
+    from ..einsum.analysis.passes import levels
+
+    whole = cascade.rank(rank).part_of or rank
+    found = levels(cascade, whole).of_einsum
+    read, reader = found.get(tensor, 0), found.get(step.output, 0)
+    if reader <= read:
+        return None
+    return f"`{tensor}` is made in pass {read} over `{whole}`, `{step.name}` belongs to pass {reader}"
