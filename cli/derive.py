@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from .common import guarded, write_text
+from .common import guarded, sized, write_text
 
 if TYPE_CHECKING:
     from ..einsum.rewrite.derive import Derivation, Form
@@ -50,16 +50,30 @@ class Report:
 @click.option(
     "--tile", type=click.IntRange(min=1), metavar="N", help="Elements of a tile, where the rank is cut (default: up to 128)."
 )
+@sized
 @guarded
 def command(
-    spec: str, ranks: tuple[str, ...], output: Path | None, form: Form, parts: int | None, style: str, tile: int | None
+    spec: str,
+    ranks: tuple[str, ...],
+    output: Path | None,
+    form: Form,
+    parts: int | None,
+    style: str,
+    tile: int | None,
+    sizes: dict[str, int],
+    params: dict[str, float],
 ) -> Report:
     """Derive the form of SPEC with the fewest passes over RANK that algebra allows.
 
     Prints a proof: for each step what stood before, the rule, why its condition holds, and what stands after. Where passes
     remain, says which sub-expressions block them. The derived form is compared with the original in float64 before it is shown.
 
+    Among forms of equal passes the one with the fewest operations is taken, then the one with the smallest state. Sizes decide:
+    those of SPEC or of --size, which the derived spec then has; without any, ranks in which SPEC is quadratic are taken as long.
+
     Example: einsmith derive softmax-causal --rank m -o one-pass.yaml
+
+    Example: einsmith derive retention-parallel --rank m --size M=64K
 
     Example: einsmith derive softmax --rank m --form split --parts 8 -o split.yaml
     """
@@ -69,7 +83,7 @@ def command(
     from ..einsum.rewrite.derive import derive
     from ..einsum.spec import load
 
-    derivation = derive(load(locate("attention", spec)), ranks, tile=tile, form=form, parts=parts)
+    derivation = derive(load(locate("attention", spec)), ranks, sizes=sizes, params=params, tile=tile, form=form, parts=parts)
     if output is not None:
         write_text(output, derivation.spec)
     return Report(derivation, style == "latex", output)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -78,6 +78,19 @@ def _shown(expr: Expr) -> str:
     from .printer import print_expr
 
     return print_expr(expr)
+
+
+def given(cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mapping[str, int | float] | None = None) -> Cascade:
+    """The cascade with these sizes and parameters as its own. Unlike `bind` it asks for no others.
+
+    Raises SpecError (E301, E302, E304).
+    """
+    if not sizes and not params:
+        return cascade
+    own, fixed = {**dict(cascade.sizes), **(sizes or {})}, params or {}
+    bind(cascade, {**{name: 1 for name in cascade.symbols if name not in own}, **own}, fixed)
+    declared = tuple((name, Number(fixed[name]) if name in fixed else expr) for name, expr in cascade.params)
+    return replace(cascade, sizes=tuple(own.items()), params=declared)
 
 
 def _define(cascade: Cascade, values: dict[str, int | float], params: Mapping[str, int | float]) -> None:

@@ -1,14 +1,7 @@
 """Derive: the form of a cascade with the fewest passes over a rank that the rewrites reach, with a proof of each step.
 
 In: a cascade and a rank. Out: a `Derivation`: the derived cascade (an ordinary one), the steps, the passes before and after as the
-analysis counts them, and what blocks further ones. The search, in this order:
-
-1. simplify: shared and dead Einsums, gathers on their own; then, while a reduction depends on fewer complete values for it, let
-divisors, factors
-   and terms leave it, expand it into finitely many sums, or reassociate; then reassociate what saves operations;
-2. decide in which phase each reduction can be finished (see `phases`);
-3. cut the rank and let all reductions of a phase in which one depends on another run side by side;
-4. tidy: read through copies, drop what is dead.
+analysis counts them, and what blocks further ones. `search` finds one form, `alternatives` several and which of them costs least.
 
 Each rewrite checks its own condition. The result must be valid, take fewer passes, and agree with the original in float64 on random
 inputs of awkward shapes; else it is an internal fault (E920) and is not returned.
@@ -16,64 +9,52 @@ inputs of awkward shapes; else it is an internal fault (E920) and is not returne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..analysis.passes import levels
-from ..cascade import Cascade, Reduce
+from ..cascade import Cascade
 from ..diagnostics import Diagnostic, EinsmithError
 from ..flatten import flatten
-from .accumulate import COMBINE, accumulate, loop_rank
-from .basis_expansion import basis_expansion
+from ..sizes import given
+from .alternatives import Alternative, alternative, alternatives
 from .check import Differs, compare
-from .common_subexpressions import common_subexpressions
-from .dead_einsums import dead_einsums
-from .deferred_division import deferred_division
-from .factor_by_algebra import factor_by_algebra
-from .fiber import Fiber
-from .hoist_factor import hoist_factor
-from .hoist_gather import hoist_gather
-from .hoist_term import hoist_term
-from .inline import inline
-from .mean_as_sum import mean_as_sum
-from .partition import partition
-from .phases import Phases, phases
-from .reassociate import reassociate
+from .cost import sizes_shown
 from .reassociation import reassociation
-from .running_moments import running_moments
-from .running_rescale import running_rescale
-from .running_shift import running_shift
-from .running_topk import running_topk, selects
-from .split_reduction import split_reduction
-from .step import Refused, Rewritten, Step, derived_doc, reordered, text
+from .search import Blocked, Choices
+from .step import Step, derived_doc, reordered
 
 Form = Literal["one-pass", "split", "scan"]
-SIMPLIFYING: tuple[Callable[[Cascade, str, str], Rewritten | Refused | None], ...] = (
-    deferred_division,  # sum(a / s) = sum(a) / s
-    hoist_factor,  # sum(a * b) = sum(a) * b
-    hoist_term,  # max(a + b) = max(a) + b
-    factor_by_algebra,  # the same where the factors are not written as such
-    basis_expansion,  # sum(a1*b1 + a2*b2) = sum(a1)*b1 + sum(a2)*b2
-    reassociate,  # sum(sum(a * b) * c) = sum(a * sum(b * c))
-)
+CAREFUL = Choices(frozenset({("basis-expansion", None), ("reassociate", None)}))
+"""No powers of sums are opened: tried where the other forms were found to lose digits by cancellation."""
 
 
 @dataclass(frozen=True)
-class Blocked:
-    """Why one pass remains: the Einsum, the failing sub-expression, the reason, and the complete values it waits for."""
+class Compared:
+    """The form that was taken over `rank`, and others."""
 
-    einsum: str
-    expression: str
-    reason: str
-    depends_on: tuple[str, ...]
+    rank: str
+    sizes: str
+    taken: Alternative
+    others: tuple[Alternative, ...]
+    refused: Mapping[Choices, str]
+    """What the numerical check found of forms that would have cost less."""
 
     def as_json(self) -> dict[str, object]:
-        return {"einsum": self.einsum, "expression": self.expression, "reason": self.reason, "depends_on": list(self.depends_on)}
+        others = [{**each.as_json(), "refused": self.refused.get(each.search.choices)} for each in self.others]
+        return {"rank": self.rank, "sizes": self.sizes, "taken": self.taken.as_json(), "others": others}
 
     def __str__(self) -> str:
-        waits = ", ".join(f"`{name}`" for name in self.depends_on)
-        return f"`{self.einsum}` waits for {waits}: `{self.expression}`: {self.reason}"
+        forms = (self.taken, *self.others)
+        width = max(len(str(each.search.choices)) for each in forms)
+        lines = [f"forms over {self.rank} compared, at {self.sizes}:"]
+        for each in forms:
+            chosen = ", taken" if each is self.taken else ""
+            if each.search.choices in self.refused:
+                chosen = f", refused: it {self.refused[each.search.choices]}"
+            lines.append(f"  {each.search.choices!s:<{width}}  {each.cost}{chosen}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -91,6 +72,10 @@ class Derivation:
     """On which sizes the two forms were compared in float64, and the greatest error."""
     notes: tuple[str, ...] = ()
     """Contractions that were not reassociated, and why."""
+    compared: tuple[Compared, ...] = ()
+    """Which forms were compared, for each rank over which passes were saved."""
+    merged: Mapping[str, str] = field(default_factory=dict)
+    """Ranks that are no longer there, each with the one that it became one with."""
 
     @property
     def spec(self) -> str:
@@ -107,6 +92,8 @@ class Derivation:
             "blocked_by": None if self.blocked_by is None else [blocked.as_json() for blocked in self.blocked_by],
             "checked": list(self.checked),
             "notes": list(self.notes),
+            "compared": [each.as_json() for each in self.compared],
+            "merged": dict(self.merged),
             "spec": self.spec,
         }
 
@@ -126,6 +113,8 @@ def derive(
     cascade: Cascade,
     rank: str | Sequence[str],
     *,
+    sizes: Mapping[str, int] | None = None,
+    params: Mapping[str, int | float] | None = None,
     tile: int | None = None,
     iterate: bool = False,
     check: bool = True,
@@ -134,9 +123,11 @@ def derive(
 ) -> Derivation:
     """The fewest-pass form over `rank` (over several in turn, if several are named).
 
+    `sizes`, `params`: instead of those of the spec; among forms of equal passes they decide, and the derived spec has them.
     `tile`: elements of a tile; `iterate`: cut the rank even where it saves no pass; `check`: compare with the original in float64.
     `form`: `split` cuts the rank into `parts` that run on their own and merges their results, `scan` gives an output at each step.
     """
+    cascade = given(cascade, sizes, params)
     ranks = (rank,) if isinstance(rank, str) else tuple(rank)
     for name in ranks:
         if name not in cascade.rank_order:
@@ -146,22 +137,35 @@ def derive(
 
         return derive_form(cascade, ranks, form, parts, tile, check)
     before = _passes(cascade, ranks)
-    current, steps, blocked, checked, notes = cascade, list[Step](), list[Blocked](), list[str](), list[str]()
+    done = _One(cascade)
     for name in ranks:
-        if name not in current.rank_order:
+        if name not in done.cascade.rank_order:
             continue  # it became one with a rank before it
-        one = _derive(current, name, tile, iterate, check)
-        if one.steps and any(_passes(one.cascade, ranks).get(r, 0) > _passes(current, ranks).get(r, 0) for r in ranks):
+        one = _derive(done.cascade, name, tile, iterate, check)
+        if one.steps and any(_passes(one.cascade, ranks).get(r, 0) > _passes(done.cascade, ranks).get(r, 0) for r in ranks):
             continue  # what it saves here it costs over a rank that was asked as well
-        current = one.cascade
-        steps.extend(one.steps)
-        blocked.extend(one.blocked)
-        checked.extend(one.checked)
-        notes.extend(one.notes)
-    after = _passes(current, ranks)
-    if steps:
+        done = done.then(one)
+    after = _passes(done.cascade, ranks)
+    for name in ranks:
+        kept = _merged_into(done.merged, name)
+        if kept != name:
+            after[name] = levels(done.cascade, kept).passes.get(kept, 0)
+    current = done.cascade
+    if done.steps:
         current = replace(current, doc=derived_doc(cascade, _what(ranks, before, after)))
-    return Derivation(cascade, ranks, current, tuple(steps), before, after, tuple(blocked) or None, tuple(checked), tuple(notes))
+    return Derivation(
+        cascade,
+        ranks,
+        current,
+        done.steps,
+        before,
+        after,
+        done.blocked or None,
+        done.checked,
+        done.notes,
+        done.compared,
+        done.merged,
+    )
 
 
 def _passes(cascade: Cascade, ranks: tuple[str, ...]) -> dict[str, int]:
@@ -170,32 +174,77 @@ def _passes(cascade: Cascade, ranks: tuple[str, ...]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _One:
-    """What came of one rank."""
+    """What came of one rank, or of several in turn."""
 
     cascade: Cascade
     steps: tuple[Step, ...] = ()
     blocked: tuple[Blocked, ...] = ()
     checked: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    compared: tuple[Compared, ...] = ()
+    merged: Mapping[str, str] = field(default_factory=dict)
+
+    def then(self, one: _One) -> _One:
+        return _One(
+            one.cascade,
+            (*self.steps, *one.steps),
+            (*self.blocked, *one.blocked),
+            (*self.checked, *one.checked),
+            (*self.notes, *one.notes),
+            (*self.compared, *one.compared),
+            {**self.merged, **one.merged},
+        )
+
+
+def _merged(steps: Sequence[Step], rank: str) -> dict[str, str]:
+    """Ranks that became one with `rank`."""
+    return {step.target: rank for step in steps if step.rewrite == "merge-ranks"}
+
+
+def _merged_into(merged: Mapping[str, str], rank: str) -> str:
+    while rank in merged:
+        rank = merged[rank]
+    return rank
 
 
 def _derive(cascade: Cascade, rank: str, tile: int | None, iterate: bool, check: bool) -> _One:
     before = levels(cascade, rank).passes.get(rank, 0)
     if before <= 1 and not iterate:
         return _reordered(cascade, rank, check)
-    try:
-        return _searched(_Search(cascade, rank, tile), cascade, before, iterate, check)
-    except Differs:
-        pass
-    search = _Search(cascade, rank, tile, careful=True)
-    try:
-        return _searched(search, cascade, before, iterate, check)
-    except Differs as differs:
-        if not differs.large:
-            raise
-        where = "on large inputs, or where all of the first tile is -inf"
-        reason = f"with fewer passes it leaves the range of numbers: {where}, the form found {differs.what}"
-        return _One(cascade, (), tuple(replace(each, reason=reason) for each in search.forced(flatten(cascade))))
+    found = alternatives(cascade, rank, tile, iterate)
+    kept = [each for each in found if _saves(each, before, iterate)]
+    if not kept:
+        return _One(cascade, (), found[0].search.blocked(flatten(cascade)) if before > 1 else ())
+    failure: Differs | None = None
+    refused: dict[Choices, str] = {}
+    for each in (*kept, None):
+        form = each or alternative(cascade, rank, tile, iterate, CAREFUL)
+        search = form.search
+        _valid(search.cascade)
+        try:
+            checked = compare(cascade, search.cascade, rank) if check else ()
+        except Differs as differs:
+            failure = differs
+            refused[search.choices] = differs.what
+            continue
+        blocked = search.blocked(search.cascade) if form.cost.passes > 1 else ()
+        others = tuple(other for other in kept if other is not form)
+        compared = Compared(rank, sizes_shown(flatten(cascade), search.known), form, others, refused)
+        steps = tuple(search.steps)
+        return _One(search.cascade, steps, blocked, checked, search.notes, (compared,), _merged(steps, rank))
+    assert failure is not None
+    if not failure.large:
+        raise failure
+    where = "on large inputs, or where all of the first tile is -inf"
+    reason = f"with fewer passes it leaves the range of numbers: {where}, the form found {failure.what}"
+    return _One(cascade, (), tuple(replace(each, reason=reason) for each in search.forced(flatten(cascade))))
+
+
+def _saves(form: Alternative, before: int, iterate: bool) -> bool:
+    """Is it worth having: fewer passes, or as many and fewer operations?"""
+    if not form.search.steps:
+        return False
+    return form.cost.passes < before or (form.cost.passes == before and (iterate or form.search.cheaper))
 
 
 def _reordered(cascade: Cascade, rank: str, check: bool) -> _One:
@@ -206,25 +255,12 @@ def _reordered(cascade: Cascade, rank: str, check: bool) -> _One:
         return _One(cascade, notes=notes)
     _valid(found.cascade)
     try:
-        return _One(found.cascade, found.steps, (), compare(cascade, found.cascade, rank) if check else ())
+        checked = compare(cascade, found.cascade, rank) if check else ()
+        return _One(found.cascade, found.steps, (), checked, merged=_merged(found.steps, rank))
     except EinsmithError as error:
         if not (isinstance(error, Differs) and error.large) and error.diagnostics[0].code != "E402":
             raise
         return _One(cascade)
-
-
-def _searched(search: _Search, cascade: Cascade, before: int, iterate: bool, check: bool) -> _One:
-    rank = search.rank
-    search.run(iterate)
-    after = levels(search.cascade, rank).passes.get(rank, 0)
-    cheaper = (iterate or search.cheaper) and after == before
-    kept = bool(search.steps) and (after < before or cheaper)
-    blocked = search.blocked(search.cascade if kept else flatten(cascade)) if (after if kept else before) > 1 else ()
-    if not kept:
-        return _One(cascade, (), blocked)
-    _valid(search.cascade)
-    checked = compare(cascade, search.cascade, rank) if check else ()
-    return _One(search.cascade, tuple(search.steps), blocked, checked, search.notes)
 
 
 def _what(ranks: tuple[str, ...], before: Mapping[str, int], after: Mapping[str, int]) -> str:
@@ -239,183 +275,6 @@ def _valid(cascade: Cascade) -> None:
     problems = [problem for problem in verify(cascade) if problem.severity == "error"]
     if problems:
         raise EinsmithError([Diagnostic("E920", "a rewrite produced an invalid cascade (a fault of einsmith)"), *problems])
-
-
-class _Search:
-    """The current cascade and the steps that led to it."""
-
-    def __init__(self, cascade: Cascade, rank: str, tile: int | None, careful: bool = False) -> None:
-        self.careful = careful
-        """Powers of sums are not opened: tried where a derived form was found to lose its digits by cancellation."""
-        self.cascade, self.rank, self.tile = reordered(flatten(cascade)), rank, tile
-        self.steps: list[Step] = []
-        self.notes: tuple[str, ...] = ()
-        self.cheaper = False
-        """Contractions were reassociated to save operations."""
-        self.found = Phases()
-
-    def run(self, iterate: bool) -> None:
-        self._tidy()
-        for einsum in self.cascade.einsums:
-            self.take(hoist_gather(self.cascade, einsum.output, self.rank))
-        for target in self._reductions():
-            self.take(split_reduction(self.cascade, target, self.rank))
-        self._simplify()
-        self._drop_dead()
-        self._reassociate()
-        self.found = phases(self.cascade, self.rank)
-        simple, steps = self.cascade, list(self.steps)
-        passes = self._passes()
-        if passes > 1 or iterate:
-            self._run_side_by_side(iterate)
-        self._tidy()
-        if self._passes() >= passes and not iterate:
-            self.cascade, self.steps = simple, steps  # a loop that saves nothing
-
-    def _passes(self) -> int:
-        return levels(self.cascade, self.rank).passes.get(self.rank, 0)
-
-    def _reduces(self, root: str) -> bool:
-        """Can the root become a running state?"""
-        bodies = [einsum.body for einsum in self.cascade.definitions(root)]
-        return all(isinstance(body, Reduce) and body.op in COMBINE for body in bodies)
-
-    def take(self, result: Rewritten | Refused | None) -> Rewritten | None:
-        if not isinstance(result, Rewritten):
-            return None
-        self.cascade = result.cascade
-        self.steps.append(result.step)
-        return result
-
-    # --- 1: fewer dependencies ----------------------------------------------------------------------------------------------
-
-    def _simplify(self) -> None:
-        changed = True
-        while changed:
-            changed = any(self._simplify_one(target) for target in self._reductions())
-
-    def _reductions(self) -> list[str]:
-        fiber = Fiber(self.cascade, self.rank)
-        return [einsum.output for einsum in self.cascade.einsums if fiber.completes(einsum)]
-
-    def _simplify_one(self, target: str) -> bool:
-        needed = _leaves(Fiber(self.cascade, self.rank), target)
-        for rewrite in SIMPLIFYING:
-            if rewrite is basis_expansion and self.careful:
-                continue
-            result = rewrite(self.cascade, target, self.rank)
-            if isinstance(result, Rewritten) and self._fewer(result.cascade, target, needed):
-                self.take(result)
-                return True
-        return False
-
-    def _fewer(self, after: Cascade, target: str, needed: frozenset[str]) -> bool:
-        """Does each new reduction depend on no other complete values than the old one did, and some on fewer?"""
-        fiber = Fiber(after, self.rank)
-        known = {einsum.output for einsum in self.cascade.einsums}
-        new = [e.output for e in after.einsums if fiber.completes(e) and (e.output not in known or e.output == target)]
-        if not new:
-            return True
-        behind = [_leaves(fiber, name) for name in new]
-        return all(each <= needed for each in behind) and any(each < needed for each in behind)
-
-    def _reassociate(self) -> None:
-        """Fewer operations, once fewer passes are seen to."""
-        if self.careful:
-            return
-        found = reassociation(self.cascade, self.rank)
-        self.cascade, self.cheaper = found.cascade, bool(found.steps)
-        self.steps.extend(found.steps)
-        self.notes = tuple(dict.fromkeys(f"`{one.target}` stays as it is: {one.reason}" for one in found.refused))
-
-    # --- 3: loops ----------------------------------------------------------------------------------------------------------------
-
-    def _run_side_by_side(self, iterate: bool) -> None:
-        found = self.found
-        in_loops = {found.of[root] for root in found.beside} | ({1} if iterate else set())
-        members = [root for root in self._reductions() if found.of.get(root) in in_loops]
-        if not members:
-            return
-        for root in members:
-            counted = any(root in beside for beside in found.beside.values())
-            self.take(mean_as_sum(self.cascade, root, self.rank, counted))
-        while self.take(common_subexpressions(self.cascade)):
-            pass
-        found = phases(self.cascade, self.rank)
-        members = [root for root in self._reductions() if found.of.get(root) in in_loops]
-        members = [root for root in members if self._reduces(root)]
-        lists = tuple(e.output for e in self.cascade.einsums if found.of.get(e.output) in in_loops)
-        lists = tuple(name for name in lists if selects(self.cascade, name, self.rank))
-        if self.take(running_topk(self.cascade, lists, self.rank, frozenset(members), self.tile)) is not None:
-            pass  # the rank is cut already
-        elif self.cascade.rank(self.rank).part_of is None:
-            self.take(partition(self.cascade, self.rank, frozenset(members), self.tile))
-        if loop_rank(self.cascade, self.rank) is None:
-            return
-        states: dict[str, str] = {}
-        for root in members:
-            beside = found.beside.get(root)
-            if beside is None:
-                result = self.take(accumulate(self.cascade, root, self.rank))
-            else:
-                running = frozenset(states.get(other, other) for other in beside)
-                if not all(self.cascade.tensor(name).iterates == loop_rank(self.cascade, self.rank) for name in running):
-                    continue  # something it depends on could not be made to run
-                rescaled = running_rescale(self.cascade, root, self.rank, running, proven=True)
-                result = (
-                    self.take(rescaled)
-                    or self.take(running_shift(self.cascade, root, self.rank, running))
-                    or self.take(running_moments(self.cascade, root, self.rank, running, proven=True))
-                )
-            if result is not None and result.state is not None:
-                states[root] = result.state
-
-    # --- 4: tidy --------------------------------------------------------------------------------------------------------------
-
-    def _tidy(self) -> None:
-        self._inline()
-        while self.take(common_subexpressions(self.cascade)):
-            pass
-        self._drop_dead()
-
-    def _inline(self) -> None:
-        if self.steps:
-            self.take(inline(self.cascade))
-
-    def _drop_dead(self) -> None:
-        self.take(dead_einsums(self.cascade))
-
-    # --- what remains ------------------------------------------------------------------------------------------------------------
-
-    def blocked(self, cascade: Cascade) -> tuple[Blocked, ...]:
-        """The failing sub-expressions, and outputs of `cascade` that keep the rank though they depend on complete values."""
-        found = [
-            Blocked(root, text(obstacle.expr), obstacle.reason, tuple(sorted(self.found.waits_for[root])))
-            for root, obstacle in self.found.obstacles.items()
-        ]
-        fiber = Fiber(cascade, self.rank)
-        for einsum in cascade.einsums:
-            if einsum.output not in cascade.outputs or fiber.completes(einsum):
-                continue
-            if any(fiber.moves(index) for index in einsum.indices) and fiber.complete(einsum.body):
-                roots = tuple(sorted(fiber.roots(einsum.body)))
-                reason = f"it is an output with an element for each `{self.rank}`, and each depends on complete values"
-                found.append(Blocked(einsum.output, text(einsum.body), reason, roots))
-        return tuple(found) or tuple(self.forced(cascade))
-
-    def forced(self, cascade: Cascade) -> list[Blocked]:
-        """What the analysis says, where the passes come from something that is no reduction of the fiber."""
-        flat = {einsum.output: einsum for einsum in cascade.einsums}
-        return [
-            Blocked(each.einsum, text(flat[each.einsum].body), f"it goes along `{each.rank}` again: {each}", (each.needs,))
-            for each in levels(cascade, self.rank).forced_by
-            if each.rank == self.rank and each.einsum in flat
-        ]
-
-
-def _leaves(fiber: Fiber, target: str) -> frozenset[str]:
-    """Complete values that the definition of a root reads."""
-    return frozenset().union(*(fiber.leaves(einsum.body) for einsum in fiber.cascade.definitions(target))) - {target}
 
 
 def _unknown_rank(cascade: Cascade, rank: str) -> EinsmithError:

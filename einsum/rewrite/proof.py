@@ -9,8 +9,9 @@ if TYPE_CHECKING:
 
 
 def as_text(derivation: Derivation) -> str:
-    """Passes, each step as before, rule, condition, after; then what remains, and the derived spec."""
+    """Passes, each step as before, rule, condition, after; then what remains, the forms compared, and the derived spec."""
     lines = [f"{derivation.original.name}: {', '.join(f'passes over {rank}: {b} -> {a}' for rank, b, a in _passes(derivation))}"]
+    lines.extend(f"`{rank}` became one with `{other}`" for rank, other in derivation.merged.items())
     for number, step in enumerate(derivation.steps, 1):
         lines.append("")
         lines.append(f"step {number}: {step.rewrite} ({step.target})")
@@ -27,6 +28,7 @@ def as_text(derivation: Derivation) -> str:
     if derivation.notes:
         lines.append("contractions that keep their order:")
         lines.extend(f"  - {note}" for note in derivation.notes)
+    lines.extend(str(compared) for compared in derivation.compared if compared.others)
     if derivation.checked:
         lines.append("compared with the original in float64:")
         lines.extend(f"  {line}" for line in derivation.checked)

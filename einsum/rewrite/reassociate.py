@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, accesses, free_ranks
 from .algebra import ONE, divide, negate, product
 from .contraction import MAX_FACTORS, Node, Opening, Orders, Product, Writer, over, signed, under
+from .cost import sizes_of
 from .fiber import Fiber
 from .step import Refused, Rewritten, Step, in_order, reordered, shown, taken_names
 
@@ -33,8 +34,6 @@ def reassociate(cascade: Cascade, target: str, rank: str) -> Rewritten | Refused
     if cascade.rank(rank).split is not None or not fiber.completes(einsum) or not fiber.mixed(einsum.body.body):  # type: ignore[union-attr]
         return None
     opened = _mixed_behind(einsum, fiber)
-    from .reassociation import sizes_of
-
     return contract(cascade, target, frozenset(opened), sizes_of(cascade, rank), fiber)
 
 

@@ -7,8 +7,7 @@ first, and the reasons why others were refused. Candidates are
 * a tensor opened in all that reads it, if all of that are sums of products (maps of products in between are opened too);
 * everything that can be opened behind a sum.
 
-Operations are counted by `analysis.operations` at the sizes of the spec. Where it has none for a symbol, the asked rank and the
-ranks that meet it in intermediates but in no input are long, `LONG` positions; other extents are `SHORT`.
+Operations are counted at the sizes of the spec, or at those that `cost` takes in their place.
 """
 
 from __future__ import annotations
@@ -16,12 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ..analysis.operations import operations
 from ..analysis.passes import levels
-from ..analysis.points import Spaces
-from ..cascade import Access, Cascade, Einsum, Map, Reduce, Scalar, Tensor, accesses, walk
-from ..sizes import evaluate_scalar
+from ..cascade import Access, Cascade, Einsum, Map, Reduce, Tensor, accesses, walk
 from .common_subexpressions import common_subexpressions
+from .cost import count, scalars, sizes_of, sizes_shown
 from .dead_einsums import dead_einsums
 from .fiber import Fiber
 from .mean_as_sum import mean_as_sum
@@ -29,9 +26,6 @@ from .merge_ranks import merge_ranks
 from .phases import phases
 from .reassociate import contract, openable
 from .step import Refused, Rewritten, Step
-
-LONG, SHORT = 65536, 64
-"""Extents that stand for a long and a short rank where the spec gives no sizes."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +37,16 @@ class Found:
     refused: tuple[Refused, ...] = ()
 
 
-def reassociation(cascade: Cascade, rank: str) -> Found:
-    """Reassociate as long as that lowers the number of operations."""
+def reassociation(cascade: Cascade, rank: str, known: Mapping[str, int | float] | None = None) -> Found:
+    """Reassociate as long as that lowers the number of operations, counted with the `known` values of symbols."""
     declared = cascade.rank(rank)
     refused: dict[tuple[str, str], Refused] = {}
     steps: list[Step] = []
     if declared.split is not None or declared.part_of is not None:
         return Found(cascade, ())
+    known = scalars(cascade, rank, known)
     while True:
-        size = sizes_of(cascade, rank)
+        size = sizes_of(cascade, rank, known)
         best: tuple[float, Cascade, list[Step]] | None = None
         for targets, opened in candidates(cascade, rank):
             result = _applied(cascade, rank, targets, opened, size)
@@ -59,59 +54,17 @@ def reassociation(cascade: Cascade, rank: str) -> Found:
                 refused[result.target, result.reason] = result
             elif result is not None:
                 after, taken = result
-                was, now = _compared(cascade, after, rank)
+                was, now = _compared(cascade, after, rank, known)
                 if now < was * (1 - 1e-9) and (best is None or was - now > best[0]) and _no_more_passes(cascade, after, rank):
                     last = taken[0]
-                    count = f"{now:.4g} operations instead of {was:.4g} ({_at(cascade, rank)})"
-                    taken[0] = replace(last, condition=f"{last.condition}; {count}")
+                    fewer = f"{now:.4g} operations instead of {was:.4g} ({sizes_shown(cascade, known)})"
+                    taken[0] = replace(last, condition=f"{last.condition}; {fewer}")
                     best = (was - now, after, taken)
         if best is None:
             break
         cascade = best[1]
         steps.extend(best[2])
     return Found(cascade, tuple(steps), tuple(refused.values()) if not steps else ())
-
-
-def sizes_of(cascade: Cascade, rank: str) -> dict[str, int | float]:
-    """An extent for each rank: from the spec's sizes, or long and short."""
-    values = scalars(cascade, rank)
-    found: dict[str, int | float] = {}
-    for each in cascade.ranks:
-        try:
-            found[each.name] = evaluate_scalar(each.extent, values)
-        except (KeyError, ArithmeticError, ValueError):
-            found[each.name] = SHORT
-    return found
-
-
-def scalars(cascade: Cascade, rank: str) -> dict[str, int | float]:
-    """A value for each symbol, count and parameter."""
-    values: dict[str, int | float] = dict(cascade.sizes)
-    missing = [name for name in cascade.symbols if name not in values]
-    if missing:
-        long = {node.name for name in _long(cascade, rank) for node in walk(cascade.rank(name).extent) if isinstance(node, Scalar)}
-        values.update((name, LONG if name in long else SHORT) for name in missing)
-    for name, expr in (*cascade.counts.items(), *cascade.params):
-        try:
-            values.setdefault(name, evaluate_scalar(expr, values))
-        except (KeyError, ArithmeticError, ValueError):
-            values.setdefault(name, 1)
-    return values
-
-
-def _long(cascade: Cascade, rank: str) -> set[str]:
-    """The rank, and those that meet it in an intermediate but in no input."""
-    beside: set[str] = set()
-    held: set[str] = set()
-    for tensor in cascade.tensors:
-        if rank in tensor.ranks:
-            (held if tensor.kind == "input" else beside).update(tensor.ranks)
-    return (beside - held) | {rank}
-
-
-def _at(cascade: Cascade, rank: str) -> str:
-    values = scalars(cascade, rank)
-    return ", ".join(f"{name}={values[name]:g}" for name in cascade.symbols)
 
 
 # --- candidates -----------------------------------------------------------------------------------------------------------
@@ -236,26 +189,12 @@ def _place(cascade: Cascade, target: str) -> int:
     return next(i for i, einsum in enumerate(cascade.einsums) if einsum.output == target)
 
 
-def _compared(before: Cascade, after: Cascade, rank: str) -> tuple[float, float]:
+def _compared(before: Cascade, after: Cascade, rank: str, known: Mapping[str, int | float]) -> tuple[float, float]:
     """Operations of the Einsums in which the two differ."""
     old, new = set(before.einsums), set(after.einsums)
     if before.ranks != after.ranks:
         old, new = set(), set()
-    return _count(before, new, rank), _count(after, old, rank)
-
-
-def _count(cascade: Cascade, others: set[Einsum], rank: str) -> float:
-    """Operations of a cascade's Einsums that are not among others."""
-    own = tuple(einsum for einsum in cascade.einsums if einsum not in others)
-    names = {einsum.output for einsum in own}
-    rest = [einsum for einsum in cascade.einsums if einsum in others]
-    read = {node.tensor for einsum in rest for expr in (einsum.body, *einsum.indices) for node in accesses(expr)}
-    part = replace(cascade, einsums=own, outputs=tuple(sorted(names & (read | set(cascade.outputs)))))
-    values = scalars(cascade, rank)
-    total = 0.0
-    for one in operations(part, Spaces(part, values), values):
-        total += sum(float(count.evaluate(values)) for count in one.effective.values())
-    return total
+    return count(before, scalars(before, rank, known), new), count(after, scalars(after, rank, known), old)
 
 
 def _no_more_passes(before: Cascade, after: Cascade, rank: str) -> bool:

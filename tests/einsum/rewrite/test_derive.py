@@ -19,6 +19,7 @@ from einsmith.einsum.interpret import evaluate, random_inputs
 from einsmith.einsum.rewrite import check
 from einsmith.einsum.rewrite import derive as module
 from einsmith.einsum.rewrite.derive import Derivation, derive
+from einsmith.einsum.rewrite.search import Search
 from einsmith.einsum.rewrite.step import Refused, Rewritten
 from einsmith.einsum.verify import verify
 
@@ -73,7 +74,7 @@ def test_examples(path: Path) -> None:
                 assert spec.loads(found.spec) == found.cascade
 
 
-class Checked(module._Search):
+class Checked(Search):
     """A search in which the values after each single rewrite are compared with those before."""
 
     original: Cascade

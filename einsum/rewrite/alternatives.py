@@ -1,0 +1,70 @@
+"""Alternatives: other forms beside the one in which every rewrite is used wherever it helps, and which of them costs least.
+
+In: a cascade and a rank. Out: `Alternative`s, best first: fewest passes, among those fewest operations, then smallest state (see
+`cost`); of equals the one found first. The search for one form is greedy, so each decision that it took is put in question: a
+simplifying rewrite left out everywhere (division deferred or not, a sum expanded or not, contractions in another order or not),
+left out for one reduction, or tried before the others. What turns out cheaper is kept, and the next decision is questioned beside
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ..cascade import Cascade
+from .cost import Cost, cost, scalars
+from .search import SIMPLIFYING, Choices, Search
+
+MOST = 12
+"""Alternatives that are tried beside the first form."""
+
+WORK = 20_000
+"""Alternatives times the square of the number of Einsums: large cascades have fewer tried."""
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A form that was found."""
+
+    search: Search
+    cost: Cost
+
+    def as_json(self) -> dict[str, object]:
+        return {"form": str(self.search.choices), **vars(self.cost)}
+
+
+def alternatives(cascade: Cascade, rank: str, tile: int | None, iterate: bool) -> tuple[Alternative, ...]:
+    """The forms found, best first; different cascades only."""
+    best = alternative(cascade, rank, tile, iterate, Choices())
+    found = [best]
+    for number, change in enumerate(_questions(best.search)):
+        if number >= min(MOST, WORK // len(cascade.einsums) ** 2):
+            break
+        choices = replace(change, without=best.search.choices.without | change.without)
+        other = alternative(cascade, rank, tile, iterate, choices)
+        if all(each.search.cascade != other.search.cascade for each in found):
+            found.append(other)
+            best = other if other.cost < best.cost else best
+    return tuple(sorted(found, key=lambda each: each.cost))
+
+
+def alternative(cascade: Cascade, rank: str, tile: int | None, iterate: bool, choices: Choices) -> Alternative:
+    """The form with these choices."""
+    search = Search(cascade, rank, tile, choices)
+    search.run(iterate)
+    return Alternative(search, cost(search.cascade, rank, scalars(search.cascade, rank, search.known)))
+
+
+def _questions(search: Search) -> Iterator[Choices]:
+    """Decisions to question, those with the widest effect first."""
+    taken = dict.fromkeys((step.rewrite, step.target) for step in search.steps if step.rewrite in SIMPLIFYING)
+    kinds = dict.fromkeys(rewrite for rewrite, _ in taken)
+    for kind in kinds:
+        yield Choices(frozenset(((kind, None),)))
+    for kind in SIMPLIFYING:
+        if kinds and kind != next(iter(SIMPLIFYING)):
+            yield Choices(first=kind)
+    for rewrite, target in taken:
+        if sum(1 for kind, _ in taken if kind == rewrite) > 1:
+            yield Choices(frozenset(((rewrite, target),)))
