@@ -106,6 +106,8 @@ def _open(expr: Expr, fiber: Fiber, sums: bool) -> list[Term]:
                 term = opened[0]
                 raised = tuple(power(part, Number(k)) for part in term.numerator)
                 under_raised = tuple(power(part, Number(k)) for part in term.denominator)
+                if tiny_power(under_raised, fiber) is not None:
+                    return [Term(expr)]  # the power of a quotient
                 return [Term(power(term.stays, Number(k)), raised, under_raised)]
             result = opened
             for _ in range(k - 1):

@@ -1,16 +1,21 @@
-"""The numerical check of a derivation: original and derived form in float64 on random inputs of awkward shapes.
+"""The numerical check of a derivation: original and derived form in float64 on random inputs of awkward shapes, then in float32.
 
 In: two cascades with the same inputs and outputs. Out: a line for each set of sizes that was compared. Sizes are small: lengths
 that the tile does not divide, a single element, one tile exactly; inputs are ordinary, so large that logits reach 1e4, or masked
 with -inf, some rows fully. Where the original is finite, a difference raises E920: a derivation that does not agree is a fault of
 einsmith and is never returned. Where it agrees on ordinary inputs but not on large ones (`large`), the algebra is right and the
-numbers leave their range, as the square of a tiny divisor does: `derive` then refuses.
+numbers leave their range: `derive` then refuses.
+
+The range is that of float32 (`single_precision`): with logits of 1e4 and -1e4, with -inf in whole rows and in all of the first
+tile, with segments that have nothing in common, and for one element. Where the original is finite, the derived form must be; large
+inputs that the original cannot take itself say nothing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +25,7 @@ from ..diagnostics import Diagnostic, EinsmithError
 from ..flatten import flatten
 from ..interpret import evaluate, random_inputs
 from ..sizes import bind
+from . import single_precision
 from .fiber import Fiber
 
 TOLERANCE = 1e-9
@@ -34,6 +40,9 @@ TILE = 4
 MAX_POINTS = 100_000
 """Points of all Einsums together beyond which smaller sizes are taken, if there are any."""
 
+RANGE_LENGTHS = (1, 13)
+"""Extents of the asked rank at which the range of float32 is tried: a single element; tiles of which the last is cut short."""
+
 Values = dict[str, np.ndarray[Any, Any]]
 
 
@@ -44,7 +53,8 @@ class Differs(EinsmithError):
         given = ", ".join(f"{key}={value}" for key, value in sizes.items())
         self.output, self.large = output, large
         """The output that differs; whether on large inputs, after those of ordinary size agreed: its numbers leave their range."""
-        self.what = f"differs from the original in `{output}` by {gap:.1e} at {given}"
+        how = f"differs from the original by {gap:.1e}" if gap == gap else "is not finite where the original is"
+        self.what = f"{how} in `{output}` at {given}"
         super().__init__(Diagnostic("E920", f"the derived form {self.what} (a fault of einsmith)"))
 
 
@@ -64,6 +74,8 @@ def compare(
                 continue
             worst = _worst(original, derived, rank, sizes, tiles, rng)
             if worst is not None:
+                if length in RANGE_LENGTHS:
+                    _in_range(original, derived, rank, sizes, tiles, rng)
                 shown = ", ".join(f"{name}={value}" for name, value in {**sizes, **tiles}.items())
                 lines.append(f"{shown}: greatest error {worst:.1e}")
                 break
@@ -119,6 +131,60 @@ def _worst(
     return worst
 
 
+def _in_range(
+    original: Cascade, derived: Cascade, rank: str, sizes: dict[str, int], tiles: dict[str, int], rng: np.random.Generator
+) -> None:
+    """Raises `Differs` where the derived form leaves the range of float32 and the original does not."""
+    flat = flatten(original)
+    sums = _sums(flat, rank)
+    for situation in situations(original, rank, sizes, rng):
+        try:
+            expected = single_precision.evaluate(flat, situation.inputs, sizes, keep=sums)
+        except EinsmithError:
+            continue  # the cascade does not accept these values
+        if not situation.masked and not all(np.isfinite(value.astype(float)).all() for value in expected.values()):
+            continue  # the original leaves the range itself
+        found = single_precision.evaluate(derived, situation.inputs, {**sizes, **tiles})
+        for name in original.outputs:
+            if not np.isfinite(found[name][np.isfinite(expected[name])].astype(float)).all():
+                raise Differs(name, math.nan, {**sizes, **tiles}, large=True)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Inputs at the edges of float32."""
+
+    name: str
+    inputs: Values
+    masked: bool = False
+    """Is something -inf, so that parts of the original may be, too?"""
+
+
+def situations(cascade: Cascade, rank: str, sizes: dict[str, int], rng: np.random.Generator) -> Iterator[Situation]:
+    """All inputs large; then each tensor along the rank in turn: large, with segments of its own, masked."""
+    drawn = random_inputs(cascade, sizes, None, rng)
+    floats = [name for name, value in drawn.items() if value.dtype.kind == "f"]
+    for large in (100.0, -100.0):
+        yield Situation(f"products of {large * 100:.0e}", {**drawn, **{name: drawn[name] * large for name in floats}})
+    for name, value in drawn.items():
+        ranks = cascade.tensor(name).ranks
+        if value.dtype.kind == "i" and value.ndim:
+            apart = np.where(rng.random(value.shape) < 0.5, value, value + 1000)
+            yield Situation(f"{name}: empty segments", {**drawn, name: apart}, masked=True)
+        if name not in floats or rank not in ranks:
+            continue
+        for large in (1e4, -1e4):
+            yield Situation(f"{name}: {large:.0e}", {**drawn, name: value * large})
+        masked = value.copy()
+        rows = np.moveaxis(masked, ranks.index(rank), -1)  # a view
+        rows[..., :TILE] = -np.inf  # the first tile
+        if value.ndim > 1:
+            first, last = (0,) * (value.ndim - 1), (-1,) * (value.ndim - 1)
+            rows[last] = np.moveaxis(value, ranks.index(rank), -1)[last]  # nothing
+            rows[first] = -np.inf  # a whole row
+        yield Situation(f"{name}: first tile and whole rows masked", {**drawn, name: masked}, masked=True)
+
+
 def _sums(flat: Cascade, rank: str) -> tuple[str, ...]:
     """Sums and means over the fiber: with infinities in them, a factor that left one may meet 0."""
     fiber = Fiber(flat, rank)
@@ -131,21 +197,24 @@ def _sums(flat: Cascade, rank: str) -> tuple[str, ...]:
 
 def _inputs(cascade: Cascade, rank: str, sizes: dict[str, int], rng: np.random.Generator) -> Iterator[tuple[Values, bool]]:
     """Ordinary inputs; large ones; and for each input, ones in which it is -inf here and there with whole rows, or in all of the
-    first tile. With each: whether a difference means that numbers leave their range, the algebra being right.
+    first tile (inf, too, where there is a minimum). With each: whether a difference means that numbers leave their range, the algebra
+    being right.
     """
     for scale in SCALES:
         drawn = random_inputs(cascade, sizes, None, rng)
         yield {name: value * scale if value.dtype.kind == "f" else value for name, value in drawn.items()}, scale != SCALES[0]
     plain = {name: value / scale if value.dtype.kind == "f" else value for name, value in drawn.items()}
+    minima = any(isinstance(node, Reduce) and node.op == "min" for einsum in cascade.einsums for node in walk(einsum.body))
+    infinities = (-np.inf, np.inf) if minima else (-np.inf,)
     for name, value in plain.items():
         if value.dtype.kind == "f" and value.ndim:
             masked = np.where(rng.random(value.shape) < 0.4, -np.inf, value)
             masked[0] = -np.inf
             yield {**plain, name: masked}, False
             for axis, along in enumerate(cascade.tensor(name).ranks):
-                if along == rank and value.shape[axis] > TILE:
+                for infinity in infinities if along == rank and value.shape[axis] > TILE else ():
                     opening = value.copy()
-                    np.moveaxis(opening, axis, 0)[:TILE] = -np.inf
+                    np.moveaxis(opening, axis, 0)[:TILE] = infinity
                     yield {**plain, name: opening}, True
 
 
