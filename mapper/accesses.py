@@ -18,8 +18,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ..einsum.cascade import Coord, Expr, free_ranks
 from .nest import FORWARD, Grid, Nest, Resident, Step, Stream
+from .residency import spilled
 from .sequences import Visits, words
 
 Moved = dict[str, dict[str, dict[str, float]]]
@@ -68,10 +71,25 @@ def accesses(nest: Nest) -> Accesses:
     for resident in nest.residents.values():
         _results(nest, found, resident)
         if resident.place in nest.arch.memory:
-            for reader in resident.readers:
+            tapping = nest.group.taps.get(resident.tensor, ())
+            for reader in (reader for reader in resident.readers if reader.name not in tapping):
                 for indices in dict.fromkeys(access.indices for access in reader.reads if access.tensor == resident.tensor):
                     _operand(nest, found, reader, resident.tensor, indices, resident.place)
+    for tensor in nest.group.spill:
+        _spill(nest, found, nest.residents[tensor])
     return found
+
+
+def _spill(nest: Nest, found: Accesses, resident: Resident) -> None:
+    """The share of a tensor that finds no room goes to the backing store as it is made, and comes back for each use."""
+    share = spilled(nest, resident.tensor)
+    backing, level = nest.arch.backing[0], resident.place
+    if not share:
+        return
+    for way in ("written", "read"):
+        count = found.levels[level][way].get(resident.tensor, 0.0) * share
+        found.add(backing, way, resident.tensor, count)
+        found.carry(backing, level, count, count)
 
 
 # --- inputs -----------------------------------------------------------------------------------------------------------
@@ -84,7 +102,7 @@ def _inputs(nest: Nest, found: Accesses, stream: Stream) -> None:
         outer = _feeds(nest, stream, readers[0], place)
         apart = nest.spread_to(place)
         delivered = words(nest, Visits(stream.tensor, stream.indices, readers, depth, apart))
-        one = words(nest, Visits(stream.tensor, stream.indices, readers, depth, nest.spread_to(outer)))
+        one = words(nest, Visits(stream.tensor, stream.indices, readers, depth, apart, apart - nest.spread_to(outer)))
         if place in nest.arch.arrays:
             ranks = _ranks(stream.indices)
             copies = _copies(nest, readers[0], ranks, depth)
@@ -140,10 +158,9 @@ def operand_words(
         del factors[declared.ranks.index(declared.iterates)]
     if lanes:
         factors += [nest.span(rank)[1] for rank in sorted(reader.binding.ranks - ranks)]
-        factors += nest.present(reader.ranks - ranks - reader.binding.ranks)
     else:
         factors += nest.folds(reader, reader.binding.ranks - ranks)
-        factors += nest.present(reader.ranks - ranks)
+    factors += nest.present(reader.ranks & nest.cut)
     together = {
         axis for axis in nest.spread - apart if nest.trips[axis] > 1 and nest.group.loops[axis].rank not in ranks and not lanes
     }
@@ -213,7 +230,7 @@ def _places(nest: Nest, resident: Resident) -> Iterator[tuple[str, int]]:
 def _visits(nest: Nest, resident: Resident, depth: int, apart: frozenset[int], distinct: bool = False) -> Visits:
     """The tiles of a result that a place sums up, as the loops run."""
     indices = tuple(Coord(rank) for rank in nest.cascade.tensor(resident.tensor).ranks)
-    return Visits(resident.tensor, indices, (resident.producer,), depth, apart, distinct)
+    return Visits(resident.tensor, indices, (resident.producer,), depth, apart, distinct=distinct)
 
 
 def _unreduced(nest: Nest, step: Step) -> float:
@@ -246,5 +263,4 @@ def begun_words(nest: Nest, step: Step, tensor: str) -> float:
 
 
 def _any(grid: Grid, axes: tuple[int, ...]) -> Grid:
-    result: Grid = grid.any(axis=axes, keepdims=True)
-    return result
+    return np.asarray(grid.any(axis=axes, keepdims=True))

@@ -6,7 +6,7 @@ counted where its first or last position along a dimension differs from the last
 instances come first: each instance begins with nothing.
 
 Iterations of a loop that do what the one before did (same lengths, same steps, same tiles left out) are counted, not listed:
-three of them stand for all.
+four of them stand for all.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 class Visits:
     """What is counted.
 
-    `apart`: spread loops whose instances fetch a tile each even if it is the same. `distinct`: count every tile once, however often
-    it comes. `factors`: grids that words are multiplied by.
+    `apart`: spread loops whose instances fetch a tile each even if it is the same; `merged`: those of them whose instances, if
+    they do so at the same time, count as one. `distinct`: count every tile once, however often it comes. `factors`: grids that
+    words are multiplied by.
     """
 
     tensor: str
@@ -38,6 +39,7 @@ class Visits:
     """Who needs the tile."""
     depth: int
     apart: frozenset[int] = frozenset()
+    merged: frozenset[int] = frozenset()
     distinct: bool = False
     factors: tuple[Grid, ...] = ()
 
@@ -50,18 +52,19 @@ def words(nest: Nest, what: Visits) -> float:
     if declared.iterates is not None:
         lengths[declared.ranks.index(declared.iterates)] = np.ones_like(lengths[0][(slice(0, 1),) * lengths[0].ndim])
     ranks = frozenset().union(*(free_ranks(index) for index in what.indices))
-    open_axes = [axis for axis in range(what.depth) if nest.trips[axis] > 1]
-    own = {axis for axis in open_axes if nest.group.loops[axis].rank in ranks}
+    open_axes = [axis for axis, trips in enumerate(nest.trips) if trips > 1]
+    own = {axis for axis in open_axes if axis < what.depth and nest.group.loops[axis].rank in ranks}
     needed = {axis for axis in open_axes if any(nest.group.loops[axis].rank in step.ranks for step in what.steps)}
     cold = [axis for axis in open_axes if axis in nest.spread and (axis in own or (axis in what.apart and axis in needed))]
-    warm = [axis for axis in open_axes if axis not in nest.spread and (axis in own or (axis in needed and not what.distinct))]
+    inside = [axis for axis in open_axes if axis < what.depth and axis not in nest.spread]
+    warm = [axis for axis in inside if axis in own or (axis in needed and not what.distinct)]
     while warm and warm[-1] not in own:
         warm.pop()  # it only repeats what is there
     axes = [*cold, *warm]
     allowed = _allowed(nest, what, frozenset(axes))
     kept = {axis: _representatives(axis, nest.trips[axis], box, lengths, allowed, what, _sole(nest, what, axis)) for axis in axes}
     nest.check_cells(math.prod(len(index) for index, _ in kept.values()))
-    return _count(kept, cold, box, [*lengths, *what.factors], allowed)
+    return _count(kept, cold, what.merged - own, box, [*lengths, *what.factors], allowed)
 
 
 def _allowed(nest: Nest, what: Visits, axes: frozenset[int]) -> list[Grid]:
@@ -99,10 +102,10 @@ def _representatives(
     axis: int, trips: int, box: list[Bounds], lengths: list[Grid], allowed: list[Grid], what: Visits, sole: bool
 ) -> tuple[Grid, Grid]:
     """Iterations of a loop that stand for all, and for how many each stands."""
-    if not sole or trips <= 3:
+    if not sole or trips <= 4:
         return np.arange(trips), np.ones(trips, dtype=np.int64)
     alike = np.ones(trips, dtype=bool)  # whether an iteration does what the one before did
-    alike[:2] = False
+    alike[0] = False
     for grid in (*lengths, *allowed, *what.factors):
         if grid.shape[axis] > 1:
             alike[1:] &= _still(np.diff(grid.astype(np.int64), axis=axis) == 0, axis)
@@ -111,7 +114,7 @@ def _representatives(
             steps = np.diff(low, axis=axis)
             alike[2:] &= _still(np.diff(steps, axis=axis) == 0, axis)
     inside = np.zeros(trips, dtype=bool)
-    inside[:-1] = alike[:-1] & alike[1:]
+    inside[1:-1] = alike[:-2] & alike[1:-1] & alike[2:]
     index = np.flatnonzero(~inside)
     return index, np.diff(np.append(index, trips))
 
@@ -121,7 +124,12 @@ def _still(same: Grid, axis: int) -> Grid:
 
 
 def _count(
-    kept: dict[int, tuple[Grid, Grid]], cold: list[int], box: list[Bounds], factors: list[Grid], allowed: list[Grid]
+    kept: dict[int, tuple[Grid, Grid]],
+    cold: list[int],
+    merged: frozenset[int],
+    box: list[Bounds],
+    factors: list[Grid],
+    allowed: list[Grid],
 ) -> float:
     order = list(kept)
     shape = tuple(len(index) for index, _ in kept.values())
@@ -140,7 +148,9 @@ def _count(
     number = np.ones(there.shape)
     for grid in factors:
         number *= flat(grid)
-    for place, (_, weight) in enumerate(kept.values()):
+    for place, (axis, (_, weight)) in enumerate(kept.items()):
+        if axis in merged:
+            continue
         along = [-1 if a == place else 1 for a in range(len(order))]
         number *= np.broadcast_to(weight.reshape(along), shape).reshape(-1)
     there &= number > 0
@@ -158,4 +168,6 @@ def _count(
         along = [-1 if a == place else 1 for a in range(len(order))]
         instance = np.broadcast_to(kept[axis][0].reshape(along), shape).reshape(-1)[there]
         changed[1:] |= instance[1:] != instance[:-1]
-    return float(number[there][changed].sum())
+    came = np.zeros(there.shape)
+    came[np.flatnonzero(there)[changed]] = number[there][changed]
+    return float(came.reshape(shape).max(axis=tuple(order.index(axis) for axis in merged if axis in kept)).sum())
