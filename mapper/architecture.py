@@ -277,17 +277,23 @@ class Architecture(Block):
     @property
     def buffer(self) -> tuple[str, Level]:
         """The on-chip level, for what handles two levels only: a backing store and one buffer that all arrays share."""
+        self.require_plain()
+        name = self.on_chip[0]
+        return name, self.memory[name]
+
+    def require_plain(self) -> None:
+        """Refuses (E531) what search and simulation do not handle."""
         names = list(self.memory)
-        plain = len(names) == 2 and self.memory[names[-1]].serves is None and not self.networks
+        ideal = all(network.multicast and network.reduction and network.bandwidth is None for network in self.networks.values())
+        plain = len(names) == 2 and self.memory[names[-1]].serves is None and ideal
         if not plain or any(self.instances(name) > 1 for name in (*names, *self.arrays)):
             raise EinsmithError(
                 Diagnostic(
                     "E531",
-                    f"architecture `{self.name}` has {len(names)} storage levels, or several instances, or networks; only the cost "
-                    "model handles these: search and simulation handle a backing store and one buffer that all arrays share",
+                    f"architecture `{self.name}` has {len(names)} storage levels, or several instances, or limiting networks: only "
+                    "the cost model handles these; search and simulation handle a backing store and one buffer for all arrays",
                 )
             )
-        return names[1], self.memory[names[1]]
 
     @property
     def on_chip(self) -> tuple[str, ...]:
@@ -317,6 +323,20 @@ class Architecture(Block):
         """What connects a level with what it feeds; None: an ideal connection."""
         ends = (outer, inner)
         return next(((n, network) for n, network in self.networks.items() if (network.outer, network.inner) == ends), None)
+
+    @property
+    def area_parts(self) -> dict[str, float]:
+        """Area of each component, that of an array as its registers, its units and its wires."""
+        parts: dict[str, float] = {}
+        for name, area in self.area_um2.items():
+            if name in self.arrays:
+                array, number = self.arrays[name], self.instances(name)
+                parts[f"{name} registers"] = array.registers.area * array.lanes * number
+                parts[f"{name} units"] = sum(unit.area_um2 for unit in array.units.values()) * array.lanes * number
+                parts[f"{name} wires"] = array.area_um2 * number
+            else:
+                parts[name] = area
+        return parts
 
     @property
     def area_um2(self) -> dict[str, float]:

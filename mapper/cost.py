@@ -149,7 +149,7 @@ class Cost:
                 for name, e in self.per_einsum.items()
             },
             "energy_parts": self.energy_parts,
-            "area_parts": self.arch.area_um2,
+            "area_parts": self.arch.area_parts,
             "groups": [
                 {
                     "cycles": group.timing.cycles, "bound_by": group.timing.bound_by, "bounds": group.timing.bounds,
@@ -326,18 +326,13 @@ def report(cost: Cost) -> str:
         f"  area         {cost.area_um2 / 1e6:,.4g} mm2",
         "  utilization  " + ", ".join(f"{name} {share:.1%}" for name, share in cost.utilization.items()),
     ]
-    size = arch.buffer[1].size
     for number, group in enumerate(cost.groups, 1):
         time = group.timing
         lines.append(f"group {number}: {time.cycles:,.0f} cycles, bound by {time.bound_by}")
         lines += [
             f"    {name:14} {cycles:16,.0f} cycles  {cycles / (time.cycles or 1):6.1%}" for name, cycles in time.bounds.items()
         ]
-        have = f" of {amount(size, 'B')}" if size else ""
-        lines.append(f"    {arch.buffer[0]:14} {amount(group.buffer_need, 'B')}{have} taken")
-        for way, words in group.traffic_words.items():
-            listed = ", ".join(f"{name} {amount(count * arch.word_bytes, 'B')}" for name, count in words.items())
-            lines.append(f"    {way:14} {listed or 'nothing'}")
+        lines += [line for name in arch.memory for line in _level_lines(arch, name, group.levels[name])]
     width = max((len(name) for name in cost.per_einsum), default=6)
     lines.append(f"{'Einsum':{width}}  {'array':10} {'cycles':>16} {'share':>7}  operations")
     for name, einsum in cost.per_einsum.items():
@@ -345,4 +340,22 @@ def report(cost: Cost) -> str:
         lines.append(f"{name:{width}}  {einsum.array:10} {einsum.cycles:16,.0f} {einsum.cycles / total:7.1%}  {listed}")
     lines.append("energy by component")
     lines += [f"    {name:20} {joules(part):>12}  {part / (cost.energy_pj or 1):6.1%}" for name, part in cost.energy_parts.items()]
+    if area := {name: part for name, part in arch.area_parts.items() if part}:
+        lines.append("area by component")
+        lines += [f"    {name:20} {part / 1e6:8,.4g} mm2  {part / cost.area_um2:6.1%}" for name, part in area.items()]
     return "\n".join(lines)
+
+
+def _level_lines(arch: Architecture, name: str, level: LevelCost) -> list[str]:
+    """What a group reads and writes at a storage level, and what it takes of it."""
+    lines = []
+    for way, words in (("read", level.read_words), ("written", level.written_words)):
+        listed = ", ".join(f"{tensor} {amount(count * arch.word_bytes, 'B')}" for tensor, count in words.items() if count)
+        total = amount(sum(words.values()) * arch.word_bytes, "B")
+        lines.append(f"    {name:14} {total:>10} {way}" + (f": {listed}" if listed else ""))
+    if name in arch.on_chip:
+        size = arch.memory[name].size
+        have = f" of {amount(size, 'B')}" if size else ""
+        each = f" in each of {arch.instances(name)}" if arch.instances(name) > 1 else ""
+        lines.append(f"    {name:14} {amount(level.taken, 'B'):>10} taken{have}{each}")
+    return lines

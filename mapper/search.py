@@ -111,7 +111,8 @@ def search(
     params: Map_[str, int | float] | None = None,
     objective: Objective = "latency",
 ) -> Searched:
-    """The best mapping. Raises EinsmithError (E540) where nothing in the space is legal and fits."""
+    """The best mapping. Raises EinsmithError (E540) where nothing in the space is legal and fits, E531 for other architectures."""
+    arch.require_plain()
     flat = flatten(cascade)
     given = frozenset(sizes or {})
     first = bind(flat, sizes, params)
