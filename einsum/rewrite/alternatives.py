@@ -19,7 +19,7 @@ from .search import SIMPLIFYING, Choices, Search
 MOST = 12
 """Alternatives that are tried beside the first form."""
 
-WORK = 20_000
+WORK = 4_000
 """Alternatives times the square of the number of Einsums: large cascades have fewer tried."""
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Tensor, accesses, children, rebuild, substitute
+from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Tensor, accesses, children, free_ranks, rebuild, substitute
 from .accumulate import IDENTITY
+from .algebra import canonical
 from .fiber import Fiber
 from .identities import infinite, settles
 from .signs import Sign, sign
@@ -31,7 +32,7 @@ class RunningVersions:
     """With `running` set to the states."""
     einsums: list[Einsum] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
-    _made: dict[str, str] = field(default_factory=dict)
+    _made: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.taken = taken_names(self.cascade)
@@ -82,13 +83,24 @@ class RunningVersions:
     def _version(self, access: Access) -> Access:
         tensor = self.cascade.tensor(access.tensor)
         (definition,) = self.cascade.definitions(access.tensor)
-        ranks = in_order(frozenset(tensor.ranks) | {self.outer}, self.cascade)
-        if access.tensor not in self._made:
-            body = self.next(definition.body)
+        cut = self._cut(access)
+        parts = frozenset(rank for index in cut.values() for rank in free_ranks(index))
+        ranks = in_order((frozenset(tensor.ranks) - cut.keys()) | parts | {self.outer}, self.cascade)
+        if (access.tensor, ranks) not in self._made:
+            body = self.next(substitute(definition.body, cut))
             name = self._existing(ranks, body) or self._new(access.tensor, ranks, body, tensor)
-            self._made[access.tensor] = name
+            self._made[access.tensor, ranks] = name
         given = dict(zip(tensor.ranks, access.indices, strict=True))
-        return Access(self._made[access.tensor], tuple(given.get(rank, Coord(rank)) for rank in ranks))
+        return Access(self._made[access.tensor, ranks], tuple(given.get(rank, Coord(rank)) for rank in ranks))
+
+    def _cut(self, access: Access) -> dict[str, Expr]:
+        """The rank of the fiber in terms of its parts, if the access goes along it tile by tile: `S[p,m1*M0+m0]`."""
+        rank = self.fiber.rank
+        split, ranks = self.cascade.rank(rank).split, self.cascade.tensor(access.tensor).ranks
+        if split is None or split.outer != self.outer or rank not in ranks:
+            return {}
+        whole = Map("+", (Map("*", (Coord(split.outer), split.tile)), Coord(split.inner)))
+        return {rank: whole} if canonical(access.indices[ranks.index(rank)]) == canonical(whole) else {}
 
     def _existing(self, ranks: tuple[str, ...], body: Expr) -> str | None:
         """A tensor that is this very version already."""
