@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..einsum.cascade import Cascade, Coord, Expr, accesses, free_ranks
+from ..einsum.cascade import Cascade, Coord, Expr, Split, accesses, free_ranks
 from ..einsum.flatten import flatten
 from ..einsum.sizes import Sizes, bind
 from .architecture import Architecture
@@ -344,16 +344,20 @@ class Nest:
     def points(self, step: Step, item: Work) -> float:
         """How often one operation of a work item is done: points of live tiles that exist."""
         live = self.live((step,))
-        factors = [self.span(rank)[1] for rank in sorted(item.ranks)]
+        splits = {rank.name: rank.split for rank in self.cascade.domain_splits(item.ranks) if rank.split is not None}
+        parts = {part for split in splits.values() for part in (split.outer, split.inner)}
+        factors = [self.span(rank)[1] for rank in sorted(item.ranks - parts)]
+        factors += [self._existing(rank, split) for rank, split in splits.items()]
         repeat = tuple(axis for axis in self.relevant(step) if not (item.after and self.group.loops[axis].rank in step.reduced))
-        count = self.total(factors if live is None else [*factors, live], repeat)
-        for rank in self.cascade.domain_splits(item.ranks):
-            split = rank.split
-            assert split is not None
-            whole = self.sizes.extents[split.outer] * self.sizes.extents[split.inner]
-            if live is None and whole:
-                count *= self.sizes.extents[rank.name] / whole
-        return count
+        return self.total(factors if live is None else [*factors, live], repeat)
+
+    def _existing(self, rank: str, split: Split) -> Grid:
+        """Positions of a split rank in each tile: the last part may be cut short."""
+        whole, rest = divmod(self.sizes.extents[rank], max(1, self.sizes.extents[split.inner]))
+        (low, length), (inner, width) = self.span(split.outer), self.span(split.inner)
+        full = (np.minimum(low + length, whole) - low).clip(0)
+        has_last = (low <= whole) & (whole < low + length)
+        return full * width + has_last * np.minimum(rest - inner, width).clip(0)
 
     def ripple(self, step: Step) -> int:
         """Cycles from the end of the work until a reduction across lanes has come out."""
@@ -386,8 +390,9 @@ class Nest:
 
     def stream_words(self, stream: Stream) -> float:
         """Words that are fetched from the backing store in all."""
-        apart = frozenset() if self.multicast(self.arch.backing[0], stream.level) else self.spread_to(stream.level)
-        return words(self, Visits(stream.tensor, stream.indices, stream.readers, stream.depth, apart))
+        apart = self.spread_to(stream.level) if stream.level else frozenset()
+        merged = apart if self.multicast(self.arch.backing[0], stream.level) else frozenset()
+        return words(self, Visits(stream.tensor, stream.indices, stream.readers, stream.depth, apart, merged))
 
     def multicast(self, outer: str, inner: str) -> bool:
         """Whether a word that several instances of a place take is read once where it comes from."""

@@ -212,3 +212,26 @@ def test_the_schedules_are_ordered() -> None:
     # one tile in flight, all ripples exposed; arrays side by side; neighbouring tiles overlapped needs tiles in flight
     assert times["pipelined"] <= times["in-turn"]
     assert fusemax(1 * K, 1 * K).cycles / (64 * 12) < times["pipelined"] / 2
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.integers(1, 5))
+def test_operations_of_a_masked_split_rank_are_those_of_points_that_exist(p: int, m: int, part: int, tile: int) -> None:
+    text = """name: masked
+ranks: {p: P, m: {extent: M, split: [m1, m0], tile: M0, count: M1}, e: E}
+inputs: {Q: [p, e], K: [m, e]}
+cascade: |
+  S[m1,m0,p] = sum[e](where(m1*M0+m0 <= p, Q[p,e] * K[m1*M0+m0,e], 0))
+outputs: [S]
+"""
+    groups = f"groups:\n- loops: [{{rank: p, tile: {tile}}}, {{rank: m1, tile: 1}}]\n  einsums: {{S: {{array: grid}}}}\n"
+    sizes = {"P": p, "M": m, "M0": part, "E": 3}
+    found = model(spec.loads(text), architecture.load("teaching-32x32"), mapping.loads(groups), sizes)
+    points = 0
+    for first in range(0, p, tile):
+        queries = range(first, min(first + tile, p))
+        for low in range(0, m, part):
+            keys = range(low, min(low + part, m))
+            if any(key <= query for key in range(low, low + part) for query in queries):  # the tile is live
+                points += len(queries) * len(keys)
+    assert found.per_einsum["S"].operations == ({"mac": points * 3} if points else {"mac": 0})
