@@ -197,8 +197,9 @@ def _sums(flat: Cascade, rank: str) -> tuple[str, ...]:
 
 def _inputs(cascade: Cascade, rank: str, sizes: dict[str, int], rng: np.random.Generator) -> Iterator[tuple[Values, bool]]:
     """Ordinary inputs; large ones; and for each input, ones in which it is -inf here and there with whole rows, or in all of the
-    first tile (inf, too, where there is a minimum). With each: whether a difference means that numbers leave their range, the algebra
-    being right.
+    first tile (inf, too, where there is a minimum).
+
+    With each: whether a difference means that numbers leave their range, the algebra being right.
     """
     for scale in SCALES:
         drawn = random_inputs(cascade, sizes, None, rng)

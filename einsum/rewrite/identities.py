@@ -104,8 +104,8 @@ def _infinite(expr: Expr, fiber: Fiber, diverging: bool = False) -> Iterator[Acc
             else:
                 yield expr
         case Map(op="max" | "min", args=(a, b)) if any(isinstance(part, Number) for part in (a, b)):
-            other = b if isinstance(a, Number) else a
-            for root in _infinite(other, fiber, diverging):
+            bounded: Expr = b if isinstance(a, Number) else a
+            for root in _infinite(bounded, fiber, diverging):
                 reduction = _reduction(root, fiber)
                 if reduction is None or reduction.op != expr.op:
                     yield root  # the number bounds only what falls (rises) to infinity on its side

@@ -6,6 +6,10 @@ form and the scan form are other ways to run the same states; both start from he
     X_run[..., 0]    = identity
     X_run[..., m1+1] = combine(C(X_run[..., m1]; g[m1], g[m1+1]), X_tile[..., m1])
 
+or what belongs to the best so far, where `B_run` is a running max of `B_tile` (with < and a running min likewise):
+
+    X_run[..., m1+1] = where(B_tile[..., m1] > B_run[..., m1], x, X_run[..., m1])
+
 `C` corrects what was reduced about the old values g of the states that X runs beside to what it would be about the new ones. It is
 X itself where X depends on no other state.
 """
@@ -18,7 +22,7 @@ from functools import cached_property
 from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Reduce, Scan, Select, Split, accesses, children
 from .accumulate import COMBINE
 from .fiber import is_step_of
-from .step import next_position, text
+from .step import coords, next_position, text
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,13 @@ class State:
 
     name: str
     op: str
-    """The reduction that it computes: sum, prod, max or min."""
+    """The reduction that it computes: sum, prod, max or min; of what belongs to the best, the one that finds the best."""
     carried: Expr
     """C: the old value, corrected."""
     tile: Access
-    """What one tile contributes."""
+    """What one tile contributes; of what belongs to the best, the best value of the tile."""
+    best: str | None = None
+    """The state that holds the best value, where this one holds what belongs to it."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,12 @@ class Loop:
     @cached_property
     def position(self) -> Expr:
         """The coordinate along the rank, in its parts."""
-        return Map("+", (Map("*", (Coord(self.split.outer), self.split.tile)), Coord(self.split.inner)))
+        return Map("+", (self.start, Coord(self.split.inner)))
+
+    @cached_property
+    def start(self) -> Expr:
+        """The first position of a tile."""
+        return Map("*", (Coord(self.split.outer), self.split.tile))
 
     @cached_property
     def parts(self) -> frozenset[str]:
@@ -104,8 +115,23 @@ class Loop:
         match step.body:
             case Map(op=op, args=(carried, Access() as tile)) if op in ops and self.of_tile(tile):
                 return State(name, ops[op], carried, tile)
+            case Map(
+                op="where", args=(Map(op=">" | "<" as op, args=(Access() as tile, Access() as best)), _, Access() as kept)
+            ) if self._holds_the_best(best, tile, "max" if op == ">" else "min") and kept == self._now(name):
+                return State(name, "max" if op == ">" else "min", kept, tile, best.tensor)
             case _:
                 raise Obstructed(name, f"its step `{text(step.body)}` is not made of its old value and what one tile contributes")
+
+    def _now(self, name: str) -> Access:
+        return Access(name, coords(self.cascade.tensor(name).ranks))
+
+    def _holds_the_best(self, best: Access, tile: Access, op: str) -> bool:
+        """Is `best`, before the step, the running max (min) of `tile`?"""
+        tensor = self.cascade.tensor(best.tensor)
+        if tensor.kind != "state" or tensor.iterates != self.split.outer or best != self._now(best.tensor):
+            return False
+        state = self._state(best.tensor)
+        return state.op == op and state.carried == best and state.tile == tile and state.best is None
 
     def of_tile(self, access: Access) -> bool:
         """Is this what one tile contributes: a plain tensor over the outer part?"""
@@ -136,15 +162,15 @@ class Loop:
                 found.add(einsum.output)
         return frozenset(found)
 
-    def stray(self, expr: Expr, allowed: Expr) -> bool:
+    def stray(self, expr: Expr, *allowed: Expr) -> bool:
         """Does a coordinate of the parts stand anywhere but in `allowed` and as an index of a tensor of the loop?"""
-        if expr == allowed:
+        if expr in allowed:
             return False
         match expr:
             case Coord(rank=rank):
                 return rank in self.parts
             case Access(tensor=tensor, indices=indices) if tensor in self.tensors:
                 plain = (Coord(self.split.outer), Coord(self.split.inner), next_position(self.split.outer))
-                return any(self.stray(index, allowed) for index in indices if index not in plain)
+                return any(self.stray(index, *allowed) for index in indices if index not in plain)
             case _:
-                return any(self.stray(part, allowed) for part in children(expr))
+                return any(self.stray(part, *allowed) for part in children(expr))

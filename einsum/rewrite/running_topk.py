@@ -24,6 +24,8 @@ from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Rank, Reduce, S
 from .algebra import MINUS_INFINITY, ZERO
 from .fiber import Fiber
 from .partition import partition
+from .running_argmax import EXTREME, best_so_far
+from .running_argmax import NAME as ARGMAX
 from .step import Rewritten, Step, fresh, in_order, next_position, reordered, shown, taken_names
 
 NAME = "running-topk"
@@ -38,8 +40,8 @@ def running_topk(
         return None
     # a reduction of the same elements stands in while the rank is cut
     held = tuple(
-        replace(einsum, body=Reduce("max", (rank,), einsum.body.body))
-        if einsum.output in chosen and isinstance(einsum.body, Select)
+        replace(einsum, body=Reduce(EXTREME.get(einsum.body.op, "max"), (rank,), einsum.body.body))
+        if einsum.output in chosen and isinstance(einsum.body, Select | Reduce)
         else einsum
         for einsum in cascade.einsums
     )
@@ -50,32 +52,45 @@ def running_topk(
     groups: dict[tuple[object, ...], list[str]] = {}
     for name in chosen:
         (einsum,) = cascade.definitions(name)
+        if isinstance(einsum.body, Reduce):
+            after = best_so_far(cascade, after, name, rank)
+            continue
         assert isinstance(einsum.body, Select)
         groups.setdefault((einsum.indices, einsum.body.fills, einsum.body.body), []).append(name)
     for names in groups.values():
         after = _listed(cascade, after, names, rank)
     old = [einsum for einsum in cascade.einsums if einsum not in after.einsums]
+    listed = "; filled places come first, so ties go to the lowest index"
+    first = "; a later tile wins only if it is better, so ties go to the lowest index"
     step = Step(
-        NAME,
+        NAME if groups else ARGMAX,
         ", ".join(chosen),
         shown(old, cascade),
-        "the k best of all = the k best among the k best so far and the next tile",
-        f"what is ranked depends on nothing that is complete in `{rank}`; filled places come first, so ties go to the lowest index",
+        "the k best of all = the k best among the k best so far and the next tile"
+        if groups
+        else "the best of all = the better one of the best so far and the best of the next tile",
+        f"what is ranked depends on nothing that is complete in `{rank}`{listed if groups else first}",
         shown([einsum for einsum in after.einsums if einsum not in cascade.einsums], after),
     )
     return Rewritten(after, step)
 
 
 def selects(cascade: Cascade, name: str, rank: str) -> bool:
-    """Is this the k best along the rank, of something that does not wait for complete values?"""
+    """Is this the k best (or the place of the best) along the rank, of something that does not wait for complete values?"""
     definitions = cascade.definitions(name)
     if len(definitions) != 1 or cascade.rank(rank).part_of is not None:
         return False
     body = definitions[0].body
+    if isinstance(body, Reduce):
+        ranks, able = body.ranks, body.op in EXTREME
+    elif isinstance(body, Select):
+        ranks, able = (body.rank,), body.op in ("topk", "argtopk")
+    else:
+        return False
     return (
-        isinstance(body, Select)
-        and body.op in ("topk", "argtopk")
-        and body.rank == rank
+        able
+        and ranks == (rank,)
+        and cascade.tensor(name).kind == "einsum"
         and not Fiber(cascade, rank).complete(body.body)
         and all(isinstance(index, Coord) for index in definitions[0].indices)
     )

@@ -115,12 +115,16 @@ class _Scanner:
         split = self.loop.split
 
         def change(node: Expr) -> Expr:
-            if node == self.loop.position:
+            if node == self.loop.start:
+                return Coord(self.rank)
+            if node == Map("+", (Coord(self.rank), Coord(split.inner))):
                 return Coord(self.rank)
             if isinstance(node, Access) and node.tensor in self.loop.tensors:
                 return replace(node, indices=self._indices(node.tensor, node.indices))
             if isinstance(node, Reduce) and split.inner in node.ranks:
                 left = tuple(rank for rank in node.ranks if rank != split.inner)
+                if node.op in ("argmax", "argmin"):
+                    return ZERO
                 return replace(node, ranks=left) if left else node.body
             return node
 
@@ -227,6 +231,8 @@ class _Scanner:
                 if is_constant(value):
                     constants[einsum.output] = value
         for state in self.states:
+            if state.best is not None:
+                continue  # it moves only where the best does
             if state.name in self.along:
                 if constants.get(state.tile.tensor) != IDENTITY[state.op]:
                     what = (

@@ -94,8 +94,9 @@ class _Splitter:
         self.params = (*self.old.params, (self.length.name, rounded_up))
         split = loop.split
         start = Map("*", (Coord(self.names.part), self.length))
-        tiles = Map("*", (Coord(split.outer), split.tile))
-        self.position = Map("+", (Map("+", (start, tiles)), Coord(split.inner)))
+        self.start = Map("+", (start, loop.start))
+        """The first position of a tile."""
+        self.position = Map("+", (self.start, Coord(split.inner)))
         self.exists = Map("<", (self.position, self.extent))
         self.einsums: list[Einsum] = []
         """The merge, in order."""
@@ -175,14 +176,14 @@ class _Splitter:
         """The Einsum of the loop, for part s."""
 
         def change(node: Expr) -> Expr:
-            if node == self.loop.position:
-                return self.position
+            if node == self.loop.start:
+                return self.start
             if isinstance(node, Access) and node.tensor in self.loop.tensors:
                 return replace(node, indices=self._indices(node.tensor, node.indices))
             return node
 
         body = transform(einsum.body, change)
-        if self.loop.stray(body, self.position):
+        if self.loop.stray(body, self.start, self.position):
             raise Obstructed(einsum.output, f"`{text(einsum.body)}` uses the coordinate of a tile")
         if self._needs_guard(body):
             body = _guarded(body, self.exists)
@@ -233,9 +234,31 @@ class _Splitter:
     def _merge(self, state: State) -> list[Einsum]:
         counted = len(self.einsums)
         self.state = state.name
+        if state.best is not None:
+            return self._merge_of_the_best(state, state.best)
         body = Reduce(state.op, (self.names.part,), self._at_merge(state.carried))
         ranks = tuple(rank for rank in self.old.tensor(state.name).ranks if rank != self.loop.split.outer)
         self._define(self.merged[state.name], ranks, body, state.name)
+        return self.einsums[counted:]
+
+    def _merge_of_the_best(self, state: State, best: str) -> list[Einsum]:
+        """What belongs to the best is that of the first part that has it."""
+        counted = len(self.einsums)
+        part, split = self.names.part, self.loop.split
+        shape = tuple(rank for rank in self.new.tensor(best).ranks if rank != split.outer)
+        base = state.name.removesuffix("_run")
+        pick = fresh(f"{base}_pick", self.taken)
+        ranks = tuple(rank for rank in shape if rank != part)
+        finding = Reduce(f"arg{state.op}", (part,), Access(self.partial[best], coords(shape)))
+        self.tensors.append(Tensor(pick, ranks, "int"))
+        self.einsums.append(Einsum(pick, coords(ranks), finding))
+        own = tuple(rank for rank in self.new.tensor(state.name).ranks if rank != split.outer)
+        if not set(ranks) <= set(own):
+            raise Obstructed(state.name, f"it has not all ranks of `{best}`")
+        read = tuple(Access(pick, coords(ranks)) if rank == part else Coord(rank) for rank in own)
+        self._define(
+            self.merged[state.name], tuple(r for r in own if r != part), Access(self.partial[state.name], read), state.name
+        )
         return self.einsums[counted:]
 
     def _at_merge(self, expr: Expr) -> Expr:
@@ -291,6 +314,10 @@ class _Splitter:
         outer = self.loop.split.outer
         step = next(e for e in self.old.definitions(state.name) if any(self.loop.is_next(index) for index in e.indices))
         old = text(state.carried)
+        if state.best is not None:
+            rule = f"what belongs to the {state.op} of all = what belongs to it in the first part that has it"
+            why = f"parts are in the order of `{self.loop.rank}`, so among equals the first stays; a part without elements has none"
+            return Step(NAME, self.merged[state.name], shown([step], self.old), rule, why, shown(merge, after))
         plain = isinstance(state.carried, Access)
         rule = f"{state.op} of all = {state.op} over {self.names.part} of the {state.op} of each part"
         if plain:
@@ -321,7 +348,8 @@ def _guarded(body: Expr, exists: Expr) -> Expr:
     """Nothing is read where the position does not exist; a reduction then sees its identity."""
     if not isinstance(body, Reduce | Scan | Select):
         return Map("where", (exists, body, Number(0)))
-    otherwise = Number(0) if isinstance(body, Select) else IDENTITY.get(body.op, Number(0))
+    extreme = body.op.removeprefix("arg")
+    otherwise = Number(0) if isinstance(body, Select) else IDENTITY.get(extreme, Number(0))
     inner = body.body
     if isinstance(inner, Map) and inner.op == "where" and inner.args[2] == otherwise and not accesses(inner.args[0]):
         both = Map("and", (exists, inner.args[0]))

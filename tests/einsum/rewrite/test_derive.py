@@ -279,8 +279,7 @@ that were used (tidying left out), and the running states, or the sub-expression
 |---|---|---|---|---|
 """
 FOOTER = """
-Not reached yet, though algebra allows it: argmax as a bounded state, products under a
-rescale, sparsemax by its
+Not reached yet, though algebra allows it: products under a rescale, sparsemax by its
 threshold, a state over an uncut rank that others could run beside.
 
 The same reductions in parts that are merged, or for all prefixes at once: [split and scan forms](forms.md).

@@ -20,7 +20,6 @@ from .cases import BY_NAME, CASES
 from .chains import chains
 
 NO_RUNNING_STATE = {
-    "argmax-beside": "argmax",
     "linear-causal": "recurrence",
     "linear-strictly-causal": "recurrence",
     "retention": "recurrence",
@@ -220,6 +219,8 @@ SCANS = {
         "C[n] = sum[m](where(m <= n, 1, 0))\nU[n] = sum[m](where(m <= n, X[m], 0)) / C[n]\n"
         "Y[n] = sum[m](where(m <= n, (X[m] - U[n]) ** 2, 0)) / C[n]"
     ),
+    "place-of-the-largest": prefixes("Y[n] = argmax[m](where(m <= n, X[m], -inf))"),
+    "place-of-the-smallest-before": prefixes("Y[n] = argmin[m](where(m < n, X[m], inf))"),
     "largest": prefixes("Y[n] = max[m](where(m <= n, X[m], -inf))"),
     "sum": prefixes("Y[n] = sum[m](where(m <= n, X[m], 0))"),
     "used-later": prefixes(f"{masked('m <= n')}\nZ[f] = max[n](Y[n,f])\nU[n,f] = Y[n,f] - Z[f]", outputs="U, Y"),
