@@ -117,8 +117,8 @@ def _infinite(expr: Expr, fiber: Fiber, diverging: bool = False) -> Iterator[Acc
             yield from _infinite(a, fiber, True)
         case Map(op="+", args=(a, b)) if diverging and any(isinstance(p, Number) and p.value > 0 for p in (a, b)):
             parts = [part for part in (a, b) if not isinstance(part, Number)]
-            for part in parts:
-                yield from _infinite(part, fiber, not sign(part, fiber.cascade).non_negative)
+            for term in parts:
+                yield from _infinite(term, fiber, not sign(term, fiber.cascade).non_negative)
         case _:
             for part in children(expr):
                 yield from _infinite(part, fiber, diverging)
