@@ -32,4 +32,4 @@ def command(spec: str, arch: str, mapping: str, settings: tuple[str, ...], sizes
     from ..mapper import mapping as mappings
 
     cascade = load(locate("attention", spec))
-    return cost.model(cascade, architecture.load(arch, settings), mappings.load(mapping), sizes, params)
+    return cost.model(cascade, architecture.load(arch, settings), mappings.load_for(mapping, cascade, sizes, params), sizes, params)

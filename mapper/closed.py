@@ -227,7 +227,7 @@ class Closed:
         if step.array.folds_overlap or not step.work:
             return None
         sides = self.hardware.sides(step.binding.array)
-        return total(sides) - float(len(sides))
+        return total(sides) - float(len(sides)) + (sides[0] if step.stationary else 0.0)
 
     def executions(self, step: Step) -> Value:
         return self._tiles(step.ranks)

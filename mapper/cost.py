@@ -89,7 +89,20 @@ class Cost:
 
     @property
     def cycles(self) -> float:
-        return sum(group.timing.cycles for group in self.groups)
+        return max(self.together.values()) if self.together else sum(group.timing.cycles for group in self.groups)
+
+    @property
+    def together(self) -> dict[str, float]:
+        """Where groups work at the same time, cycles of each resource in all, and of the order of the work of each group; else
+        empty."""
+        if not self.placed.mapping.pipelined_loops:
+            return {}
+        found: dict[str, float] = {}
+        for number, group in enumerate(self.groups, 1):
+            for name, cycles in (group.timing.busy | group.timing.transfers).items():
+                found[name] = found.get(name, 0.0) + cycles
+            found[f"dependences of group {number}"] = group.timing.dependences
+        return found
 
     @property
     def fill_cycles(self) -> float:
@@ -148,6 +161,7 @@ class Cost:
                 }
                 for name, e in self.per_einsum.items()
             },
+            "together": self.together,
             "energy_parts": self.energy_parts,
             "area_parts": self.arch.area_parts,
             "groups": [
@@ -326,6 +340,11 @@ def report(cost: Cost) -> str:
         f"  area         {cost.area_um2 / 1e6:,.4g} mm2",
         "  utilization  " + ", ".join(f"{name} {share:.1%}" for name, share in cost.utilization.items()),
     ]
+    if cost.together:
+        lines.append(
+            f"groups work at the same time: {cost.cycles:,.0f} cycles, bound by {max(cost.together, key=cost.together.__getitem__)}"
+        )
+        lines += [f"    {name:24} {cycles:16,.0f} cycles" for name, cycles in cost.together.items()]
     for number, group in enumerate(cost.groups, 1):
         time = group.timing
         lines.append(f"group {number}: {time.cycles:,.0f} cycles, bound by {time.bound_by}")

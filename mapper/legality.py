@@ -6,13 +6,14 @@ its reason.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..einsum.cascade import Access, Cascade, Coord, Expr, Map, Number, Scan, Select, accesses, free_ranks
 from ..einsum.diagnostics import EinsmithError
 from ..einsum.sizes import Sizes, evaluate_scalar
-from .steps import Slot, Step, refuse
+from .steps import FORWARD, Slot, Step, refuse
 
 if TYPE_CHECKING:
     from .nest import Nest
@@ -53,6 +54,86 @@ def check_loops(nest: Nest) -> None:
             )
 
 
+def check_flow(nest: Nest) -> None:
+    """The Einsums of a tile may follow one another position by position if each of them treats each position on its own."""
+    rank = nest.group.flow
+    if rank is None:
+        return
+    if nest.group.schedule != "interleaved":
+        raise refuse("E510", f"group {nest.number}: `flow` goes with `schedule: interleaved`")
+    made = {step.output for step in nest.steps}
+    for step in nest.steps:
+        if rank not in step.ranks or rank in step.reduced or rank == nest.cascade.tensor(step.output).iterates:
+            raise refuse(
+                "E511",
+                f"group {nest.number} cannot flow along `{rank}`: `{step.name}` does not treat each of its positions on its own",
+                span=step.einsum.span,
+            )  # fmt: skip
+        for access in step.reads:
+            tensor = nest.cascade.tensor(access.tensor)
+            used = dict(zip(tensor.ranks, access.indices, strict=True))
+            if access.tensor in made and used.get(rank) != Coord(rank):
+                raise refuse(
+                    "E511",
+                    f"group {nest.number} cannot flow along `{rank}`: `{step.name}` reads `{access.tensor}` at other positions",
+                    span=access.span,
+                )  # fmt: skip
+
+
+def check_phases(nest: Nest) -> None:
+    """Every Einsum stands in one phase, and nothing is read before the phase that makes it, in the same tile or one behind."""
+    group = nest.group
+    if (group.schedule == "phases") != bool(group.phases):
+        raise refuse("E510", f"group {nest.number}: `phases` go with `schedule: phases`, and it with them")
+    phase_of: dict[str, int] = {}
+    for number, names in enumerate(group.phases):
+        for name in names:
+            if name not in group.einsums:
+                raise refuse("E510", f"group {nest.number}: phase {number + 1} names `{name}`, which is no Einsum of the group")
+            if name in phase_of:
+                raise refuse("E510", f"group {nest.number} has `{name}` in two phases")
+            phase_of[name] = number
+    if not group.phases:
+        return
+    if lacking := [name for name in group.einsums if name not in phase_of]:
+        raise refuse("E510", f"group {nest.number}: no phase has `{lacking[0]}`")
+    made = {step.output: step for step in nest.steps if not step.initial}
+    behind: dict[str, int] = {}
+    for step in nest.steps:
+        late = 0
+        for access in step.reads:
+            producer = made.get(access.tensor)
+            if producer is None or _earlier(nest, access):
+                continue
+            apart = 1 if phase_of[step.output] < phase_of[producer.output] else 0
+            late = max(late, behind.get(producer.name, 0) + apart)
+            if apart and nest.group.stay.get(access.tensor) == FORWARD:
+                raise refuse(
+                    "E522", f"`{access.tensor}` cannot be handed on: `{step.name}` is in an earlier phase and reads it a tile later"
+                )
+        behind[step.name] = late
+    for step in nest.steps:
+        for access in step.reads:
+            producer = made.get(access.tensor)
+            if producer is None or not _earlier(nest, access):
+                continue
+            axis = next(a for a, loop in enumerate(group.loops) if loop.rank == nest.cascade.tensor(access.tensor).iterates)
+            apart = math.prod(nest.all_trips[axis + 1 :])
+            wait = behind[producer.name] - behind[step.name]
+            if wait > apart or (wait == apart and phase_of[producer.output] >= phase_of[step.output] and producer is not step):
+                raise refuse(
+                    "E511",
+                    f"`{step.name}` reads the state `{access.tensor}` before the phases of group {nest.number} have made it",
+                    "put the Einsum that makes it into an earlier phase", step.einsum.span,
+                )  # fmt: skip
+
+
+def _earlier(nest: Nest, access: Access) -> bool:
+    """Whether an access reads the current position of a running state: the one made in the iteration before."""
+    tensor = nest.cascade.tensor(access.tensor)
+    return tensor.iterates is not None and access.indices[tensor.ranks.index(tensor.iterates)] == Coord(tensor.iterates)
+
+
 def _check_spread(nest: Nest) -> None:
     """Loops whose iterations are done side by side need as many instances, below them all arrays at work, and no order."""
     taken: dict[str, int] = {}
@@ -80,7 +161,7 @@ def _check_spread(nest: Nest) -> None:
         if taken[loop.over] > have:
             raise refuse(
                 "E514",
-                f"group {nest.number} needs {taken[loop.over]} instances of `{loop.over}` to spread `{loop.rank}`; there are {have}",
+                f"group {nest.number} needs {taken[loop.over]} instances of `{loop.over}` to spread `{loop.rank}`, and has {have}",
                 f"put a loop over `{loop.rank}` with a tile of {have * loop.tile:,} or fewer positions outside",
             )  # fmt: skip
 

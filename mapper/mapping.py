@@ -9,16 +9,20 @@ running state goes where its step goes. Whether a mapping is legal for a cascade
 
 from __future__ import annotations
 
+from collections.abc import Mapping as Map_
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BeforeValidator, Field
 
+from ..einsum.cascade import Cascade
 from ..einsum.library import locate
+from ..einsum.sizes import bind
+from .choices import settle
 from .document import Block, read, reads, validate
 
-Schedule = Literal["in-turn", "pipelined", "interleaved"]
+Schedule = Literal["in-turn", "pipelined", "interleaved", "phases"]
 Extent = Annotated[int, Field(ge=1, le=2**48)]
 
 
@@ -74,13 +78,30 @@ class Group(Block):
     """From the outermost inwards."""
     einsums: Annotated[dict[str, Binding], Field(min_length=1)]
     schedule: Schedule = "in-turn"
-    """`in-turn`: one Einsum at a time; `pipelined`: arrays side by side on one tile; `interleaved`: on neighbouring tiles too."""
+    """`in-turn`: one Einsum at a time; `pipelined`: arrays side by side on one tile; `interleaved`: on neighbouring tiles too;
+    `phases`: side by side within each phase, phase after phase."""
+    flow: str | None = None
+    """When interleaved: a rank of all Einsums of the group along which they follow one another position by position, within a
+    tile too."""
+    phases: tuple[tuple[str, ...], ...] = ()
+    """The Einsums of each phase of a tile, all of the group once. One that reads what a later phase makes works one tile behind."""
     in_flight: Annotated[int, Field(ge=1, le=4096)] = 1
     """Tiles that are worked on at once; more than one only when interleaved."""
     buffering: Annotated[int, Field(ge=1, le=2)] = 2
     """Buffer slots of each tensor that comes from or goes to the backing store; with 1, transfers and work take turns."""
     bypass: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """By storage level: inputs of the group that go past it."""
+    hidden: tuple[str, ...] = ()
+    """With phases: reductions across lanes whose latency is taken to be hidden, as some published evaluations do."""
+    taps: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """By tensor: readers that take its elements as they are made, wherever else it stays for the others."""
+    in_place: tuple[tuple[str, ...], ...] = ()
+    """Tensors of which each takes the place of the one before in its storage level, element by element."""
+    reserve: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """Bytes of a storage level that this group leaves to what is streamed through it."""
+    spill: tuple[str, ...] = ()
+    """Tensors made and used here whose excess over the capacity of their level goes out to the backing store, and back for each
+    use."""
     stay: dict[str, str] = Field(default_factory=dict)
     """Where a tensor made and used in this group stays: the name of an array (its registers), a storage level (the default is the
     innermost one that all who make and read it share), or
@@ -94,6 +115,9 @@ class Mapping(Block):
     doc: str = ""
     sizes: dict[str, Extent] = Field(default_factory=dict)
     """Extents that the mapping chooses, such as the tile of a partition."""
+    pipelined_loops: Annotated[int, Field(ge=0)] = 0
+    """The first loops of all groups, so many, are the same, and the groups work at the same time on successive iterations of them;
+    0: one group after another."""
     groups: Annotated[tuple[Group, ...], Field(min_length=1)]
 
     def as_yaml(self) -> str:
@@ -107,6 +131,8 @@ class Mapping(Block):
             plain["doc"] = self.doc
         if self.sizes:
             plain["sizes"] = dict(self.sizes)
+        if self.pipelined_loops:
+            plain["pipelined_loops"] = self.pipelined_loops
         plain["groups"] = [_plain_group(group) for group in self.groups]
         return plain
 
@@ -125,6 +151,20 @@ def _plain_group(group: Group) -> dict[str, Any]:
     plain["einsums"] = {name: _Flow(_plain_binding(binding)) for name, binding in group.einsums.items()}
     if group.bypass:
         plain["bypass"] = {name: list(tensors) for name, tensors in group.bypass.items()}
+    if group.flow:
+        plain["flow"] = group.flow
+    if group.phases:
+        plain["phases"] = [list(phase) for phase in group.phases]
+    if group.hidden:
+        plain["hidden"] = list(group.hidden)
+    if group.taps:
+        plain["taps"] = {name: list(readers) for name, readers in group.taps.items()}
+    if group.in_place:
+        plain["in_place"] = [list(names) for names in group.in_place]
+    if group.reserve:
+        plain["reserve"] = dict(group.reserve)
+    if group.spill:
+        plain["spill"] = list(group.spill)
     if group.stay:
         plain["stay"] = dict(group.stay)
     return plain
@@ -158,14 +198,29 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(_Flow, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=True))
 
 
-def load(path: str | Path) -> Mapping:
-    """Read a mapping file. Raises EinsmithError (E501, E502)."""
-    return validate(Mapping, read(locate("mappings", path)))
+def load(path: str | Path, values: Map_[str, int | float] | None = None) -> Mapping:
+    """Read a mapping file; `values`: the sizes and parameters that its expressions may name. Raises EinsmithError (E501, E502,
+    E504)."""
+    return validate(Mapping, settle(read(locate("mappings", path)), values))
 
 
-def loads(text: str, name: str = "<string>") -> Mapping:
+def loads(text: str, name: str = "<string>", values: Map_[str, int | float] | None = None) -> Mapping:
     """The same from a text."""
-    return validate(Mapping, reads(text, name))
+    return validate(Mapping, settle(reads(text, name), values))
+
+
+def load_for(
+    path: str | Path,
+    cascade: Cascade,
+    sizes: Map_[str, int] | None = None,
+    params: Map_[str, int | float] | None = None,
+) -> Mapping:
+    """Read a mapping file for a cascade with sizes: its expressions may name the symbols and parameters of the cascade."""
+    document = read(locate("mappings", path))
+    own = document.data.get("sizes") if isinstance(document.data, dict) else None
+    own = own if isinstance(own, dict) and all(isinstance(size, int) for size in own.values()) else {}
+    known = {name: size for name, size in own.items() if name in cascade.symbols}
+    return validate(Mapping, settle(document, bind(cascade, {**known, **(sizes or {})}, params).scalars))
 
 
 def draw(mapping: Mapping) -> str:

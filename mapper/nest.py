@@ -30,10 +30,11 @@ from ..einsum.flatten import flatten
 from ..einsum.sizes import Sizes, bind
 from .architecture import Architecture
 from .intervals import Bounds, NotAffine, bounds, possible
-from .legality import check_loops, slots
+from .legality import check_flow, check_loops, check_phases, slots
 from .mapping import Group, Mapping
 from .masks import masks
 from .operations import Work
+from .pipeline import check_pipeline
 from .residency import Need, add_residents, add_streams, buffer_needs, check_capacity, most_in_flight, settle_lasting, slots_of
 from .sequences import Visits, words
 from .steps import FORWARD, Slot, Step, check_step, is_initial, iterated, refuse
@@ -582,7 +583,10 @@ def place(
     for number, group in enumerate(mapping.groups, 1):
         nests.append(place_group(cascade, arch, bound, group, number, outgoing))
     _check_order(cascade, homes)
-    return Placed(cascade, bound, arch, mapping, tuple(nests))
+    placed = Placed(cascade, bound, arch, mapping, tuple(nests))
+    if mapping.pipelined_loops:
+        check_pipeline(placed)
+    return placed
 
 
 def _check_names(cascade: Cascade, mapping: Mapping) -> None:
@@ -648,6 +652,8 @@ def outline(
     nest = Nest(cascade, arch, sizes, group, number, steps, outgoing & frozenset(group.einsums))
     check_loops(nest)
     nest.steps = slots(nest, explain)
+    check_phases(nest)
+    check_flow(nest)
     add_streams(nest)
     return nest
 

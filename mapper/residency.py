@@ -7,11 +7,12 @@ level and of each lane's registers at once; refused with need and have where tha
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..einsum.cascade import Expr, free_ranks
+from ..einsum.cascade import Coord, Expr, free_ranks
 from .legality import is_last
 from .steps import FORWARD, Step, refuse
 from .streams import Resident, Stream
@@ -139,9 +140,24 @@ def add_residents(nest: Nest) -> None:
         spot = nest.group.stay.get(tensor) or _home(nest, producer, readers)
         inner = tuple((place, held[place, tensor]) for place in (*nest.arch.on_chip, *nest.arch.arrays) if (place, tensor) in held)
         resident = Resident(tensor, producer, readers, min(alive), spot, tensor in nest.outgoing, inner)
+        for name in nest.group.taps.get(tensor, ()):
+            _check_tap(nest, resident, name)
         _check_place(nest, resident)
         _check_sums(nest, resident)
         nest.residents[tensor] = resident
+    for tensor in nest.group.taps:
+        if tensor not in nest.residents:
+            raise refuse("E510", f"group {nest.number} taps `{tensor}`, but does not make it")
+    for tensor in nest.group.spill:
+        if tensor not in nest.residents or nest.residents[tensor].place not in nest.arch.on_chip:
+            raise refuse("E510", f"group {nest.number} spills `{tensor}`, which it does not make and keep in a storage level")
+    for level in nest.group.reserve:
+        if level not in nest.arch.on_chip:
+            listing = ", ".join(f"`{n}`" for n in nest.arch.on_chip)
+            raise refuse(
+                "E512", f"group {nest.number} reserves a part of `{level}`, which is no storage level on the chip", listing
+            )
+    _check_in_place(nest)
 
 
 def _home(nest: Nest, producer: Step, readers: tuple[Step, ...]) -> str:
@@ -211,6 +227,50 @@ def _check_forward(nest: Nest, resident: Resident) -> None:
             raise refuse(
                 "E522", f"`{name}` cannot be handed on: `{reader.name}` also waits for `{through.name}`, which comes after it"
             )
+
+
+def _check_tap(nest: Nest, resident: Resident, name: str) -> None:
+    """A reader that takes elements as they are made must use each once, in the same tile, and wait for nothing that comes later."""
+    reader = next((step for step in resident.readers if step.name == name), None)
+    if reader is None:
+        raise refuse("E510", f"group {nest.number}: `{name}` cannot tap `{resident.tensor}`, which it does not read")
+    shape = frozenset(nest.cascade.tensor(resident.tensor).ranks)
+    through = nest.between(resident.producer, reader)
+    if reader.ranks != shape:
+        why = "it uses its elements more than once"
+    elif nest.crosses(resident.producer, reader, resident.tensor) < len(nest.group.loops):
+        why = "it runs in other tiles"
+    elif through is not None:
+        why = f"it also waits for `{through.name}`, which comes after it"
+    else:
+        return
+    raise refuse("E522", f"`{name}` cannot take `{resident.tensor}` as it is made: {why}")
+
+
+def _check_in_place(nest: Nest) -> None:
+    """Each tensor of a chain must be made of the one before, element by element, by the last who reads it."""
+    order = {step.name: at for at, step in enumerate(nest.steps)}
+    for chain in nest.group.in_place:
+        for name in chain:
+            if name not in nest.residents:
+                raise refuse("E510", f"group {nest.number} lets `{name}` share a place, but does not make it")
+        for before, after in itertools.pairwise(chain):
+            old, new = nest.residents[before], nest.residents[after]
+            step = new.producer
+            shape = nest.cascade.tensor(before).ranks
+            read = [access.indices for access in step.reads if access.tensor == before]
+            late = [r.name for r in old.readers if order[r.name] > order[step.name]]
+            if old.place != new.place or old.depth != new.depth:
+                why = f"they do not stay at the same place for the same time (`{old.place}`, `{new.place}`)"
+            elif read != [tuple(Coord(rank) for rank in shape)] or nest.cascade.tensor(after).ranks != shape or step.reduced:
+                why = f"`{after}` is not made of `{before}` element by element"
+            elif late:
+                why = f"`{late[0]}` still reads `{before}`"
+            elif old.leaves:
+                why = f"`{before}` leaves the group"
+            else:
+                continue
+            raise refuse("E522", f"`{after}` cannot take the place of `{before}`: {why}", span=step.einsum.span)
 
 
 def _check_sums(nest: Nest, resident: Resident) -> None:
@@ -303,12 +363,38 @@ def level_needs(nest: Nest, level: str) -> list[Need]:
                 slots = max(slots, slots_of(nest, resident.depth))
             parts = nest.parts(level, nest.own_ranks(resident.tensor), resident.depth)
             needs.append(Need(resident.tensor, nest.resident_words(resident) * parts, slots))
+    for chain in nest.group.in_place:
+        sharing = [need for need in needs if need.tensor in chain]
+        largest = max(sharing, key=lambda need: need.words * need.slots, default=None)
+        needs = [need for need in needs if need not in sharing or need is largest]
     return needs
+
+
+def asked(nest: Nest, level: str) -> int:
+    """Bytes of one instance of a storage level that all that should stay there would take."""
+    words = sum(item.words * item.slots for item in level_needs(nest, level))
+    return words * nest.arch.word_bytes + nest.group.reserve.get(level, 0)
 
 
 def taken(nest: Nest, level: str) -> int:
     """Bytes of one instance of a storage level that are taken at once."""
-    return sum(item.words * item.slots for item in level_needs(nest, level)) * nest.arch.word_bytes
+    size = nest.arch.memory[level].size
+    need = asked(nest, level)
+    return min(need, size) if size is not None and spills(nest, level) else need
+
+
+def spills(nest: Nest, level: str) -> bool:
+    """Whether a group may let tensors overflow a level."""
+    return any(nest.residents[tensor].place == level for tensor in nest.group.spill)
+
+
+def spilled(nest: Nest, tensor: str) -> float:
+    """The share of a tensor that goes out to the backing store: that of all that should stay in its level and finds no room."""
+    if tensor not in nest.group.spill:
+        return 0.0
+    level = nest.residents[tensor].place
+    size, need = nest.arch.memory[level].size, asked(nest, level)
+    return 1.0 - size / need if size is not None and need > size else 0.0
 
 
 def slots_of(nest: Nest, depth: int) -> int:
@@ -335,13 +421,13 @@ def check_capacity(nest: Nest) -> None:
 
 def _check_level(nest: Nest, level: str, needs: list[Need]) -> None:
     word, size = nest.arch.word_bytes, nest.arch.memory[level].size
-    need = sum(item.words * item.slots for item in needs) * word
-    if size is not None and need > size:
+    need = sum(item.words * item.slots for item in needs) * word + nest.group.reserve.get(level, 0)
+    if size is not None and need > size and not spills(nest, level):
         largest = sorted(needs, key=lambda item: -item.words * item.slots)
         parts = ", ".join(
             f"`{item.tensor}` {item.words * item.slots * word:,}" + (f" ({item.slots} slots)" if item.slots > 1 else "")
             for item in largest[:6]
-        )
+        ) + (f", {nest.group.reserve[level]:,} reserved" if nest.group.reserve.get(level) else "")
         raise refuse(
             "E520",
             f"group {nest.number} needs {need:,} bytes of `{level}`, which has {size:,}: {parts}",

@@ -18,23 +18,29 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..einsum.cascade import Cascade, Coord, Einsum, Expr, accesses, free_ranks
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.flatten import flatten
 from ..einsum.sizes import Sizes, bind
 from .architecture import Architecture
+from .batch import leaves, roomy
+from .bounds import Bound, Bounds
 from .cost import Cost, GroupCost, cost, group_cost, level_pj, step_pj
 from .intervals import NotAffine, possible
 from .mapping import Binding, Group, Loop, Mapping
 from .masks import masks
 from .nest import FORWARD, Nest, Placed, Step, check_step, is_initial, most_in_flight, outline, settle, settle_lasting
 from .operations import is_constant, work
-from .space import einsum_order, loop_nests, open_extents, sides
+from .space import Order, Tiles, einsum_order, loop_orders, open_extents, sides
+from .tape import Floats
 from .timing import exposed, longest, nominal
 
-Objective: TypeAlias = Literal["latency", "energy", "edp"]
+Objective: TypeAlias = Literal["latency", "energy", "edp", "traffic"]
 Vector: TypeAlias = tuple[float, ...]
+NONE: Vector = (0.0, 0.0, 0.0)
+"""Cycles, energy (pJ) and words of nothing."""
 MAX_GRID = 2**20
 """Cells of the grid on which the share of live points is bounded."""
 MAX_EVALUATIONS = 20_000
@@ -59,18 +65,24 @@ class Tally:
     """Refusals of what did not fit, with bytes lacking: the smallest is shown if nothing fits."""
     refused: list[Diagnostic] = field(default_factory=list)
     cut_off: bool = False
+    tiles: Tiles = "doubled"
+    gap: float = 0.0
+    """Share of the objective by which what is found may miss the best."""
+    floors: list[float] = field(default_factory=list)
+    """For each group, the least bound of what was not looked at, relative to what was found."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """One group, mapped and costed. Its value: cycles with fill and drain, energy."""
+    """One group, mapped and costed. Its value: cycles with fill and drain, energy, words across the boundary."""
 
     nest: Nest
     cost: GroupCost
 
     @property
     def value(self) -> Vector:
-        return self.cost.timing.cycles + self.cost.timing.fill, self.cost.energy_pj
+        words = sum(sum(by.values()) for by in self.cost.traffic_words.values())
+        return self.cost.timing.cycles + self.cost.timing.fill, self.cost.energy_pj, words
 
 
 @dataclass(frozen=True)
@@ -110,13 +122,14 @@ def search(
     sizes: Map_[str, int] | None = None,
     params: Map_[str, int | float] | None = None,
     objective: Objective = "latency",
+    tiles: Tiles = "doubled",
+    gap: float = 0.0,
 ) -> Searched:
-    """The best mapping. Raises EinsmithError (E540) where nothing in the space is legal and fits, E531 for other architectures."""
-    arch.require_plain()
+    """The best mapping. Raises EinsmithError (E540) where nothing in the space is legal and fits."""
     flat = flatten(cascade)
     given = frozenset(sizes or {})
     first = bind(flat, sizes, params)
-    tally = Tally()
+    tally = Tally(tiles="sides" if objective == "edp" else tiles, gap=gap)
     best: tuple[Vector, Placed] | None = None
     spaces = []
     for position, choice in enumerate(open_extents(flat, given, arch, dict(first.extents))):
@@ -133,7 +146,7 @@ def search(
         mapping = Mapping(name=f"{cascade.name}-on-{arch.name}", sizes=choice, groups=tuple(found.nest.group for found in groups))
         for number, found in enumerate(groups, 1):
             found.nest.number = number
-        value = _key(objective, _sum(found.value for found in groups))
+        value = _key(objective, _added(*(found.value for found in groups)))
         if best is None or value < best[0]:
             best = value, Placed(flat, space.sizes, arch, mapping, tuple(found.nest for found in groups))
     if best is None:
@@ -147,21 +160,20 @@ def search(
 
 
 def _key(objective: Objective, value: Vector) -> Vector:
-    cycles, energy = value
+    cycles, energy, words = value
     match objective:
         case "latency":
             return cycles, energy
         case "energy":
             return energy, cycles
+        case "traffic":
+            return words, cycles
         case _:
             return cycles * energy, cycles
 
 
-def _sum(values: Iterator[Vector] | list[Vector]) -> Vector:
-    total = (0.0, 0.0)
-    for value in values:
-        total = total[0] + value[0], total[1] + value[1]
-    return total
+def _added(*values: Vector) -> Vector:
+    return tuple(sum(part) for part in zip(*values, strict=True)) if values else NONE
 
 
 def _nothing(cascade: Cascade, arch: Architecture, tally: Tally) -> EinsmithError:
@@ -240,7 +252,7 @@ class _Partitions:
         return _key(self.objective, self.exact[edge][0].value if edge in self.exact else self.bounds[edge])
 
     def _path_value(self, path: list[tuple[int, int]]) -> Vector:
-        return _sum([self._weight(edge) for edge in path])
+        return _added(*(self._weight(edge) for edge in path))
 
     def _path(self) -> list[tuple[int, int]] | None:
         """The least path by exact values where known and bounds elsewhere; the one with fewest groups among equals."""
@@ -252,7 +264,7 @@ class _Partitions:
             value, groups, path = best[i]
             for j in range(i + 1, count + 1):
                 if (i, j) in self.bounds:
-                    option = (_sum([value, self._weight((i, j))]), groups + 1, [*path, (i, j)])
+                    option = (_added(value, self._weight((i, j))), groups + 1, [*path, (i, j)])
                     if j not in best or option[:2] < best[j][:2]:
                         best[j] = option
         return best[count][2] if count in best else None
@@ -260,12 +272,12 @@ class _Partitions:
     def _best_product(self) -> list[Found] | None:
         """Energy times delay is not a sum over groups: all groups, then the Pareto front of whole partitions."""
         count = len(self.names)
-        fronts: dict[int, list[tuple[Vector, list[Found]]]] = {0: [((0.0, 0.0), [])]}
+        fronts: dict[int, list[tuple[Vector, list[Found]]]] = {0: [(NONE, [])]}
         for edge in list(self.bounds):
             self.exact[edge] = self._evaluate(*edge)
         for j in range(1, count + 1):
             options = [
-                (_sum([value, found.value]), [*groups, found])
+                (_added(value, found.value), [*groups, found])
                 for i in range(j)
                 for value, groups in fronts.get(i, [])
                 for found in self.exact.get((i, j), [])
@@ -315,7 +327,7 @@ class _Partitions:
                     if array in options:
                         grown.append((tuple(v + (options[array][0] if p == place else 0.0) for p, v in enumerate(value)), None))
             front = _front(grown)
-        return max(cycles, min(max(value) for value, _ in front)), energy
+        return max(cycles, min(max(value) for value, _ in front)), energy, fetched + words
 
     def _fetched(self, names: frozenset[str]) -> float:
         """Words that a group must read: whole tensors that it goes through position by position, less what masks may spare."""
@@ -373,7 +385,9 @@ class _Partitions:
 
     def _evaluate(self, i: int, j: int) -> list[Found]:
         names = frozenset(self.names[i:j])
-        return _Groups(self.cascade, self.arch, self.sizes, names, self._leaving(names), self.objective, self.tally).best()
+        return _Groups(
+            self.cascade, self.arch, self.sizes, names, self._leaving(names), self.objective, self.tally, self.shares
+        ).best()
 
 
 def _front(options: Sequence[tuple[Vector, Any]]) -> list[tuple[Vector, Any]]:
@@ -408,6 +422,31 @@ class _Choice:
     layouts: dict[str, tuple[str | None, ...]]
 
 
+class _Tilings:
+    """Tilings of all orders of loops that may fit, with lower bounds."""
+
+    def __init__(
+        self,
+        parts: list[tuple[Order, dict[int, Floats], Bound, NDArray[np.int64]]],
+        closest: tuple[float, tuple[Loop, ...]] | None,
+    ) -> None:
+        self.parts, self.closest = parts, closest
+        self.starts = np.cumsum([0, *(len(fit) for _, _, _, fit in parts)])
+        self.cycles = np.concatenate([np.empty(0), *(bound.cycles[fit] for _, _, bound, fit in parts)])
+        self.energy = np.concatenate([np.empty(0), *(bound.energy[fit] for _, _, bound, fit in parts)])
+        self.words = np.concatenate([np.empty(0), *(bound.words[fit] for _, _, bound, fit in parts)])
+
+    def at(self, position: int) -> tuple[tuple[Loop, ...], tuple[int, ...], float]:
+        """The loops, the depths at which inputs are held, the words fetched."""
+        number = int(np.searchsorted(self.starts, position, side="right")) - 1
+        order, tiles, bound, fit = self.parts[number]
+        at = int(fit[position - self.starts[number]])
+        return order.at(tiles, at), bound.combinations[bound.holds[at]], float(bound.words[at])
+
+    def floor(self, position: int) -> Vector:
+        return float(self.cycles[position]), float(self.energy[position]), float(self.words[position])
+
+
 @dataclass
 class _Candidate:
     """Loops that are legal, with the bindings worth trying and the least traffic that fits."""
@@ -417,8 +456,8 @@ class _Candidate:
     transfer_cycles: float
     energy: float
     """Of the transfers; for the latency objective, of the operations too."""
-    floor: Vector
-    """Least cycles and energy."""
+    words: float
+    """Across the boundary of the backing store."""
 
 
 class _Groups:
@@ -433,12 +472,14 @@ class _Groups:
         leaving: frozenset[str],
         objective: Objective,
         tally: Tally,
+        shares: Map_[int, float],
     ) -> None:
         self.cascade, self.arch, self.sizes, self.names, self.leaving = cascade, arch, sizes, names, leaving
         self.objective, self.tally = objective, tally
         self.known_choices: dict[frozenset[tuple[str, int]], list[_Choice]] = {}
         self.known_steps: dict[tuple[int, Binding], Step] = {}
         self.plain = self._some_binding()
+        self.roomy, self.leaves, self.shares, self.gap = roomy(arch), leaves(arch), shares, tally.gap
 
     def best(self) -> list[Found]:
         """The best mapping, or (for products) the Pareto front; empty if nothing is legal and fits.
@@ -455,22 +496,90 @@ class _Groups:
 
     def _best_of(self, share: int) -> list[Found]:
         found: list[Found] = []
-        candidates = [candidate for loops in self._loops(share) if (candidate := self._candidate(loops)) is not None]
-        candidates.sort(key=lambda candidate: _key(self.objective, candidate.floor))
-        for candidate in candidates:
-            if found and self.objective != "edp" and _key(self.objective, candidate.floor) >= _key(self.objective, found[0].value):
+        tilings = self._tilings(share)
+        keys = _key(self.objective, (tilings.cycles, tilings.energy, tilings.words))
+        order = np.lexsort(keys[::-1])
+        for rank, position in enumerate(order.tolist()):
+            if found and self.objective != "edp" and self._no_better((keys[0][position], keys[1][position]), found[0]):
+                self.tally.bounded += len(order) - rank
+                self.tally.floors.append(float(keys[0][position]) / max(_key(self.objective, found[0].value)[0], 1e-300))
+                break
+            if self._spent():
+                self.tally.cut_off = True
+                break
+            loops, depths, words = tilings.at(position)
+            if found and self.objective != "edp" and self._ruled_out(loops, tilings.floor(position), found[0]):
                 self.tally.bounded += 1
                 continue
-            for position, choice in enumerate(candidate.choices):
-                floor = max(*choice.cycles, candidate.transfer_cycles), candidate.energy + choice.energy
-                if found and self.objective != "edp" and _key(self.objective, floor) >= _key(self.objective, found[0].value):
-                    self.tally.dominated += len(candidate.choices) - position
-                    break  # they are sorted by it
-                if self.tally.evaluated >= MAX_EVALUATIONS:
-                    self.tally.cut_off = True
-                    return found
-                self._add(found, self._complete(candidate, choice, found))
+            candidate = self._candidate(loops, depths, words)
+            if candidate is not None:
+                self._try(candidate, found)
+        if not found and tilings.closest is not None:
+            self._refuse_closest(tilings.closest)
         return found
+
+    def _try(self, candidate: _Candidate, found: list[Found]) -> None:
+        """Complete the mappings of some loops, best bound first."""
+        for position, choice in enumerate(candidate.choices):
+            floor = max(*choice.cycles, candidate.transfer_cycles), candidate.energy + choice.energy, candidate.words
+            if found and self.objective != "edp" and self._no_better(_key(self.objective, floor), found[0]):
+                self.tally.dominated += len(candidate.choices) - position
+                break  # they are sorted by it
+            if self._spent():
+                self.tally.cut_off = True
+                break
+            self._add(found, self._complete(candidate, choice, found))
+
+    def _no_better(self, floor: Vector, found: Found) -> bool:
+        """Whether a lower bound rules out anything better than what was found, by more than the gap that is asked for."""
+        value = _key(self.objective, found.value)
+        return floor[0] >= value[0] * (1 - self.gap) if self.gap else floor >= value
+
+    def _ruled_out(self, loops: tuple[Loop, ...], floor: Vector, found: Found) -> bool:
+        """Whether the bindings that are known for these tiles leave nothing better."""
+        choices = self.known_choices.get(frozenset((loop.rank, loop.tile) for loop in loops))
+        if not choices:
+            return False
+        cycles, energy, words = floor
+        least = min(max(choice.cycles) for choice in choices)
+        return self._no_better(_key(self.objective, (max(cycles, least), energy, words)), found)
+
+    def _spent(self) -> bool:
+        return self.tally.evaluated >= MAX_EVALUATIONS
+
+    def _tilings(self, share: int) -> _Tilings:
+        """Every order of loops with every tiling that may fit, by lower bounds."""
+        parts: list[tuple[Order, dict[int, Floats], Bound, NDArray[np.int64]]] = []
+        closest: tuple[float, tuple[Loop, ...]] | None = None
+        shared: dict[Any, dict[str, Floats]] = {}
+        for order in loop_orders(self.cascade, self.arch, self.sizes, self.names, self.leaving, self.tally.tiles, share):
+            one = frozenset(axis for axis, loop in enumerate(order.loops) if all(axis not in axes for axes, _ in order.choices))
+            try:
+                nest = self._outline(order.loops, self.plain, arch=self.roomy)
+                settle(nest)
+                key = (len(order), *sorted((loop.rank, loop.tile) for loop in order.loops))
+                ones = frozenset(axis for axis in one if order.loops[axis].tile == 1)
+                bounds = Bounds(nest, self.shares, self.leaves, ones, shared.setdefault(key, {}))
+            except EinsmithError as error:
+                self._refused(error, len(order))
+                continue
+            tiles = order.tiles()
+            bound = bounds(tiles)
+            fit = np.flatnonzero(bound.holds >= 0)
+            self.tally.too_large += len(bound.holds) - len(fit)
+            if len(fit):
+                parts.append((order, tiles, bound, fit))
+            least = int(np.argmin(bound.need))
+            if closest is None or bound.need[least] < closest[0]:
+                closest = float(bound.need[least]), order.at(tiles, least)
+        return _Tilings(parts, closest)
+
+    def _refuse_closest(self, closest: tuple[float, tuple[Loop, ...]]) -> None:
+        """Note what the loops that need least of the buffer lack."""
+        try:
+            self._hold(self._outline(closest[1], self.plain))
+        except EinsmithError as error:
+            self.tally.closest.append((closest[0], error.diagnostics[0]))
 
     def _add(self, found: list[Found], new: Found | None) -> None:
         if new is None:
@@ -480,17 +589,14 @@ class _Groups:
         elif not found or _key(self.objective, new.value) < _key(self.objective, found[0].value):
             found[:] = [new]
 
-    def _loops(self, share: int) -> Iterator[tuple[Loop, ...]]:
-        return loop_nests(self.cascade, self.arch, self.sizes, self.names, self.leaving, share)
-
-    def _outline(self, loops: tuple[Loop, ...], bindings: dict[str, Binding], **options: Any) -> Nest:
-        group = Group(loops=loops, einsums=bindings, schedule="interleaved", **options)
+    def _outline(self, loops: tuple[Loop, ...], bindings: dict[str, Binding], arch: Architecture | None = None) -> Nest:
+        group = Group(loops=loops, einsums=bindings, schedule="interleaved")
         steps = tuple(
             self._step(position, einsum, bindings[einsum.output])
             for position, einsum in enumerate(self.cascade.einsums)
             if einsum.output in self.names
         )
-        return outline(self.cascade, self.arch, self.sizes, group, 1, self.leaving, steps, explain=False)
+        return outline(self.cascade, arch or self.arch, self.sizes, group, 1, self.leaving, steps, explain=False)
 
     def _step(self, position: int, einsum: Einsum, binding: Binding) -> Step:
         key = position, binding
@@ -498,32 +604,35 @@ class _Groups:
             self.known_steps[key] = check_step(self.cascade, self.arch, self.sizes, binding, position, einsum)
         return self.known_steps[key]
 
-    def _candidate(self, loops: tuple[Loop, ...]) -> _Candidate | None:
-        """Legality, traffic and array cycles of a loop nest; None if it is illegal or does not fit."""
+    def _candidate(self, loops: tuple[Loop, ...], depths: tuple[int, ...], words: float) -> _Candidate | None:
+        """Loops with what is held, their traffic and array cycles; None if they do not fit after all."""
         try:
             nest = self._outline(loops, self.plain)
-            held = self._hold(nest)
+            if nest.masks:  # what is fetched depends on which tiles are live
+                words, nest = self._hold(nest)
+            else:
+                nest = self._outline(_holding(nest, depths), self.plain)
+                settle_lasting(nest)
         except EinsmithError as error:
             self._refused(error)
             return None
-        words, nest = held
         choices = self._choices(nest)
         level = self.arch.backing[1]
-        moved = (words + sum(nest.tensor_words(tensor) for tensor in self.leaving)) * self.arch.word_bytes
+        written = sum(nest.tensor_words(tensor) for tensor in self.leaving)
+        moved = (words + written) * self.arch.word_bytes
         transfer = moved * self.arch.clock_hz / level.bandwidth if level.bandwidth else 0.0
-        energy = level_pj(self.arch, level, words, sum(nest.tensor_words(tensor) for tensor in self.leaving))
-        if self.objective == "latency":
+        energy = level_pj(self.arch, level, words, written)
+        if self.objective in ("latency", "traffic"):
             energy += sum(self._least_energy(nest, step) for step in nest.steps)
-        floor = max(min(max(c.cycles) for c in choices), transfer), energy + min(c.energy for c in choices)
-        return _Candidate(nest, choices, transfer, energy, floor)
+        return _Candidate(nest, choices, transfer, energy, words + written)
 
-    def _refused(self, error: EinsmithError) -> None:
+    def _refused(self, error: EinsmithError, count: int = 1) -> None:
         diagnostic = error.diagnostics[0]
         if diagnostic.code in ("E520", "E521"):
-            self.tally.too_large += 1
+            self.tally.too_large += count
             self.tally.closest.append((_lacking(diagnostic), diagnostic))
         else:
-            self.tally.illegal += 1
+            self.tally.illegal += count
             self.tally.refused.append(diagnostic)
 
     def _some_binding(self) -> dict[str, Binding]:
@@ -570,13 +679,8 @@ class _Groups:
         )
         problem: EinsmithError | None = None
         for items in combinations:
-            loops = list(nest.group.loops)
-            for _, stream in items:
-                if stream.depth:
-                    loop = loops[stream.depth - 1]
-                    loops[stream.depth - 1] = loop.model_copy(update={"hold": tuple(dict.fromkeys((*loop.hold, stream.tensor)))})
             try:
-                held = self._outline(tuple(loops), self.plain)
+                held = self._outline(_holding(nest, [stream.depth for _, stream in items]), self.plain)
                 settle_lasting(held)
             except EinsmithError as error:
                 problem = error
@@ -592,8 +696,7 @@ class _Groups:
 
         They depend on the tiles, not on the order of the loops nor on how many tiles are held.
         """
-        tiles = {loop.rank: loop.tile for loop in nest.group.loops}
-        key = frozenset(tiles.items())
+        key = frozenset((loop.rank, loop.tile) for loop in nest.group.loops)
         if key not in self.known_choices:
             self.known_choices[key] = self._find_choices(nest)
         return self.known_choices[key]
@@ -619,11 +722,13 @@ class _Groups:
             options += [(value, (binding, layouts)) for value, binding in front]
         arrays = len(self.arch.arrays)
         choices = [_Choice(value[:arrays], sum(value[arrays:]), *rest) for value, rest in _front(options)]
-        return sorted(choices, key=lambda choice: (*_key(self.objective, (max(choice.cycles), choice.energy)), sum(choice.cycles)))
+        return sorted(
+            choices, key=lambda choice: (*_key(self.objective, (max(choice.cycles), choice.energy, 0.0)), sum(choice.cycles))
+        )
 
     def _vector(self, cycles: list[float], energy: float) -> Vector:
         """What makes one binding worse than another: cycles of each array, and energy where the objective asks for it."""
-        return tuple(cycles) if self.objective == "latency" else (*cycles, energy)
+        return tuple(cycles) if self.objective in ("latency", "traffic") else (*cycles, energy)
 
     def _layouts(self, nest: Nest, array_name: str) -> list[_Layout]:
         """What each step costs under each layout of an array; dominated layouts are dropped."""
@@ -636,7 +741,9 @@ class _Groups:
         sequential |= {getattr(step.einsum.body, "rank", None) for step in nest.steps}
         ranks = [rank for rank in ranks if rank not in sequential]
         alike = len(set(array.side)) == 1  # which side is which does not matter
-        empty = len(array.side) if self.objective != "latency" else max(0, len(array.side) - len(ranks))  # more lanes: fewer cycles
+        empty = (
+            len(array.side) if self.objective not in ("latency", "traffic") else max(0, len(array.side) - len(ranks))
+        )  # more lanes: fewer cycles
         sides_of_all: dict[tuple[str | None, ...], tuple[str | None, ...]] = {}
         for layout in itertools.permutations([*ranks, *[None] * empty], len(array.side)):
             sides_of_all.setdefault(tuple(sorted(layout, key=str)) if alike else layout, layout)
@@ -645,7 +752,7 @@ class _Groups:
             each: list[tuple[float, float] | None] = []
             for step, ok in zip(nest.steps, able, strict=True):
                 bound = replace(step, binding=_bind(array_name, layout, step), array=array)
-                energy = 0.0 if self.objective == "latency" or not ok else step_pj(nest, bound)
+                energy = 0.0 if self.objective in ("latency", "traffic") or not ok else step_pj(nest, bound)
                 each.append((nest.busy(bound), energy) if ok else None)
             flat = tuple(number for one in each for number in (one or (0.0, 0.0)))
             found.append((flat, (tuple(each), layout)))
@@ -688,8 +795,9 @@ class _Groups:
         steady = max(compute, candidate.transfer_cycles)
         level = self.arch.backing[1]
         per_word = self.arch.word_bytes * self.arch.clock_hz / level.bandwidth if level.bandwidth else 0.0
-        floor = steady + exposed(nest, compute, candidate.transfer_cycles, steady, per_word), candidate.energy + choice.energy
-        if found and self.objective != "edp" and _key(self.objective, floor) >= _key(self.objective, found[0].value):
+        cycles = steady + exposed(nest, compute, candidate.transfer_cycles, steady, per_word)
+        floor = cycles, candidate.energy + choice.energy, candidate.words
+        if found and self.objective != "edp" and self._no_better(_key(self.objective, floor), found[0]):
             self.tally.bounded += 1
             return None
         stay: dict[str, str] | None = self._stay(nest)
@@ -744,6 +852,16 @@ class _Groups:
                 arrays = list(dict.fromkeys(reader.binding.array for reader in readers))
                 stay[name] = arrays[0] if len(arrays) == 1 else step.binding.array
         return stay
+
+
+def _holding(nest: Nest, depths: Sequence[int]) -> tuple[Loop, ...]:
+    """The loops with each input held at its depth."""
+    loops = list(nest.group.loops)
+    for stream, depth in zip(nest.streams, depths, strict=True):
+        if depth:
+            loop = loops[depth - 1]
+            loops[depth - 1] = loop.model_copy(update={"hold": tuple(dict.fromkeys((*loop.hold, stream.tensor)))})
+    return tuple(loops)
 
 
 def _bind(array: str, layout: tuple[str | None, ...], step: Step) -> Binding:

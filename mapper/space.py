@@ -23,15 +23,25 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from collections.abc import Mapping as Map_
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
 
 from ..einsum.cascade import Cascade, Einsum, Expr, Scalar, Scan, Select, accesses, free_ranks
 from ..einsum.sizes import Sizes
 from .architecture import Architecture
 from .mapping import Loop
 from .nest import iterated
+from .tape import Floats
 
 MAX_LOOPED = 4
 """Most ranks, besides those without reuse, that one group loops over."""
+MAX_DIVISORS = 32
+"""Most divisors of an extent that are all tried as tiles."""
+MAX_TILINGS = 2**16
+"""Tilings of one order of loops beyond which tiles are powers of two and sides of arrays alone."""
 
 
 def sides(arch: Architecture) -> list[int]:
@@ -61,10 +71,66 @@ def einsum_order(cascade: Cascade) -> list[str]:
     return list(order)
 
 
+Tiles: TypeAlias = Literal["sides", "doubled", "every"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """Loops in a given order, with the choices of their tiles."""
+
+    loops: tuple[Loop, ...]
+    """With the first choice of each tile."""
+    choices: tuple[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]], ...]
+    """(loops, their tiles): the loops chosen together and every choice."""
+
+    def __len__(self) -> int:
+        return math.prod(len(tiles) for _, tiles in self.choices)
+
+    def tiles(self) -> dict[int, Floats]:
+        """The tiles of each open loop over all choices."""
+        if not self.choices:
+            return {}
+        index = np.indices([len(tiles) for _, tiles in self.choices]).reshape(len(self.choices), -1)
+        return {
+            axis: np.array([choice[place] for choice in tiles], dtype=np.float64)[index[number]]
+            for number, (axes, tiles) in enumerate(self.choices)
+            for place, axis in enumerate(axes)
+        }
+
+    def at(self, tiles: Map_[int, Floats], position: int) -> tuple[Loop, ...]:
+        """The loops with one choice of tiles."""
+        return tuple(
+            loop if axis not in tiles else Loop(rank=loop.rank, tile=int(tiles[axis][position]))
+            for axis, loop in enumerate(self.loops)
+        )
+
+
 def loop_nests(
-    cascade: Cascade, arch: Architecture, sizes: Sizes, names: frozenset[str], leaving: frozenset[str], share: int = 1
+    cascade: Cascade,
+    arch: Architecture,
+    sizes: Sizes,
+    names: frozenset[str],
+    leaving: frozenset[str],
+    tiles: Tiles = "doubled",
+    share: int = 1,
 ) -> Iterator[tuple[Loop, ...]]:
-    """All loop nests of a group with tiles of one `share`-th of a side; most of the illegal ones too."""
+    """All loop nests of a group one by one; most of the illegal ones too."""
+    for order in loop_orders(cascade, arch, sizes, names, leaving, tiles, share):
+        chosen = order.tiles()
+        for position in range(len(order)):
+            yield order.at(chosen, position)
+
+
+def loop_orders(
+    cascade: Cascade,
+    arch: Architecture,
+    sizes: Sizes,
+    names: frozenset[str],
+    leaving: frozenset[str],
+    tiles: Tiles = "doubled",
+    share: int = 1,
+) -> Iterator[Order]:
+    """All orders of loops of a group; the smallest tiles are one `share`-th of a side."""
     einsums = [einsum for einsum in cascade.einsums if einsum.output in names]
     ranks = [rank.name for rank in cascade.ranks if any(rank.name in iterated(einsum) for einsum in einsums)]
     states = [rank for rank in ranks if any(cascade.tensor(e.output).iterates == rank for e in einsums)]
@@ -75,23 +141,66 @@ def loop_nests(
     ]
     fixed = tuple(Loop(rank=rank, tile=1) for rank in apart if sizes.extents[rank] > 1)
     others = [rank for rank in ranks if rank not in apart and rank not in states and rank not in whole]
-    tiles = {
-        rank: [tile for tile in sorted({max(1, side // share) for side in sides(arch)}) if tile < sizes.extents[rank]]
-        for rank in others
-    }
+    starts = sorted({max(1, side // share) for side in sides(arch)})
+    narrow = {rank: [tile for tile in starts if tile < sizes.extents[rank]] for rank in others}
+    every = {rank: tile_choices(starts, sizes.extents[rank], tiles) for rank in others}
+    free = [rank for rank in others if every[rank]]
     moving = [rank for rank in states if sizes.extents[rank] > 1]
-    seen: set[tuple[Loop, ...]] = set()
-    free = [rank for rank in others if tiles[rank]]
     for count in range(min(len(free), MAX_LOOPED - len(moving)) + 1):
         for chosen in itertools.combinations(free, count):
-            for sizes_of in itertools.product(*(tiles[rank] for rank in chosen)):
-                inner = [Loop(rank=rank, tile=1) for rank in moving]
-                inner += [Loop(rank=rank, tile=tile) for rank, tile in zip(chosen, sizes_of, strict=True)]
-                for order in itertools.permutations(inner):
-                    for loops in _held(order, chosen, sizes):
-                        if loops not in seen:
-                            seen.add(loops)
-                            yield fixed + loops
+            choices = {rank: every[rank] for rank in chosen}
+            if math.prod(len(found) for found in choices.values()) > MAX_TILINGS:
+                choices = {rank: [t for t in found if t & (t - 1) == 0 or t in starts] for rank, found in choices.items()}
+            for inner in itertools.permutations([*moving, *chosen]):
+                yield _order(fixed, inner, choices)
+                for rank in inner[1:]:
+                    if rank in chosen:
+                        yield _order((*fixed, Loop(rank=rank, tile=sizes.extents[rank])), inner, choices)
+                        if pairs := _pairs(narrow[rank], sizes.extents[rank]):
+                            yield _order(fixed, (rank, *inner), choices, pairs)
+
+
+def tile_choices(starts: list[int], extent: int, tiles: Tiles) -> list[int]:
+    """Tiles of a rank shorter than the whole."""
+    found = set(starts)
+    if tiles == "every":
+        found |= {side >> shift for side in starts for shift in range(side.bit_length())} | {1}
+        divisors = {d for i in range(1, math.isqrt(extent) + 1) if extent % i == 0 for d in (i, extent // i)}
+        found |= divisors if len(divisors) <= MAX_DIVISORS else set()
+    if tiles != "sides":
+        for start in [1, *starts] if tiles == "every" else starts:
+            found |= {start << shift for shift in range((extent // start).bit_length())}
+    return sorted(tile for tile in found if tile < extent)
+
+
+def _pairs(tiles: list[int], extent: int) -> list[tuple[int, int]]:
+    """(tile of the outer loop, tile of the inner one): the outer one holds 2, 4, 8 ... of them."""
+    found = []
+    for tile in tiles:
+        held = 2
+        while held * tile < extent:
+            found.append((held * tile, tile))
+            held *= 2
+    return found
+
+
+def _order(
+    fixed: tuple[Loop, ...], ranks: tuple[str, ...], tiles: dict[str, list[int]], pairs: list[tuple[int, int]] | None = None
+) -> Order:
+    choices: list[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]] = []
+    loops = list(fixed)
+    for place, rank in enumerate(ranks):
+        axis = len(fixed) + place
+        if pairs is not None and rank == ranks[0]:
+            if place:
+                choices.append(((len(fixed), axis), tuple(pairs)))
+            loops.append(Loop(rank=rank, tile=pairs[0][1 if place else 0]))
+        elif rank in tiles:
+            choices.append(((axis,), tuple((tile,) for tile in tiles[rank])))
+            loops.append(Loop(rank=rank, tile=tiles[rank][0]))
+        else:
+            loops.append(Loop(rank=rank, tile=1))
+    return Order(tuple(loops), tuple(sorted(choices, key=lambda choice: loops[choice[0][0]].rank)))
 
 
 def _no_reuse(
@@ -101,17 +210,3 @@ def _no_reuse(
     everywhere = all(rank in iterated(einsum) and rank not in getattr(einsum.body, "ranks", ()) for einsum in einsums)
     apart = all(any(rank in free_ranks(index) for index in indices) for _, indices in streams)
     return everywhere and apart and all(rank in cascade.tensor(tensor).ranks for tensor in leaving)
-
-
-def _held(order: tuple[Loop, ...], chosen: tuple[str, ...], sizes: Sizes) -> Iterator[tuple[Loop, ...]]:
-    """The loops as they are, and with one more loop outside that holds several tiles of one rank."""
-    yield order
-    for loop in order[1:]:
-        if loop.rank not in chosen:
-            continue
-        tiles = math.ceil(sizes.extents[loop.rank] / loop.tile)
-        held = 2
-        while held < tiles:
-            yield (Loop(rank=loop.rank, tile=loop.tile * held), *order)
-            held *= 2
-        yield (Loop(rank=loop.rank, tile=sizes.extents[loop.rank]), *order)

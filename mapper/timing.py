@@ -4,6 +4,8 @@ In: a `Nest`. Out: `Timing`: cycles by cause, and which of them bounds the group
 
 * in turn: one Einsum at a time: the sum of all, ripples of reductions included;
 * pipelined: arrays side by side within a tile, tiles one after another: the makespan of each tile, summed over tiles;
+* phases: side by side within each phase of a tile, phase after phase; a later phase waits for reductions to come out of the array,
+  unless they are handed on as they come;
 * interleaved: the initiation interval is bounded by the busiest resource, by running states (recurrences), and by the latency of
   a tile divided by the number of tiles in flight.
 
@@ -13,12 +15,13 @@ Transfers overlap with work where tensors have two buffer slots; with one they a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..einsum.cascade import Coord
-from .nest import Nest, Slot, Step
+from .nest import FORWARD, Nest, Slot, Step
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ def timing(nest: Nest, transfers: dict[str, float], cycles_per_word: float) -> T
         case "in-turn":
             work = sum(nest.busy(step) + nest.ripple(step) * nest.executions(step) for step in nest.steps)
         case "pipelined":
-            work = _tile_by_tile(nest)
+            work = _tile_by_tile(nest, makespan)
+        case "phases":
+            work = _tile_by_tile(nest, phased)
         case _:
             work = _chains(nest)
     compute = max(work, *busy.values())
@@ -177,8 +182,42 @@ def nominal(nest: Nest) -> dict[str, float]:
 # --- across tiles -----------------------------------------------------------------------------------------------------
 
 
-def _tile_by_tile(nest: Nest) -> float:
-    """Sum of makespans over all tiles: tiles are alike when the same steps run in them and masks spare the same ones."""
+def phased(nest: Nest, steps: tuple[Step, ...], durations: dict[str, float]) -> float:
+    """Cycles of one tile whose phases follow one another.
+
+    Within a phase arrays work side by side, each doing its steps in order; one that reads what another array makes in the same phase of
+    the same tile waits for it, or for its first elements if they are handed on. What a later phase makes is read a tile later, once it has
+    come out of the array.
+    """
+    before = predecessors(nest)
+    phase_of = {name: number for number, names in enumerate(nest.group.phases) for name in names}
+    result: dict[str, tuple[float, float]] = {}
+    now = 0.0
+    for number in range(len(nest.group.phases)):
+        here = [step for step in steps if phase_of.get(step.output) == number]
+        free = dict.fromkeys(nest.arch.arrays, now)
+        for step in here:
+            start = free[step.binding.array]
+            for name in before[step.name]:
+                if name in result:
+                    begun, out = result[name]
+                    handed = nest.residents[name].place == FORWARD
+                    start = max(start, begun if handed else out)
+            end = start + durations[step.name]
+            if durations[step.name]:
+                free[step.binding.array] = end
+            hidden = step.name in nest.group.hidden
+            result[step.name] = start, end + (0 if hidden else nest.ripple(step))
+        now = max([now, *free.values()])
+    for step in steps:
+        for name in before[step.name]:
+            if name in result and phase_of.get(step.output, 0) < phase_of.get(name, 0):
+                now = max(now, result[name][1] - result[step.name][0])
+    return now
+
+
+def _tile_by_tile(nest: Nest, cycles: Callable[[Nest, tuple[Step, ...], dict[str, float]], float]) -> float:
+    """Sum of the cycles of all tiles: tiles are alike when the same steps run in them and masks spare the same ones."""
     axes = len(nest.trips)
     shape = (1,) * axes
     code = np.zeros(shape, dtype=np.int64)
@@ -190,7 +229,8 @@ def _tile_by_tile(nest: Nest) -> float:
     for bit, ((_, _, skipped_by), steps) in enumerate(groups.items()):
         runs = np.ones(shape, dtype=bool)
         for allowed in nest.runs(steps[0]):
-            runs = runs & allowed
+            if not allowed.all():
+                runs = runs & allowed
         for i in skipped_by:
             runs = runs & nest.masks[i][0]
         code = code + (runs.astype(np.int64) << bit)
@@ -202,7 +242,7 @@ def _tile_by_tile(nest: Nest) -> float:
     total = 0.0
     for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
         steps = [step for place, steps in meaning if kind >> place & 1 for step in steps]
-        total += makespan(nest, tuple(sorted(steps, key=lambda s: order[s.name])), durations) * count * repeat
+        total += cycles(nest, tuple(sorted(steps, key=lambda s: order[s.name])), durations) * count * repeat
     return total
 
 
@@ -213,6 +253,8 @@ def _chains(nest: Nest) -> float:
         return max(longest(nest, nominal(nest)).values(), default=0.0)
     durations = {name: cycles for name, cycles in nominal(nest).items() if any(step.name == name for step in every)}
     tiles = max(nest.executions(step) for step in every)
+    if nest.group.flow is not None:  # what is in flight is positions, as many as the tiles in flight have
+        durations = {name: cycles / max(1, nest.size(nest.group.flow)) for name, cycles in durations.items()}
     latency = max(longest(nest, durations).values())
     bounds = [latency * math.ceil(tiles / nest.group.in_flight)]
     for step in every:
