@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
@@ -125,7 +125,8 @@ def search(
     tiles: Tiles = "doubled",
     gap: float = 0.0,
 ) -> Searched:
-    """The best mapping. Raises EinsmithError (E540) where nothing in the space is legal and fits."""
+    """The best mapping. Raises EinsmithError (E540) where nothing in the space is legal and fits, E531 for other architectures."""
+    arch.require_plain()
     flat = flatten(cascade)
     given = frozenset(sizes or {})
     first = bind(flat, sizes, params)
@@ -159,7 +160,7 @@ def search(
     return Searched(placed.mapping, cost(placed), objective, tally.evaluated, pruned, not tally.cut_off)
 
 
-def _key(objective: Objective, value: Vector) -> Vector:
+def _key(objective: Objective, value: Any) -> Any:
     cycles, energy, words = value
     match objective:
         case "latency":
@@ -497,7 +498,7 @@ class _Groups:
     def _best_of(self, share: int) -> list[Found]:
         found: list[Found] = []
         tilings = self._tilings(share)
-        keys = _key(self.objective, (tilings.cycles, tilings.energy, tilings.words))
+        keys: Any = _key(self.objective, (tilings.cycles, tilings.energy, tilings.words))
         order = np.lexsort(keys[::-1])
         for rank, position in enumerate(order.tolist()):
             if found and self.objective != "edp" and self._no_better((keys[0][position], keys[1][position]), found[0]):

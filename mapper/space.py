@@ -2,9 +2,12 @@
 
 * fusion: every partition of the cascade, in its order, into consecutive groups that are legal;
 * loops of a group: first, with tile 1, each rank along which no input or output of the group is used twice; then, in every order,
-  the ranks of running states (tile 1) and every subset of the other ranks that are longer than a side of an array (tile: that
-  side; a state's and a scan's own ranks excepted); one of these, in turn each, may have a second loop outside that holds 2, 4, 8,
-  ... or all of its tiles at once; only where no such mapping of the group fits: tiles of half a side, a quarter, ... down to 1;
+  the ranks of running states (tile 1) and every subset of the other ranks that are longer than a side of an array (a state's and
+  a scan's own ranks excepted), up to four in all; the last tile of each may be cut short; one of them, in turn each, may have a
+  second loop outside that holds 2, 4, 8, ... or all of its tiles at once (tiles there: sides);
+* tiles (`--tiles`): `sides` of arrays; `doubled` (the default; `sides` for energy-delay products): these, doubled any number of
+  times; `every`: also halved any number of times, powers of two, and divisors of the extent where it has at most 32; only where no
+  mapping of the group fits: the same from half a side, a quarter, ... down to 1;
 * extents that splits leave open: a quarter to four times each side of an array;
 * inputs: held at any of the loops over their own ranks, as little traffic as fits;
 * layout of each array: any of the ranks or none along each side, the same for all Einsums on the array;
@@ -14,7 +17,7 @@
 * interleaved schedule, as many tiles in flight as hide the latency of a tile twice over, or as registers and buffer allow; two
   buffer slots.
 
-Left out: tiles other than sides of arrays, several ranks along one side, loops private to one Einsum of a group, recomputation,
+Left out: other tiles, several ranks along one side, loops private to one Einsum of a group, recomputation,
 spilling of running results, other orders of the Einsums than the cascade's.
 """
 
