@@ -290,3 +290,52 @@ groups:
     assert one.cycles == max(632, 2 * (inputs + 64 * 30) / 16) == 997.5
     assert two.cycles == 2 * (64 * 40 + 40 * 50 + 64 * 50) / 16 + 2 * (64 * 50 + 50 * 30 + 64 * 30) / 16
     assert one.utilization["grid"] == pytest.approx(64 * (40 * 50 + 50 * 30) / 1024 / 997.5)
+
+
+# --- four cores with memories of their own ----------------------------------------------------------------------------
+
+
+def test_a_product_on_four_cores_of_a_tpu() -> None:
+    text = """
+name: product
+ranks: {i: I, j: J, k: K}
+inputs: {A: [i, j], B: [j, k]}
+cascade: |
+  C[i,k] = A[i,j] * B[j,k]
+outputs: [C]
+"""
+    how = """
+groups:
+- schedule: interleaved
+  in_flight: 2
+  loops:
+  - {rank: i, tile: 256, over: local, hold: {buffer: [A], local: [A]}}
+  - {rank: k, tile: 128}
+  - {rank: j, tile: 128, hold: {mxu: [B]}}
+  einsums: {C: {array: mxu, spatial: [j, k]}}
+  stay: {C: local}
+"""
+    arch = architecture.load("tpu-v4i")
+    found = model(spec.loads(text), arch, mapping.loads(how), {"I": 1024, "J": 512, "K": 512})
+    group = found.groups[0]
+    # each core: 4 x 4 tiles of weights, 256 rows streamed through each: every lane at work all the time
+    assert group.timing.busy["mxu"] == found.cycles == 16 * 256
+    assert group.timing.bound_by == "mxu"
+    assert found.utilization["mxu"] == 1.0
+    a, b, c = 1024 * 512, 512 * 512, 1024 * 512
+    levels = group.levels
+    # A once, each core its quarter; B once for all cores, which take it at the same time; C once
+    assert levels["dram"].read_words == {"A": a, "B": b}
+    assert levels["dram"].written_words == {"C": c}
+    assert levels["buffer"].written_words == levels["buffer"].read_words == {"A": a, "B": b}
+    # in the cores: each takes its quarter of A and all of B. A is read for each of 4 tiles of k, B goes into the registers once, C is
+    # added to in 4 steps of j, all but the first on what is there, and read once more to leave
+    assert levels["local"].written_words == {"A": a, "B": 4 * b, "C": 4 * c}
+    assert levels["local"].read_words == {"A": 4 * a, "B": 4 * b, "C": 3 * c + c}
+    # ports of their own for reads and writes: 614 GB/s each way at 1.05 GHz, 2048 and 1024 GB/s at the buffer
+    assert levels["dram"].cycles == pytest.approx(2 * (a + b) / 614e9 * 1.05e9)
+    assert levels["buffer"].cycles == pytest.approx(2 * (a + b) / 1024e9 * 1.05e9)
+    # a core: two slots of what is exchanged in steps, A whole
+    assert levels["local"].taken == 2 * (256 * 512 + 2 * 128 * 128 + 2 * 256 * 128)
+    assert found.energy_parts["dram"] == pytest.approx((a + b + c) * 2 / 8 * 449.92)
+    assert found.energy_parts["mxu"] == pytest.approx(1024 * 512 * 512 * 0.084)
