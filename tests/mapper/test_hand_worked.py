@@ -328,8 +328,8 @@ groups:
     assert levels["dram"].read_words == {"A": a, "B": b}
     assert levels["dram"].written_words == {"C": c}
     assert levels["buffer"].written_words == levels["buffer"].read_words == {"A": a, "B": b}
-    # in the cores: each takes its quarter of A and all of B. A is read for each of 4 tiles of k, B goes into the registers once, C is
-    # added to in 4 steps of j, all but the first on what is there, and read once more to leave
+    # in the cores: each takes its quarter of A and all of B. A is read for each of 4 tiles of k, B goes into the registers once, C
+    # is added to in 4 steps of j, all but the first on what is there, and read once more to leave
     assert levels["local"].written_words == {"A": a, "B": 4 * b, "C": 4 * c}
     assert levels["local"].read_words == {"A": 4 * a, "B": 4 * b, "C": 3 * c + c}
     # ports of their own for reads and writes: 614 GB/s each way at 1.05 GHz, 2048 and 1024 GB/s at the buffer
