@@ -53,7 +53,7 @@ def test_two_array_tiles_to_a_correction() -> None:
     changes = {"M0: 256": "M0: 512", "in_flight: 12": "in_flight: 4"}
     found = fusemax((), changes, P=4 * K, M=4 * K)
     steps = 64 * 12 * 16 * 8
-    # a step is two array tiles: 2 * (E + 1 + 7 + 1 + F) on the 2-D array; one correction, 2F + 10, on the 1-D array, F / 8 for the division
+    # a step is two array tiles: 2 * (E + 1 + 7 + 1 + F) on the 2-D array; one correction, 2F + 10, on the 1-D array, and F / 8
     assert found.groups[0].timing.busy == {"array2d": steps * 274, "array1d": steps * (138 + 64 / 8)}
     assert found.cycles == steps * 274
     assert found.cycles < fusemax((), None, P=4 * K, M=4 * K).cycles
@@ -355,7 +355,7 @@ def test_what_does_not_fit_a_level_is_refused_with_need_and_have(old: str, new: 
 
 def test_an_instance_does_not_hold_the_parts_of_others() -> None:
     groups = (
-        "- loops: [{rank: m, tile: 128, hold: {local: [A]}}, {rank: m, tile: 32, over: local}]\n"
+        "- loops: [{rank: m, tile: 128, hold: {buffer: [A], local: [A]}}, {rank: m, tile: 32, over: local}]\n"
         "  einsums: {C: {array: mxu, spatial: [k, n]}}\n"
     )
     with pytest.raises(EinsmithError) as raised:
