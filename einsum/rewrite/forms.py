@@ -20,6 +20,7 @@ from .dead_einsums import dead_einsums
 from .inline import inline
 from .scan_form import scan_form
 from .split_form import Names, split_form
+from .split_recurrence import split_recurrence
 from .step import Refused, Rewritten, Step, derived_doc, fresh, taken_names
 
 if TYPE_CHECKING:
@@ -51,20 +52,21 @@ def derive_form(
 
 
 def _split(cascade: Cascade, found: Derivation, rank: str, parts: int | None, tile: int | None, check: bool) -> Derivation:
-    result = split_form(found.cascade, rank, parts)
+    recurrent = _is_scan(found.cascade, rank)
+    result = split_recurrence(found.cascade, rank, parts) if recurrent else split_form(found.cascade, rank, parts)
     if isinstance(result, Refused):
         raise _refused("split", rank, f"`{result.target}`: {result.reason}")
     done, names = result
     after, steps = _tidied(done[-1].cascade, [*found.steps, *(each.step for each in done)])
-    if tile is None:
+    if tile is None and not recurrent:
         after = _smaller_tiles(after, names)
     after = replace(after, doc=derived_doc(cascade, f"split form over {rank}: parts along {names.part}, then a merge"))
     _valid(after)
     checked: tuple[str, ...] = ()
     if check:
-        size = next(name for name in after.symbols if name not in (*cascade.symbols, names.parts))
+        sizes = [name for name in after.symbols if name not in (*cascade.symbols, names.parts)]  # none for recurrences
         for many, elements in CHECKED_PARTS:
-            checked += _compared("split", cascade, after, rank, {names.parts: many, size: elements})
+            checked += _compared("split", cascade, after, rank, {names.parts: many, **dict.fromkeys(sizes, elements)})
     return replace(
         found, original=cascade, cascade=after, steps=tuple(steps), passes_after=_passes(after, rank, names), checked=checked
     )

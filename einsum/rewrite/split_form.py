@@ -68,6 +68,11 @@ class Names:
     """The rank of the positions in one part."""
 
 
+def part_length(extent: Expr, many: Expr) -> Expr:
+    """The extent over the number of parts, rounded up."""
+    return Map("//", (Map("-", (Map("+", (extent, many)), Number(1))), many))
+
+
 def split_form(cascade: Cascade, rank: str, parts: int | None = None) -> tuple[list[Rewritten], Names] | Refused:
     """Cut the loop along `rank` of a one-pass form into parts (one step), and merge the results (a step for each state).
 
@@ -90,8 +95,7 @@ class _Splitter:
         self.extent = self.old.rank(loop.rank).extent
         self.length = Scalar(fresh(f"{loop.rank.upper()}S", self.taken))
         many = Scalar(self.names.parts)
-        rounded_up = Map("//", (Map("-", (Map("+", (self.extent, many)), Number(1))), many))
-        self.params = (*self.old.params, (self.length.name, rounded_up))
+        self.params = (*self.old.params, (self.length.name, part_length(self.extent, many)))
         split = loop.split
         start = Map("*", (Coord(self.names.part), self.length))
         self.start = Map("+", (start, loop.start))
