@@ -1,11 +1,13 @@
-"""How the cost of a derivation grows with the number of Einsums.
+"""How the cost of a derivation grows with the number of Einsums, and what each derivation of the tables takes.
 
     python benchmarks/derive.py [--runs N] [--largest N] [--profile FAMILY]
+    python benchmarks/derive.py --table
 
 Families: `normalised`: each layer divides the one before by its sum along m; `softmaxes`: independent softmaxes with inputs
 of their own; `layers`: attention layers that share keys and values, each output the next query; `products`: a chain of matrix
 products. Prints milliseconds of processor time for the search (without and with the numerical check), per Einsum, and by what power
-of the number of Einsums it grew since the row before. A timing never decides a test.
+of the number of Einsums it grew since the row before. `--table`: seconds, with the check, of every cascade in the table of
+docs/reference/derivations.md and of every example, the slowest first. A timing never decides a test.
 """
 
 from __future__ import annotations
@@ -91,12 +93,43 @@ def timed(action: Callable[[], object], runs: int) -> float:
     return statistics.median(times)
 
 
+def table() -> None:
+    """Processor time of each derivation, the slowest first."""
+    import sys
+    from pathlib import Path
+
+    root = Path(__file__).parents[1]
+    sys.path.insert(0, str(root))
+    from tests.einsum.rewrite.cases import CASES
+
+    cascades = [(case.name, spec.loads(case.text)) for case in CASES]
+    cascades += [(f"examples/{path.stem}", spec.load(path)) for path in sorted((root / "examples").glob("[ac][ta]*/*.yaml"))]
+    derive(cascades[0][1], "m")  # imports
+    found = []
+    for name, cascade in cascades:
+        for rank in ("m", "p"):
+            if rank not in cascade.rank_order or (rank == "p" and not name.startswith("examples")):
+                continue
+            start = time.process_time()
+            done = derive(cascade, rank)
+            passes = f"{done.passes_before.get(rank, 0)} -> {done.passes_after.get(rank, 0)}"
+            compared = sum(1 + len(each.others) for each in done.compared)
+            found.append((time.process_time() - start, name, rank, len(cascade.einsums), passes, compared))
+    print(f"{'cascade':36} {'rank':>4} {'Einsums':>8} {'passes':>8} {'forms':>6} {'seconds':>8}")
+    for seconds, name, rank, einsums, passes, compared in sorted(found, reverse=True):
+        print(f"{name:36} {rank:>4} {einsums:8} {passes:>8} {compared:6} {seconds:8.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--largest", type=int, default=100)
     parser.add_argument("--profile", choices=list(FAMILIES))
+    parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
+    if options.table:
+        table()
+        return
     if options.profile:
         write, rank = FAMILIES[options.profile]
         cascade = spec.loads(write(options.largest))
@@ -107,7 +140,7 @@ def main() -> None:
     print(f"{'family':11} {'Einsums':>8} {'passes':>8} {'search ms':>10} {'per Einsum':>11} {'power':>6} {'with check ms':>14}")
     for name, (write, rank) in FAMILIES.items():
         last: tuple[int, float] | None = None
-        for size in (6, 12, 25, 50, 100):
+        for size in (1, 6, 12, 25, 50, 100):
             if size > options.largest:
                 continue
             cascade = spec.loads(write(size))

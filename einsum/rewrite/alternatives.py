@@ -36,14 +36,27 @@ class Alternative:
 
 def alternatives(cascade: Cascade, rank: str, tile: int | None, iterate: bool) -> tuple[Alternative, ...]:
     """The forms found, best first; different cascades only."""
-    best = alternative(cascade, rank, tile, iterate, Choices())
+    seen: set[tuple[Cascade, bool]] = set()
+
+    def tried(choices: Choices) -> Alternative | None:
+        """None if it comes to the same as one before once it is simplified."""
+        search = Search(cascade, rank, tile, choices)
+        search.simplify()
+        key = (search.cascade, choices.allow("reassociate"))
+        if key in seen:
+            return None
+        seen.add(key)
+        search.finish(iterate)
+        return _costed(search)
+
+    best = tried(Choices())
+    assert best is not None
     found = [best]
     for number, change in enumerate(_questions(best.search)):
         if number >= min(MOST, WORK // len(cascade.einsums) ** 2):
             break
-        choices = replace(change, without=best.search.choices.without | change.without)
-        other = alternative(cascade, rank, tile, iterate, choices)
-        if all(each.search.cascade != other.search.cascade for each in found):
+        other = tried(replace(change, without=best.search.choices.without | change.without))
+        if other is not None and all(each.search.cascade != other.search.cascade for each in found):
             found.append(other)
             best = other if other.cost < best.cost else best
     return tuple(sorted(found, key=lambda each: each.cost))
@@ -53,7 +66,11 @@ def alternative(cascade: Cascade, rank: str, tile: int | None, iterate: bool, ch
     """The form with these choices."""
     search = Search(cascade, rank, tile, choices)
     search.run(iterate)
-    return Alternative(search, cost(search.cascade, rank, scalars(search.cascade, rank, search.known)))
+    return _costed(search)
+
+
+def _costed(search: Search) -> Alternative:
+    return Alternative(search, cost(search.cascade, search.rank, scalars(search.cascade, search.rank, search.known)))
 
 
 def _questions(search: Search) -> Iterator[Choices]:

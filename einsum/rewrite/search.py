@@ -105,6 +105,11 @@ class Search:
         self.found = Phases()
 
     def run(self, iterate: bool) -> None:
+        self.simplify()
+        self.finish(iterate)
+
+    def simplify(self) -> None:
+        """The first step: reductions depend on as few complete values as can be."""
         self._tidy()
         for einsum in self.cascade.einsums:
             self.take(hoist_gather(self.cascade, einsum.output, self.rank))
@@ -112,6 +117,9 @@ class Search:
             self.take(split_reduction(self.cascade, target, self.rank))
         self._simplify()
         self._drop_dead()
+
+    def finish(self, iterate: bool) -> None:
+        """All the others."""
         self._reassociate()
         self.found = phases(self.cascade, self.rank)
         simple, steps = self.cascade, list(self.steps)

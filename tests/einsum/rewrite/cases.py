@@ -1014,5 +1014,62 @@ Y[p,f] = sum[m](where(S[p,m] > G[p] - 5, exp(S[p,m] - G[p]), 0) * V[m,f])
         2,
         "where(S[p,m] > G[p] - 5, exp(S[p,m] - G[p]), 0)",
     ),
+    Case(
+        "softmax-over-queries",
+        _spec(
+            "softmax-over-queries",
+            "Q: [m, e], K: [n, e], V: [n, f]",
+            """
+S[m,n] = Q[m,e] * K[n,e]
+GM[n] = max[m](S[m,n])
+SN[m,n] = exp(S[m,n] - GM[n])
+SD[n] = sum[m](SN[m,n])
+AV[m,f] = sum[n](SN[m,n] / SD[n] * V[n,f])
+""",
+            "AV",
+            ranks="m: M, n: N, e: E, f: F",
+        ),
+        3,
+        2,
+        "sum[n](SN[m,n] / SD_run[M1,n] * V[n,f])",
+    ),
+    Case(
+        "softmax-of-a-softmax",
+        _spec(
+            "softmax-of-a-softmax",
+            XV,
+            SOFTMAX.strip()
+            + """
+GB[p] = max[m](A[p,m])
+BN[p,m] = exp(A[p,m] - GB[p])
+BD[p] = sum[m](BN[p,m])
+AV[p,f] = BN[p,m] / BD[p] * V[m,f]
+""",
+            "AV",
+        ),
+        5,
+        2,
+        "SN[p,m] / SD[p]",
+    ),
+    Case(
+        "shares-of-a-layer",
+        _spec(
+            "shares-of-a-layer",
+            "X: [m, n], W: [n, f]",
+            "D[n] = sum[m](abs(X[m,n]))\nY[m,n] = X[m,n] / D[n]\nZ[f] = sum[m,n](Y[m,n] * W[n,f])",
+            "Z",
+            ranks="m: M, n: N, f: F",
+        ),
+        2,
+        1,
+    ),
+    Case(
+        "low-rank-bias",
+        _attention("low-rank-bias", "S[p,m] = QK[p,m] + sum[r](L[p,r] * R[m,r])", f"{QKV}, L: [p, r], R: [m, r]").replace(
+            "f: F}", "f: F, r: R0}"
+        ),
+        3,
+        1,
+    ),
 ]
 BY_NAME = {case.name: case for case in CASES}

@@ -18,6 +18,7 @@ from einsmith.einsum.flatten import flatten
 from einsmith.einsum.interpret import evaluate, random_inputs
 from einsmith.einsum.rewrite import check
 from einsmith.einsum.rewrite import derive as module
+from einsmith.einsum.rewrite.cost import state_words
 from einsmith.einsum.rewrite.derive import Derivation, derive
 from einsmith.einsum.rewrite.search import Search
 from einsmith.einsum.rewrite.step import Refused, Rewritten
@@ -271,12 +272,14 @@ def test_blocked_says_which_dependency() -> None:
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "derivations.md"
 HEADER = """# Derivations
 
-What `einsmith derive --rank m` makes of the cascades in `tests/einsum/rewrite/cases.py`: passes over m as written and derived,
-the rewrites
-that were used (tidying left out), and the running states, or the sub-expression that blocks. A test keeps this page true.
+What `einsmith derive --rank m` makes of the cascades in `tests/einsum/rewrite/cases.py`: passes over m as written and derived; the
+rewrites that were used, tidying left out; the state, in words, that one step along m leaves to the next in the derived form, over
+all positions of the other ranks (running states, and accumulators where no state is needed); the names of the running states, or
+the sub-expression that blocks. `pytest tests/einsum/rewrite/test_derive.py -k page --update` writes this page, and the same test
+keeps it true. `python benchmarks/derive.py --table` prints what each derivation takes.
 
-| cascade | passes | derived | rewrites | running states, or what blocks |
-|---|---|---|---|---|
+| cascade | passes | derived | rewrites | state | running states, or what blocks |
+|---|---|---|---|---|---|
 """
 FOOTER = """
 Not reached yet, though algebra allows it: products under a rescale, sparsemax by its
@@ -295,7 +298,8 @@ def table() -> str:
         states = ", ".join(f"`{tensor.name}`" for tensor in found.cascade.tensors if tensor.kind == "state")
         blocks = ", ".join(dict.fromkeys(f"`{blocked.expression}`" for blocked in found.blocked_by or ()))
         last = f"blocked by {blocks}" if blocks else states or "; ".join(found.notes) or "none"
-        rows.append(f"| {case.name} | {found.passes_before['m']} | {found.passes_after['m']} | {rules} | {last} |")
+        passes = f"{found.passes_before['m']} | {found.passes_after['m']}"
+        rows.append(f"| {case.name} | {passes} | {rules} | {state_words(found.cascade, 'm')} | {last} |")
     return HEADER + "\n".join(rows) + "\n" + FOOTER
 
 
