@@ -185,34 +185,36 @@ def nominal(nest: Nest) -> dict[str, float]:
 def phased(nest: Nest, steps: tuple[Step, ...], durations: dict[str, float]) -> float:
     """Cycles of one tile whose phases follow one another.
 
-    Within a phase arrays work side by side, each doing its steps in order; one that reads what another array makes in the same phase of
-    the same tile waits for it, or for its first elements if they are handed on. What a later phase makes is read a tile later, once it has
-    come out of the array.
+    Within a phase arrays work side by side, each doing its steps in order; one that reads what another array makes in the same phase
+    of the same tile waits for it, or follows its elements as they come out if they are handed on. What a later phase makes is read a
+    tile later, once it has come out of the array.
     """
     before = predecessors(nest)
     phase_of = {name: number for number, names in enumerate(nest.group.phases) for name in names}
-    result: dict[str, tuple[float, float]] = {}
+    result: dict[str, tuple[float, float]] = {}  # when the first and the last element of each result have come out
+    begins: dict[str, float] = {}
     now = 0.0
     for number in range(len(nest.group.phases)):
         here = [step for step in steps if phase_of.get(step.output) == number]
         free = dict.fromkeys(nest.arch.arrays, now)
         for step in here:
-            start = free[step.binding.array]
+            start, last = free[step.binding.array], 0.0
             for name in before[step.name]:
                 if name in result:
-                    begun, out = result[name]
+                    first, last_out = result[name]
                     handed = nest.residents[name].place == FORWARD
-                    start = max(start, begun if handed else out)
-            end = start + durations[step.name]
+                    start, last = max(start, first if handed else last_out), max(last, last_out)
+            end = max(start + durations[step.name], last)
             if durations[step.name]:
                 free[step.binding.array] = end
-            hidden = step.name in nest.group.hidden
-            result[step.name] = start, end + (0 if hidden else nest.ripple(step))
+            ripple = 0 if step.name in nest.group.hidden else nest.ripple(step)
+            begins[step.name] = start
+            result[step.name] = start + ripple, end + ripple
         now = max([now, *free.values()])
     for step in steps:
         for name in before[step.name]:
             if name in result and phase_of.get(step.output, 0) < phase_of.get(name, 0):
-                now = max(now, result[name][1] - result[step.name][0])
+                now = max(now, result[name][1] - begins[step.name])
     return now
 
 
