@@ -185,9 +185,9 @@ def nominal(nest: Nest) -> dict[str, float]:
 def phased(nest: Nest, steps: tuple[Step, ...], durations: dict[str, float]) -> float:
     """Cycles of one tile whose phases follow one another.
 
-    Within a phase arrays work side by side, each doing its steps in order; one that reads what another array makes in the same phase
-    of the same tile waits for it, or follows its elements as they come out if they are handed on. What a later phase makes is read a
-    tile later, once it has come out of the array.
+    Within a phase arrays work side by side, each doing its steps in order; one that reads what another array makes in the same
+    phase of the same tile waits for it, or follows its elements as they come out if they are handed on. What a later phase makes
+    is read a tile later, once it has come out of the array.
     """
     before = predecessors(nest)
     phase_of = {name: number for number, names in enumerate(nest.group.phases) for name in names}

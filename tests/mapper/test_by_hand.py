@@ -92,6 +92,14 @@ def test_decoding_one_query() -> None:
     assert found.per_einsum["QK"].operations == {"mac": heads * K * 64}
 
 
+def test_lengths_that_the_array_does_not_divide() -> None:
+    found = fusemax(B=1, H=1, P=1000, M=257)
+    # 4 tiles of queries, 2 of keys, each as long as a whole one; work only for what exists
+    assert found.groups[0].timing.busy == {"array2d": 8 * 137, "array1d": 8 * 138 + 4 * 64}
+    assert found.per_einsum["SLNV"].operations == {"mac": pytest.approx(1000 * 257 * 64)}
+    assert found.utilization["array2d"] == pytest.approx(1000 * 257 * 137 / 65536 / (8 * 138 + 4 * 64))
+
+
 # --- other cascades on the teaching array: 32 x 32, 16 bytes a cycle, 2 bytes a word ----------------------------------
 
 
@@ -208,6 +216,26 @@ def test_two_passes_over_the_keys_move_the_scores_out_and_back() -> None:
         run(TWO_PASS, fused, "teaching-32x32", P=64, M=96, E=16, F=32)
     assert raised.value.diagnostics[0].code == "E511"
     assert "`GM` is made in pass 1 over `m`, `SN` belongs to pass 2" in raised.value.diagnostics[0].message
+
+
+def test_two_passes_in_one_group_row_by_row() -> None:
+    groups = (
+        "- loops: [{rank: p, tile: 32, hold: [Q]}]\n"
+        "  einsums:\n    QK: {array: grid, spatial: [m, p]}\n    GM: {array: vector, spatial: [p]}\n"
+        "    SN: {array: vector, spatial: [p]}\n    SD: {array: vector, spatial: [p]}\n"
+        "    NV: {array: grid, spatial: [f, p]}\n    AV: {array: vector, spatial: [p]}\n"
+    )
+    found = run(TWO_PASS, groups, "teaching-32x32", P=96, M=64, E=16, F=24)
+    # a tile of 32 queries, folds that do not overlap (62 cycles each): QK two of 16; 64 maxima; 64 subtractions and exps of 4;
+    # 64 sums; NV one of 64; 24 divisions of 4
+    cycles = {name: einsum.cycles / 3 for name, einsum in found.per_einsum.items()}
+    assert cycles == {"QK": 2 * 78, "GM": 64, "SN": 64 * 5, "SD": 64, "NV": 126, "AV": 96}
+    assert found.cycles == 3 * (156 + 64 + 320 + 64 + 126 + 96)
+    # K and V do not move: they come once
+    assert found.groups[0].traffic_words == {"read": {"Q": 96 * 16, "K": 64 * 16, "V": 64 * 24}, "write": {"AV": 96 * 24}}
+    # Q and AV in two slots, K and V in one, and what is made, all of a tile
+    words = 2 * 32 * 16 + 64 * 16 + 64 * 24 + 32 * 64 + 32 + 32 * 64 + 32 + 32 * 24 + 2 * 32 * 24
+    assert found.groups[0].buffer_need == 2 * words
 
 
 # --- several levels and cores -----------------------------------------------------------------------------------------
