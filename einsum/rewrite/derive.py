@@ -45,16 +45,20 @@ class Compared:
         others = [{**each.as_json(), "refused": self.refused.get(each.search.choices)} for each in self.others]
         return {"rank": self.rank, "sizes": self.sizes, "taken": self.taken.as_json(), "others": others}
 
+    def forms(self) -> list[str]:
+        """A line for each form: what it leaves out, what it costs, what became of it."""
+        each = (self.taken, *self.others)
+        width = max(len(str(form.search.choices)) for form in each)
+        return [f"{form.search.choices!s:<{width}}  {form.cost}{self._verdict(form)}" for form in each]
+
+    def _verdict(self, form: Alternative) -> str:
+        if form is self.taken:
+            return ", taken"
+        found = self.refused.get(form.search.choices)
+        return f", refused: it {found}" if found else ""
+
     def __str__(self) -> str:
-        forms = (self.taken, *self.others)
-        width = max(len(str(each.search.choices)) for each in forms)
-        lines = [f"forms over {self.rank} compared, at {self.sizes}:"]
-        for each in forms:
-            chosen = ", taken" if each is self.taken else ""
-            if each.search.choices in self.refused:
-                chosen = f", refused: it {self.refused[each.search.choices]}"
-            lines.append(f"  {each.search.choices!s:<{width}}  {each.cost}{chosen}")
-        return "\n".join(lines)
+        return "\n".join([f"forms over {self.rank} compared, at {self.sizes}:", *(f"  {form}" for form in self.forms())])
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,11 @@ _ESCAPES = {
     "{": r"\{",
     "}": r"\}",
     "$": r"\$",
-    "^": r"\^{}",
-    "~": r"\~{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 }
 
 
@@ -79,6 +82,13 @@ def as_latex(derivation: Derivation) -> str:
         lines.append(r"What the remaining passes wait for:")
         lines.append(r"\begin{itemize}")
         lines.extend(rf"\item {_quoted(str(blocked))}" for blocked in derivation.blocked_by)
+        lines.append(r"\end{itemize}")
+    for rank, other in derivation.merged.items():
+        lines.append(rf"\texttt{{{_escaped(rank)}}} became one with \texttt{{{_escaped(other)}}}.")
+    for compared in (each for each in derivation.compared if each.others):
+        lines.append(rf"Forms over \texttt{{{_escaped(compared.rank)}}} compared, at {_escaped(compared.sizes)}:")
+        lines.append(r"\begin{itemize}")
+        lines.extend(rf"\item {_quoted(form)}" for form in compared.forms())
         lines.append(r"\end{itemize}")
     return "\n".join(lines)
 

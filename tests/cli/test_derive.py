@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -61,10 +62,46 @@ def test_several_ranks() -> None:
     assert (answer["passes_before"]["p"], answer["passes_after"]["p"], answer["passes_after"]["m"]) == (3, 2, 1)
 
 
+def test_sizes_decide_and_are_kept() -> None:
+    short = json.loads(run("retention-parallel", "--rank", "m", "--json").stdout)
+    long = json.loads(run("retention-parallel", "--rank", "m", "--size", "M=64K", "--json").stdout)
+    assert short["steps"] == []
+    assert "prefix-state" in [step["rewrite"] for step in long["steps"]]
+    assert dict(spec.loads(long["spec"]).sizes)["M"] == 65536
+
+
+def test_what_was_compared_is_said() -> None:
+    done = run(CAUSAL, "--rank", "m")
+    assert "forms over m compared, at B=1" in done.stdout
+    assert "without deferred-division" in done.stdout
+
+
 def test_latex() -> None:
     text = run(CAUSAL, "--rank", "m", "--format", "latex").stdout
     assert text.count(r"\begin{verbatim}") == text.count(r"\end{verbatim}") > 10
     assert r"\textbf{running-rescale}" in text
+
+
+@pytest.mark.parametrize("spec_name", ["softmax-causal", "retention-parallel", "channel", "ssa", "reversed"])
+def test_latex_is_balanced_and_escaped(spec_name: str) -> None:
+    text = run(spec_name, "--rank", "m", "--format", "latex", "--size", "M=4K").stdout
+    prose = re.sub(r"\\begin\{verbatim\}\n.*?\\end\{verbatim\}", "", text, flags=re.DOTALL)
+    assert "verbatim" not in prose
+    opened: list[str] = []
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", prose):
+        if kind == "begin":
+            opened.append(name)
+        else:
+            assert opened.pop() == name
+    assert not opened
+    known = "paragraph|texttt|textbf|item|begin|end|text(?:backslash|ascii(?:circum|tilde)|less|greater|bar)"
+    plain = re.sub(rf"\\(?:{known})(?![a-z])|\\[_&%#{{}}$]", "", prose)
+    assert not set("\\_&%#$^~<>|") & set(plain)
+    depth = 0
+    for char in plain:
+        depth += (char == "{") - (char == "}")
+        assert depth >= 0
+    assert depth == 0
 
 
 @pytest.mark.parametrize(
@@ -74,6 +111,8 @@ def test_latex() -> None:
         (("nothing.yaml", "--rank", "m"), 1, "E0"),
         ((CAUSAL,), 2, "--rank"),
         ((CAUSAL, "--rank", "m", "--tile", "0"), 2, "--tile"),
+        ((CAUSAL, "--rank", "m", "--size", "Z=3"), 1, "E301"),
+        ((CAUSAL, "--rank", "m", "--param", "zz=3"), 1, "E302"),
     ],
 )
 def test_mistakes(arguments: tuple[str, ...], code: int, message: str) -> None:
