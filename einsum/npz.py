@@ -35,6 +35,16 @@ def read_inputs(
         return {name: np.asarray(arrays[name]) for name in headers}
 
 
+def read_arrays(path: Path) -> dict[str, Array]:
+    """All arrays of a file, whatever they are for."""
+    with _reported(path), zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        for name in archive.namelist():
+            _header(archive, name, path)
+    with _reported(path), np.load(path, allow_pickle=False) as arrays:
+        return {name: np.asarray(arrays[name]) for name in names}
+
+
 def _header(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     """Shape and element type of one entry."""
     with archive.open(name) as entry:

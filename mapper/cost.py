@@ -192,9 +192,11 @@ def model(
     mapping: Mapping,
     sizes: Map_[str, int] | None = None,
     params: Map_[str, int | float] | None = None,
+    traces: Map_[str, Any] | None = None,
 ) -> Cost:
-    """The cost of a mapping. Raises EinsmithError where the mapping is illegal or does not fit."""
-    return cost(place(cascade, arch, mapping, sizes, params))
+    """The cost of a mapping; `traces`: values of tensors that indices read. Raises EinsmithError where the mapping is illegal or does
+    not fit."""
+    return cost(place(cascade, arch, mapping, sizes, params, traces))
 
 
 def cost(placed: Placed) -> Cost:

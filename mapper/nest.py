@@ -29,6 +29,7 @@ from ..einsum.cascade import Cascade, Coord, Expr, Split, accesses, free_ranks
 from ..einsum.flatten import flatten
 from ..einsum.sizes import Sizes, bind
 from .architecture import Architecture
+from .gathers import check_traces, gathered
 from .intervals import Bounds, NotAffine, bounds, possible
 from .legality import check_flow, check_loops, check_phases, slots
 from .mapping import Group, Mapping
@@ -69,6 +70,8 @@ class Nest:
     residents: dict[str, Resident] = field(default_factory=dict)
     fixed: Map_[int, int] = field(default_factory=dict)
     """Loops of which only one iteration is looked at: that of one instance."""
+    traces: Map_[str, Grid] = field(default_factory=dict)
+    """Values of tensors that indices read."""
 
     # --- loops and tiles ---
 
@@ -376,18 +379,31 @@ class Nest:
         declared = self.cascade.tensor(tensor)
         result: list[Bounds] = []
         for rank, index in zip(declared.ranks, indices, strict=True):
+            if accesses(index):
+                result.append(self._gathered(tensor, rank, index, depth))
+                continue
             try:
                 low, high = bounds(index, self.ranges(free_ranks(index), depth), self.sizes.scalars)
             except NotAffine as error:
                 raise refuse(
                     "E530", f"`{tensor}` is accessed through {error.what}, which the mapper does not model",
-                    "gathers and data-dependent indices cannot be mapped yet", getattr(index, "span", None),
+                    "put the positions into a tensor of their own and give its values with `--trace`", getattr(index, "span", None),
                 ) from None  # fmt: skip
             shape = (1,) * len(self.group.loops)
             low, high = (np.asarray(end).reshape(np.shape(end) or shape) for end in (low, high))
             extent = self.sizes.extents[rank] + (1 if declared.iterates == rank else 0)
             result.append((np.maximum(low, 0), np.minimum(high, extent - 1)))
         return result
+
+    def _gathered(self, tensor: str, rank: str, index: Expr, depth: int) -> Bounds:
+        key = (rank, index, depth)
+        if key not in self._known_gathers:
+            self._known_gathers[key] = gathered(self, tensor, rank, index, depth)
+        return self._known_gathers[key]
+
+    @cached_property
+    def _known_gathers(self) -> dict[tuple[str, Expr, int], Bounds]:
+        return {}
 
     def stream_words(self, stream: Stream) -> float:
         """Words that are fetched from the backing store in all."""
@@ -564,14 +580,17 @@ def place(
     mapping: Mapping,
     sizes: Map_[str, int] | None = None,
     params: Map_[str, int | float] | None = None,
+    traces: Map_[str, Grid] | None = None,
 ) -> Placed:
-    """Place a mapping. Raises EinsmithError (E510 to E523, E530, E531) where it does not fit the cascade or the architecture."""
+    """Place a mapping; `traces`: values of tensors that indices read. Raises EinsmithError (E510 to E530) where it does not fit the
+    cascade or the architecture."""
     cascade = flatten(cascade)
     unknown = [name for name in mapping.sizes if name not in cascade.symbols]
     if unknown:
         raise refuse("E510", f"the mapping gives a size to `{unknown[0]}`, which the cascade does not have")
     bound = bind(cascade, {**mapping.sizes, **(sizes or {})}, params)
     _check_names(cascade, mapping)
+    check_traces(cascade, bound, traces or {})
     for name in cascade.outputs:
         if cascade.tensor(name).kind == "state":
             raise refuse(
@@ -581,7 +600,7 @@ def place(
     homes = {name: number for number, group in enumerate(mapping.groups) for name in group.einsums}
     outgoing = _outgoing(cascade, homes)
     for number, group in enumerate(mapping.groups, 1):
-        nests.append(place_group(cascade, arch, bound, group, number, outgoing))
+        nests.append(place_group(cascade, arch, bound, group, number, outgoing, traces))
     _check_order(cascade, homes)
     placed = Placed(cascade, bound, arch, mapping, tuple(nests))
     if mapping.pipelined_loops:
@@ -622,9 +641,17 @@ def _check_order(cascade: Cascade, homes: dict[str, int]) -> None:
                 raise refuse("E510", f"`{einsum.output}` is in an earlier group than `{access.tensor}`, which it reads")
 
 
-def place_group(cascade: Cascade, arch: Architecture, sizes: Sizes, group: Group, number: int, outgoing: frozenset[str]) -> Nest:
+def place_group(
+    cascade: Cascade,
+    arch: Architecture,
+    sizes: Sizes,
+    group: Group,
+    number: int,
+    outgoing: frozenset[str],
+    traces: Map_[str, Grid] | None = None,
+) -> Nest:
     """Place one group; `cascade` is flat."""
-    nest = outline(cascade, arch, sizes, group, number, outgoing)
+    nest = outline(cascade, arch, sizes, group, number, outgoing, traces=traces)
     settle(nest)
     return nest
 
@@ -638,6 +665,7 @@ def outline(
     outgoing: frozenset[str],
     steps: tuple[Step, ...] | None = None,
     explain: bool = True,
+    traces: Map_[str, Grid] | None = None,
 ) -> Nest:
     """The loops, steps and streams of a group, legal in time; where tensors stay and whether they fit is for `settle`.
 
@@ -649,7 +677,7 @@ def outline(
             for position, einsum in enumerate(cascade.einsums)
             if einsum.output in group.einsums
         )
-    nest = Nest(cascade, arch, sizes, group, number, steps, outgoing & frozenset(group.einsums))
+    nest = Nest(cascade, arch, sizes, group, number, steps, outgoing & frozenset(group.einsums), traces=traces or {})
     check_loops(nest)
     nest.steps = slots(nest, explain)
     check_phases(nest)

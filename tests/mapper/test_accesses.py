@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from einsmith.einsum import spec
+from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.mapper import architecture, mapping
 from einsmith.mapper.accesses import accesses
 from einsmith.mapper.nest import place
@@ -296,3 +299,48 @@ def compare(drawn: Drawn) -> None:
 @given(drawings())
 def test_accesses_of_every_level_equal_those_of_the_loops(drawn: Drawn) -> None:
     compare(drawn)
+
+
+GATHER = """name: gather
+ranks: {p: P, j: J, m: M, e: E}
+inputs: {Q: [p, e], K: [m, e], I: {ranks: [p, j], dtype: int}}
+cascade: |
+  S[p,j] = Q[p,e] * K[I[p,j],e]
+outputs: [S]
+"""
+
+
+@settings(max_examples=60)
+@given(st.data(), st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.integers(1, 3), st.integers(1, 4))
+def test_gathers_fetch_the_distinct_positions_of_a_tile(data: st.DataObject, p: int, j: int, m: int, tile: int, inner: int) -> None:
+    rows = data.draw(st.lists(st.lists(st.integers(0, m - 1), min_size=j, max_size=j), min_size=p, max_size=p))
+    groups = f"groups:\n- loops: [{{rank: p, tile: {tile}}}, {{rank: j, tile: {inner}}}]\n  einsums: {{S: {{array: grid}}}}\n"
+    sizes = {"P": p, "J": j, "M": m, "E": 3}
+    traces = {"I": np.array(rows)}
+    placed = place(spec.loads(GATHER), architecture.loads(ARCH), mapping.loads(groups), sizes, None, traces)
+    held: set[int] | None = None
+    fetched = reads = 0
+    for first in range(0, p, tile):
+        for low in range(0, j, inner):
+            touched = {row[k] for row in rows[first : first + tile] for k in range(low, min(low + inner, j))}
+            fetched += 3 * len(touched) if touched != held else 0
+            reads += 3 * len(touched)
+            held = touched
+    found = accesses(placed.nests[0]).levels
+    assert found["dram"]["read"]["K"] == found["local"]["written"]["K"] == fetched
+    assert found["local"]["read"]["K"] == reads
+
+
+@pytest.mark.parametrize(
+    "traces, words",
+    [
+        ({}, "`K` is read at positions that `I` gives"),
+        ({"I": np.zeros((2, 3))}, "the trace of `I` is float64 of shape (2, 3); it must be integers of shape (2, 2)"),
+        ({"I": np.zeros((2, 2), int), "Z": np.zeros(1, int)}, "the trace has `Z`, which no index reads"),
+    ],
+)
+def test_a_gather_without_its_trace_is_refused(traces: dict[str, np.ndarray], words: str) -> None:
+    groups = "groups:\n- einsums: {S: {array: grid}}\n"
+    with pytest.raises(EinsmithError) as raised:
+        place(spec.loads(GATHER), architecture.loads(ARCH), mapping.loads(groups), {"P": 2, "J": 2, "M": 4, "E": 3}, None, traces)
+    assert words in raised.value.diagnostics[0].message
