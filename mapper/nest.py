@@ -4,9 +4,6 @@ In: a flat cascade with sizes, an architecture, a mapping. Out: one `Nest` per f
 Einsums (`Step`) with their place in the loops, the streams from and to the backing store, the tensors that stay on chip. The cost
 model and the simulator both read it; neither decides anything about legality.
 
-Quantities over tiles are numpy arrays with one axis per loop (length 1 where a loop does not matter), so that sums over all
-tiles are exact, imperfect tiles and masks included.
-
 An Einsum runs in every iteration of the loops over its own ranks. A loop over another rank it sits out: it runs in the first
 iteration, or in the last one if it reads something that only the whole loop completes. An Einsum that iterates a rank and reads
 what only the whole loop over that rank completes cannot be in the group: that is the pass rule.
@@ -14,255 +11,46 @@ what only the whole loop over that rank completes cannot be in the group: that i
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from collections.abc import Mapping as Map_
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..einsum.cascade import Cascade, Coord, Expr, Split, accesses, free_ranks
 from ..einsum.flatten import flatten
 from ..einsum.sizes import Sizes, bind
 from .architecture import Architecture
 from .gathers import check_traces, gathered
-from .intervals import Bounds, NotAffine, bounds, possible
+from .intervals import Bounds, NotAffine, bounds
 from .legality import check_flow, check_loops, check_phases, slots
 from .mapping import Group, Mapping
-from .masks import masks
 from .operations import Work
 from .pipeline import check_pipeline
 from .residency import Need, add_residents, add_streams, buffer_needs, check_capacity, most_in_flight, settle_lasting, slots_of
 from .sequences import Visits, words
 from .steps import FORWARD, Slot, Step, check_step, is_initial, iterated, refuse
 from .streams import Resident, Stream
+from .tiles import MAX_CELLS, Grid, Tiles
 
 __all__ = [
     "FORWARD", "MAX_CELLS", "Grid", "Need", "Nest", "Placed", "Resident", "Slot", "Step", "Stream", "buffer_needs", "check_step",
     "is_initial", "iterated", "most_in_flight", "outline", "place", "place_group", "refuse", "settle", "settle_lasting", "slots_of",
 ]  # fmt: skip
 
-Grid: TypeAlias = NDArray[Any]
-_KNOWN_MASKS: dict[Any, Grid | None] = {}
-"""The last few tables of live tiles: a search asks for the same ones again and again."""
-MAX_CELLS = 2**25
-"""Most tiles over which one quantity is tabulated."""
-
 
 @dataclass(eq=False)
-class Nest:
+class Nest(Tiles):
     """One fusion group placed on a cascade."""
 
-    cascade: Cascade
-    arch: Architecture
-    sizes: Sizes
-    group: Group
-    number: int
-    """From 1."""
-    steps: tuple[Step, ...]
     outgoing: frozenset[str]
     """Tensors that must reach the backing store."""
     streams: tuple[Stream, ...] = ()
     residents: dict[str, Resident] = field(default_factory=dict)
-    fixed: Map_[int, int] = field(default_factory=dict)
-    """Loops of which only one iteration is looked at: that of one instance."""
     traces: Map_[str, Grid] = field(default_factory=dict)
     """Values of tensors that indices read."""
-
-    # --- loops and tiles ---
-
-    @cached_property
-    def trips(self) -> tuple[int, ...]:
-        """Iterations of each loop."""
-        return tuple(1 if axis in self.fixed else trips for axis, trips in enumerate(self.all_trips))
-
-    @cached_property
-    def all_trips(self) -> tuple[int, ...]:
-        """Iterations of each loop, on all instances."""
-        outer: dict[str, int] = {}
-        counts = []
-        for loop in self.group.loops:
-            extent = outer.get(loop.rank, self.sizes.extents[loop.rank])
-            counts.append(max(1, math.ceil(extent / loop.tile)))
-            outer[loop.rank] = min(loop.tile, extent)
-        return tuple(counts)
-
-    @cached_property
-    def cut(self) -> frozenset[str]:
-        """Ranks of which one tile does not hold the whole."""
-        return frozenset(loop.rank for loop, trips in zip(self.group.loops, self.all_trips, strict=True) if trips > 1)
-
-    @cached_property
-    def spread(self) -> frozenset[int]:
-        """Loops whose iterations are done side by side, by instances."""
-        return frozenset(axis for axis, loop in enumerate(self.group.loops) if loop.over is not None)
-
-    def spread_to(self, place: str) -> frozenset[int]:
-        """Spread loops of which each iteration has an instance of its own of a level or array."""
-        order = [*self.arch.memory, *self.arch.arrays]
-
-        def reaches(over: str) -> bool:
-            if place in self.arch.arrays:
-                return over == place or over in self.arch.path(place)
-            return over in self.arch.memory and order.index(over) <= order.index(place)
-
-        return frozenset(axis for axis in self.spread if reaches(str(self.group.loops[axis].over)))
-
-    def instances(self, axes: frozenset[int]) -> Iterator[Nest]:
-        """The work of each instance when loops are spread: of one with the largest tiles, if no mask tells them apart."""
-        open_axes = sorted(axis for axis in axes if self.trips[axis] > 1)
-        if not open_axes:
-            yield self
-            return
-        for index in itertools.product(*(range(self.trips[axis] if self.masks else 1) for axis in open_axes)):
-            yield replace(self, fixed={**self.fixed, **dict(zip(open_axes, index, strict=True))})
-
-    @property
-    def tiles(self) -> int:
-        """Iterations of the innermost loop in all."""
-        return math.prod(self.trips)
-
-    def span(self, rank: str, depth: int | None = None) -> tuple[Grid, Grid]:
-        """(first position, number of positions) of a rank in each tile, as cut by the first `depth` loops (all if None)."""
-        key = (rank, len(self.group.loops) if depth is None else depth)
-        if key not in self._spans:
-            self._spans[key] = self._span(*key)
-        return self._spans[key]
-
-    @cached_property
-    def _spans(self) -> dict[tuple[str, int], tuple[Grid, Grid]]:
-        return {}
-
-    def _span(self, rank: str, depth: int) -> tuple[Grid, Grid]:
-        axes = len(self.group.loops)
-        low: Grid = np.zeros((1,) * axes, dtype=np.int64)
-        high: Grid = np.full((1,) * axes, self.sizes.extents[rank], dtype=np.int64)
-        for axis, loop in enumerate(self.group.loops[:depth]):
-            if loop.rank == rank and self.trips[axis] > 0:
-                index = np.arange(self.trips[axis], dtype=np.int64) + self.fixed.get(axis, 0)
-                index = index.reshape([-1 if a == axis else 1 for a in range(axes)])
-                low = low + index * loop.tile
-                high = np.minimum(low + loop.tile, high)
-        return low, np.maximum(high - low, 0)
-
-    def size(self, rank: str, depth: int | None = None) -> int:
-        """Greatest number of positions of a rank in one tile."""
-        return int(self.span(rank, depth)[1].max())
-
-    def ranges(self, ranks: frozenset[str], depth: int | None = None) -> dict[str, Bounds]:
-        """First and last position of each rank in each tile."""
-        result: dict[str, Bounds] = {}
-        for rank in ranks:
-            low, length = self.span(rank, depth)
-            result[rank] = (low, low + length - 1)
-        return result
-
-    def total(self, factors: list[Grid], repeat: tuple[int, ...] = ()) -> float:
-        """Sum over all tiles of the product of the factors; loops in `repeat` that no factor varies with count their trips."""
-        result, counted, varying = 1.0, set(repeat), []
-        for factor in factors:
-            first = factor.reshape(-1)[0]
-            if factor.size == 1 or (factor.dtype != np.bool_ and np.all(factor == first)):
-                result *= float(first)
-                counted |= _axes(factor)
-            else:
-                varying.append(factor)
-        parts: list[tuple[frozenset[int], Grid]] = []
-        for factor in varying:
-            axes, product = _axes(factor), factor
-            for part in [part for part in parts if part[0] & axes]:
-                parts.remove(part)
-                axes |= part[0]
-                self.check_cells(math.prod(self.trips[axis] for axis in axes))
-                product = product * part[1]
-            parts.append((axes, product))
-        seen = frozenset().union(*(axes for axes, _ in parts)) if parts else frozenset()
-        result *= math.prod(self.trips[axis] for axis in counted - seen)
-        for _, product in parts:
-            result *= self._sum(product)
-        return result
-
-    def _sum(self, grid: Grid) -> float:
-        """The sum of a grid; that of a mask, which is asked for often, is remembered."""
-        if grid.dtype != np.bool_:
-            return float(grid.sum(dtype=np.float64))
-        if id(grid) not in self._sums:
-            self._sums[id(grid)] = (grid, float(np.count_nonzero(grid)))
-        return self._sums[id(grid)][1]
-
-    @cached_property
-    def _sums(self) -> dict[int, tuple[Grid, float]]:
-        return {}
-
-    def check_cells(self, cells: int) -> None:
-        """Refuses to tabulate too many tiles."""
-        if cells > MAX_CELLS:
-            raise refuse(
-                "E530",
-                f"group {self.number} has {cells:,} tiles that differ; at most {MAX_CELLS:,} are tabulated",
-                "use larger tiles",
-            )
-
-    # --- masks ---
-
-    @cached_property
-    def masks(self) -> tuple[tuple[Grid, frozenset[int]], ...]:
-        """For each mask: which tiles are live, and the positions of the Einsums that dead tiles skip."""
-        found = []
-        for mask in masks(self.cascade, self.cut):
-            if not any(step.position in mask.skips for step in self.steps):
-                continue
-            live = self._live_tiles(mask.condition)
-            if live is not None and not live.all():
-                found.append((live, mask.skips))
-        return tuple(found)
-
-    def _live_tiles(self, condition: Expr) -> Grid | None:
-        """Tiles in which a condition may hold; None if that cannot be told (then all count as live)."""
-        ranks = free_ranks(condition)
-        loops = tuple(
-            (loop.rank, loop.tile, self.fixed.get(axis)) if loop.rank in ranks else None
-            for axis, loop in enumerate(self.group.loops)
-        )
-        extents = tuple((rank, self.sizes.extents[rank]) for rank in sorted(ranks))
-        key = (condition, loops, extents, tuple(sorted(self.sizes.scalars.items())))
-        if key in _KNOWN_MASKS:
-            return _KNOWN_MASKS[key]
-        self.check_cells(math.prod(self.trips[axis] for axis, loop in enumerate(self.group.loops) if loop.rank in ranks))
-        live: Grid | None
-        try:
-            live = np.asarray(possible(condition, self.ranges(ranks), self.sizes.scalars)[0])
-            live = live.reshape(live.shape or (1,) * len(self.group.loops))
-        except NotAffine:
-            live = None
-        while len(_KNOWN_MASKS) >= 8:
-            del _KNOWN_MASKS[next(iter(_KNOWN_MASKS))]
-        _KNOWN_MASKS[key] = live
-        return live
-
-    def live(self, steps: tuple[Step, ...]) -> Grid | None:
-        """Tiles in which at least one of the steps has work; None: all."""
-        key = tuple(sorted({tuple(i for i, (_, skips) in enumerate(self.masks) if step.position in skips) for step in steps}))
-        if () in key:
-            return None
-        if key not in self._live:
-            result: Grid | None = None
-            for together in key:
-                mine = self.masks[together[0]][0]
-                for i in together[1:]:
-                    mine = mine & self.masks[i][0]
-                result = mine if result is None else result | mine
-            assert result is not None
-            self._live[key] = result
-        return self._live[key]
-
-    @cached_property
-    def _live(self) -> dict[tuple[tuple[int, ...], ...], Grid]:
-        return {}
 
     # --- steps ---
 
@@ -303,23 +91,9 @@ class Nest:
             terms.append((fill, [*self.folds(step, step.ranks), *self.present(step.ranks - step.binding.ranks)]))
         return terms
 
-    def present(self, ranks: frozenset[str]) -> list[Grid]:
-        """1 in the tiles that have a position of the ranks, 0 in those that a cut-short outer tile leaves empty."""
-        return [(self.span(rank)[1] > 0).astype(np.int64) for rank in sorted(ranks)]
-
     def _last(self, step: Step) -> list[Grid]:
         """1 in the tiles with the last positions of the reduced ranks, 0 elsewhere."""
         return [self.final(rank).astype(np.int64) for rank in sorted(step.reduced & self.cut)]
-
-    def opening(self, rank: str) -> Grid:
-        """Tiles with the first position of a rank."""
-        low, length = self.span(rank)
-        return np.asarray((low == 0) & (length > 0))
-
-    def final(self, rank: str) -> Grid:
-        """Tiles with the last position of a rank (with tails, not those with the last indices: these may be empty)."""
-        low, length = self.span(rank)
-        return np.asarray((low + length == self.sizes.extents[rank]) & (length > 0))
 
     def runs(self, step: Step) -> list[Grid]:
         """Where a step runs, masks aside: it does in the tiles that all of these allow."""
@@ -361,7 +135,7 @@ class Nest:
         (low, length), (inner, width) = self.span(split.outer), self.span(split.inner)
         full = (np.minimum(low + length, whole) - low).clip(0)
         has_last = (low <= whole) & (whole < low + length)
-        return full * width + has_last * np.minimum(rest - inner, width).clip(0)
+        return np.asarray(full * width + has_last * np.minimum(rest - inner, width).clip(0))
 
     def ripple(self, step: Step) -> int:
         """Cycles from the end of the work until a reduction across lanes has come out."""
@@ -548,11 +322,6 @@ class Nest:
             elif producer.slots[axis] != reader.slots[axis]:
                 return axis
         return len(self.group.loops)
-
-
-def _axes(grid: Grid) -> frozenset[int]:
-    """Loops that a grid varies with."""
-    return frozenset(axis for axis, length in enumerate(grid.shape) if length > 1)
 
 
 def _reads(step: Step, tensor: str) -> bool:
