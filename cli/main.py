@@ -22,10 +22,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "model": ("model", "Cost of a given mapping on an accelerator"),
     "map": ("map", "The best mapping of a cascade onto an accelerator"),
     "simulate": ("simulate", "Execute a mapped cascade event by event"),
+    "reproduce": ("reproduce", "A published evaluation from files: tables and figures"),
     "plan": ("plan", "GPU tiling plan and its predictions"),
     "emit": ("emit", "Generate a standalone Triton module"),
     "test": ("test", "Check a kernel against the float64 meaning over a grid of shapes"),
     "demo": ("demo", "Textbook attention all the way to a checked kernel"),
+    "sweep": ("sweep", "Many points of a design space: resumable, on one machine or many"),
+    "report": ("report", "The results of a sweep as one HTML file"),
+    "show": ("show", "A cascade, a mapping, a plan or a timeline as a picture"),
     "schema": ("schema", "JSON Schema of spec files, for editors"),
 }
 

@@ -47,4 +47,4 @@ def command(
     cascade = load(locate("attention", spec))
     machine = architecture.load(arch, settings)
     traces = npz.read_arrays(trace) if trace else None
-    return cost.model(cascade, machine, mappings.load_for(mapping, cascade, sizes, params), sizes, params, traces)
+    return cost.model(cascade, machine, mappings.load_for(mapping, cascade, sizes, params, machine), sizes, params, traces)

@@ -86,7 +86,8 @@ def command(
     if window is not None and timeline is None:
         raise click.UsageError("--window goes with --timeline")
     cascade = load(locate("attention", spec))
-    arch_, mapping_ = architecture.load(arch, settings), mappings.load_for(mapping, cascade, sizes, params)
+    arch_ = architecture.load(arch, settings)
+    mapping_ = mappings.load_for(mapping, cascade, sizes, params, arch_)
     run = simulate(cascade, arch_, mapping_, sizes, params, max_tasks=max_tasks or MAX_TASKS)
     executed = None
     if functional:

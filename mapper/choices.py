@@ -172,3 +172,9 @@ def _divisor(whole: int, most: int) -> int:
             found = max(found, *(d for d in (small, whole // small) if d <= most), 1)
         small += 1
     return found
+
+
+def number(text: str, values: Values) -> int | float:
+    """The value of an expression of named numbers. Raises EinsmithError (E504)."""
+    document = Document(Source("<expression>", text), text)
+    return _Settler(document, dict(values), True).number((), text)

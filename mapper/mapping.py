@@ -19,8 +19,9 @@ from pydantic import BeforeValidator, Field
 from ..einsum.cascade import Cascade
 from ..einsum.library import locate
 from ..einsum.sizes import bind
+from .architecture import Architecture
 from .choices import settle
-from .document import Block, read, reads, validate
+from .document import Block, Document, read, reads, validate
 
 Schedule = Literal["in-turn", "pipelined", "interleaved", "phases"]
 Extent = Annotated[int, Field(ge=1, le=2**48)]
@@ -89,6 +90,9 @@ class Group(Block):
     """Tiles that are worked on at once; more than one only when interleaved."""
     buffering: Annotated[int, Field(ge=1, le=2)] = 2
     """Buffer slots of each tensor that comes from or goes to the backing store; with 1, transfers and work take turns."""
+    single: tuple[str, ...] = ()
+    """Tensors that take one slot though they come or go while work goes on: each word makes room for the next as soon as it is
+    done with."""
     bypass: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """By storage level: inputs of the group that go past it."""
     hidden: tuple[str, ...] = ()
@@ -149,6 +153,8 @@ def _plain_group(group: Group) -> dict[str, Any]:
     if group.loops:
         plain["loops"] = [_Flow(rank=loop.rank, tile=loop.tile, **_plain_extras(loop)) for loop in group.loops]
     plain["einsums"] = {name: _Flow(_plain_binding(binding)) for name, binding in group.einsums.items()}
+    if group.single:
+        plain["single"] = list(group.single)
     if group.bypass:
         plain["bypass"] = {name: list(tensors) for name, tensors in group.bypass.items()}
     if group.flow:
@@ -214,13 +220,30 @@ def load_for(
     cascade: Cascade,
     sizes: Map_[str, int] | None = None,
     params: Map_[str, int | float] | None = None,
+    arch: Architecture | None = None,
 ) -> Mapping:
-    """Read a mapping file for a cascade with sizes: its expressions may name the symbols and parameters of the cascade."""
-    document = read(locate("mappings", path))
+    """Read a mapping file for a cascade with sizes.
+
+    Its expressions may name the symbols and parameters of the cascade, and `NAME_bytes`, the capacity of a storage level of `arch`.
+    """
+    return settled_for(read(locate("mappings", path)), cascade, sizes, params, arch)
+
+
+def settled_for(
+    document: Document,
+    cascade: Cascade,
+    sizes: Map_[str, int] | None = None,
+    params: Map_[str, int | float] | None = None,
+    arch: Architecture | None = None,
+) -> Mapping:
+    """The same from a document that has been read."""
     own = document.data.get("sizes") if isinstance(document.data, dict) else None
     own = own if isinstance(own, dict) and all(isinstance(size, int) for size in own.values()) else {}
     known = {name: size for name, size in own.items() if name in cascade.symbols}
-    return validate(Mapping, settle(document, bind(cascade, {**known, **(sizes or {})}, params).scalars))
+    values = dict(bind(cascade, {**known, **(sizes or {})}, params).scalars)
+    if arch is not None:
+        values |= {f"{name}_bytes": level.size for name, level in arch.memory.items() if level.size is not None}
+    return validate(Mapping, settle(document, values))
 
 
 def draw(mapping: Mapping) -> str:

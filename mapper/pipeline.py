@@ -39,7 +39,8 @@ def check_pipeline(placed: Placed) -> None:
                 for rank in sorted(ranks & (step.ranks.union(*(one.ranks for one in home.steps if one.output == access.tensor)))):
                     if used.get(rank) != Coord(rank):
                         raise refuse(
-                            "E511", f"groups {home.number} and {nest.number} work at the same time on successive parts of `{rank}`, but "
+                            "E511",
+                            f"groups {home.number} and {nest.number} work at the same time on successive parts of `{rank}`, but "
                             f"`{step.name}` needs more of `{access.tensor}` than one part",
                             "pipeline fewer loops", access.span,
                         )  # fmt: skip

@@ -346,7 +346,11 @@ def buffer_needs(nest: Nest) -> list[Need]:
 def level_needs(nest: Nest, level: str) -> list[Need]:
     """What each tensor needs of one instance of a storage level."""
     needs = [
-        Need(stream.tensor, nest.tile_words(stream.tensor, stream.indices, depth, level), slots_of(nest, depth))
+        Need(
+            stream.tensor,
+            nest.tile_words(stream.tensor, stream.indices, depth, level),
+            1 if stream.tensor in nest.group.single else slots_of(nest, depth),
+        )
         for stream in nest.streams
         for place, depth in stream.chain
         if place == level
@@ -359,7 +363,7 @@ def level_needs(nest: Nest, level: str) -> list[Need]:
         if resident.place == level:
             whole = resident.depth == len(nest.group.loops)
             slots = nest.group.in_flight if whole else 1
-            if resident.leaves:
+            if resident.leaves and resident.tensor not in nest.group.single:
                 slots = max(slots, slots_of(nest, resident.depth))
             parts = nest.parts(level, nest.own_ranks(resident.tensor), resident.depth)
             needs.append(Need(resident.tensor, nest.resident_words(resident) * parts, slots))
