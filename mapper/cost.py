@@ -194,8 +194,8 @@ def model(
     params: Map_[str, int | float] | None = None,
     traces: Map_[str, Any] | None = None,
 ) -> Cost:
-    """The cost of a mapping; `traces`: values of tensors that indices read. Raises EinsmithError where the mapping is illegal or does
-    not fit."""
+    """The cost of a mapping; `traces`: values of tensors that indices read. Raises EinsmithError where the mapping is illegal or
+    does not fit."""
     return cost(place(cascade, arch, mapping, sizes, params, traces))
 
 
@@ -226,7 +226,7 @@ def group_cost(nest: Nest) -> GroupCost:
     per_word = (arch.backing[1].seconds(arch.word_bytes, 0.0) or 0.0) * arch.clock_hz
     einsums = {step.name: _einsum(nest, step) for step in nest.steps if step.work or not step.initial}
     return GroupCost(
-        max((timing(each, transfers, per_word) for each in nest.instances(nest.spread)), key=lambda time: time.cycles),
+        max((timing(each, transfers, per_word) for each in nest.instances(nest.spread)), key=_longest),
         {"read": outside["read"], "write": writes},
         {"read": moved.read(buffer), "written": moved.written(buffer)},
         levels[buffer].taken,
@@ -234,6 +234,11 @@ def group_cost(nest: Nest) -> GroupCost:
         einsums,
         _energy(nest, moved, einsums),
     )
+
+
+def _longest(time: Timing) -> tuple[float, ...]:
+    """What makes one instance take longer than another; transfers may bound them all alike."""
+    return time.cycles, time.dependences, sum(time.busy.values())
 
 
 def port_cycles(nest: Nest, level: str, moved: Accesses) -> float | None:

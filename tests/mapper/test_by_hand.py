@@ -390,3 +390,47 @@ def test_an_instance_does_not_hold_the_parts_of_others() -> None:
         run(GEMM, groups, "tpu-v4i", M=256, N=128, K=128)
     (diagnostic,) = raised.value.diagnostics
     assert (diagnostic.code, "each instance would hold the parts of all" in diagnostic.message) == ("E514", True)
+
+
+MASKED = """name: masked
+ranks: {p: P, m: M, e: E}
+inputs: {Q: [p, e], K: [m, e]}
+cascade: |
+  S[p,m] = sum[e](where(m <= p, Q[p,e] * K[m,e], 0))
+outputs: [S]
+"""
+
+
+def test_the_core_with_most_live_tiles_sets_the_time() -> None:
+    groups = (
+        "- loops: [{rank: p, tile: 128, over: local}, {rank: m, tile: 128}]\n"
+        "  einsums: {S: {array: mxu, spatial: [p, m]}}\n  stay: {S: forward}\n"
+    )
+    found = run(MASKED, groups, "tpu-v4i", P=512, M=512, E=64)
+    # core c has the queries of block c, which see c + 1 blocks of keys, E cycles each; the last one has most
+    assert found.groups[0].timing.busy["mxu"] == 4 * 64
+    assert found.per_einsum["S"].executions == 1 + 2 + 3 + 4
+    assert found.utilization["mxu"] == pytest.approx(10 * 64 / 4 / found.cycles)
+    # a block of keys is taken from the buffer once for all cores that see it
+    assert found.groups[0].levels["buffer"].read_words == {"Q": 512 * 64, "K": 4 * 128 * 64}
+    assert found.groups[0].levels["local"].written_words == {"Q": 512 * 64, "K": 10 * 128 * 64}
+
+
+PORTS = ["dram.read_bandwidth", "dram.write_bandwidth", "buffer.read_bandwidth", "buffer.write_bandwidth", "local.bandwidth"]
+
+
+@pytest.mark.parametrize("key", [*PORTS, "net.bandwidth"])
+def test_more_bandwidth_anywhere_is_never_slower_and_energy_is_the_sum_of_its_parts(key: str) -> None:
+    network = "networks={net: {outer: buffer, inner: local, pj_per_word: 1, pj_per_hop: 0.5, source: test}}"
+    before: Cost | None = None
+    for rate in (1e9, 1e10, 1e11, 1e12, 1e13):
+        found = run(GEMM, TPU, "tpu-v4i", (network, f"{key}={rate}"), M=4096, N=256, K=512)
+        assert found.energy_pj == pytest.approx(sum(found.energy_parts.values()))
+        assert set(found.energy_parts) >= {"dram", "buffer", "local", "net", "mxu"}
+        if before is not None:
+            assert found.cycles <= before.cycles
+            assert found.cycles + found.fill_cycles <= before.cycles + before.fill_cycles + 1e-6
+            assert found.energy_pj == before.energy_pj
+        else:
+            assert found.groups[0].timing.bound_by == key.partition(".")[0]
+        before = found
