@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..cascade import Access, Expr, Map, Number, free_ranks
-from .algebra import ONE, canonical, divide, multiply, negate
+from .algebra import ONE, ZERO, canonical, divide, is_number, multiply, negate
 from .fiber import Fiber
 from .identities import finite_start
 from .running_rescale import rescalable
@@ -33,11 +33,15 @@ class Power:
 
 @dataclass(frozen=True)
 class Moments:
-    """weight * product of powers; `factors` are those of the weight."""
+    """weight * product of powers, or 0 where `mask` is false; `factors` are those of the weight."""
 
     weight: Expr
     factors: Product
     powers: tuple[Power, ...]
+    mask: Expr | None = None
+
+    def masked(self, body: Expr) -> Expr:
+        return body if self.mask is None else Map("where", (self.mask, body, ZERO))
 
 
 def moments(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber, proven: bool = False) -> Moments | Obstacle:
@@ -46,7 +50,8 @@ def moments(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber, proven: bo
         return Obstacle(expr, f"moments are of sums, not of a {op}")
     weight: Expr = ONE
     found: dict[object, Power] = {}
-    for factor, exponent in _factors(expr, fiber):
+    mask, inside = _mask(expr, fiber)
+    for factor, exponent in _factors(inside, fiber):
         separated = separate_product(factor, fiber)
         if isinstance(separated, Product):
             weight = _raised(weight, factor, exponent)
@@ -69,7 +74,19 @@ def moments(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber, proven: bo
         states *= power.exponent + 1
     if not found or states > MAX_STATES:
         return Obstacle(expr, f"it needs {states} moments" if found else "it has no power of a sum")
-    return Moments(weight, factors, tuple(found.values()))
+    return Moments(weight, factors, tuple(found.values()), mask)
+
+
+def _mask(expr: Expr, fiber: Fiber) -> tuple[Expr | None, Expr]:
+    """(c, f) of where(c, f, 0), c free of complete values."""
+    match expr:
+        case Access() if fiber.mixed(expr) and (inner := fiber.definition(expr)) is not None:
+            mask, inside = _mask(inner, fiber)
+            return (None, expr) if mask is None else (mask, inside)
+        case Map(op="where", args=(condition, yes, no)) if is_number(no, 0) and not fiber.complete(condition):
+            return condition, yes
+        case _:
+            return None, expr
 
 
 def _factors(expr: Expr, fiber: Fiber) -> list[tuple[Expr, int]]:

@@ -27,7 +27,7 @@ EXTREME = {"argmax": "max", "argmin": "min"}
 BETTER = {"argmax": ">", "argmin": "<"}
 
 
-def best_so_far(original: Cascade, cascade: Cascade, name: str, rank: str) -> Cascade:
+def running_argmax(original: Cascade, cascade: Cascade, name: str, rank: str) -> Cascade:
     """`cascade`, with the running pair for the tiled max (min) of the same elements that stands in for the argmax (argmin)."""
     (before,), (stand_in,) = original.definitions(name), cascade.definitions(name)
     split = cascade.rank(rank).split

@@ -133,7 +133,7 @@ class _Builder:
         for p, exponent in zip(self.moments.powers, index, strict=True):
             if exponent:
                 body = multiply(body, power(p.base, Number(exponent)))
-        return body
+        return self.moments.masked(body)
 
     def _carried(self, index: tuple[int, ...], values: dict[tuple[int, ...], Expr], steps: tuple[Expr, ...]) -> Expr:
         """The moment about the new value, of what has been summed about the old one."""
@@ -156,8 +156,10 @@ class _Builder:
         """A lower moment that is 0, or that a state of the cascade holds already."""
         if sum(index) == 1:
             p = self.moments.powers[index.index(1)]
-            first = self._running_sum(self.versions.next(multiply(self.moments.weight, p.total.moving)), rescale)
-            count = self._running_sum(self.versions.next(self.moments.weight), rescale)
+            first = self._running_sum(
+                self.versions.next(self.moments.masked(multiply(self.moments.weight, p.total.moving))), rescale
+            )
+            count = self._running_sum(self.versions.next(self.moments.masked(self.moments.weight)), rescale)
             if first is not None and count is not None:
                 about = add(first, multiply(self.versions.at(p.total.complete, "now"), count))
                 if not polynomial(about):

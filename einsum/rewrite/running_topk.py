@@ -24,7 +24,7 @@ from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Rank, Reduce, S
 from .algebra import MINUS_INFINITY, ZERO
 from .fiber import Fiber
 from .partition import partition
-from .running_argmax import EXTREME, best_so_far
+from .running_argmax import EXTREME, running_argmax
 from .running_argmax import NAME as ARGMAX
 from .step import Rewritten, Step, fresh, in_order, next_position, reordered, shown, taken_names
 
@@ -53,7 +53,7 @@ def running_topk(
     for name in chosen:
         (einsum,) = cascade.definitions(name)
         if isinstance(einsum.body, Reduce):
-            after = best_so_far(cascade, after, name, rank)
+            after = running_argmax(cascade, after, name, rank)
             continue
         assert isinstance(einsum.body, Select)
         groups.setdefault((einsum.indices, einsum.body.fills, einsum.body.body), []).append(name)

@@ -244,6 +244,15 @@ def test_one_sweep_for_all_prefixes(name: str) -> None:
         agree(cascade, found.cascade, inputs, sizes, {})
 
 
+def test_variances_of_prefixes_do_not_cancel() -> None:
+    """Moments about the running mean: the first two, not a sum of squares."""
+    found = derive(SCANS["variance"], "m", form="scan")
+    assert "running-moments" in [step.rewrite for step in found.steps]
+    values = 1e8 + np.random.default_rng(0).standard_normal(400)
+    got = evaluate(found.cascade, {"X": values, "V": np.zeros((400, 1))})["Y"]
+    np.testing.assert_allclose(got, [values[: k + 1].var() for k in range(400)], rtol=1e-6, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("condition", "read"),
     [("m <= n", "min(n+1,M)"), ("m < n", "min(n,M)"), ("m <= n + 2", "min(n+3,M)"), ("m + 2 <= n", "clamp(n-1,0,M)")],

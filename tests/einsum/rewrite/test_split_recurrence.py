@@ -29,7 +29,12 @@ X[0,e,f] = H[e,f]
 X[m+1,e,f] = relu(A[m,e]) * X[m,e,f] + K[m,e] * V[m,f]
 Y[m,f] = Q[m,e] * X[m+1,e,f]""",
     "the last state": "X[0,e,f] = H[e,f]\nX[m+1,e,f] = sigmoid(A[m,e]) * X[m,e,f] + K[m,e] * V[m,f]\nY[e,f] = X[M,e,f]",
-    "two states": "X[0,e] = 0\nX[m+1,e] = X[m,e] * 0.5 + K[m,e]\nZ[0,e] = 0\nZ[m+1,e] = Z[m,e] / 3 + Q[m,e]\nY[m] = X[m+1,e] * Z[m,e]",
+    "two states": """
+X[0,e] = 0
+X[m+1,e] = X[m,e] * 0.5 + K[m,e]
+Z[0,e] = 0
+Z[m+1,e] = Z[m,e] / 3 + Q[m,e]
+Y[m] = X[m+1,e] * Z[m,e]""",
 }
 
 
