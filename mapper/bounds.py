@@ -1,8 +1,8 @@
 """What no mapping of a loop order can beat, for all of its tiles at once.
 
 In: an order of loops whose tiles are open, placed once with everything in the buffer. Out: for arrays of tiles, lower bounds of
-cycles and energy, the words fetched, and whether what lasts fits the buffer; in closed form (see `closed`), with every step on its best
-array and layout, whatever the others do. The search looks at tiles in the order of these bounds.
+cycles and energy, the words fetched, and whether what lasts fits the buffer; in closed form (see `closed`), with every step on its
+best array and layout, whatever the others do. The search looks at tiles in the order of these bounds.
 """
 
 from __future__ import annotations

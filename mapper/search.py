@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
@@ -27,17 +27,19 @@ from ..einsum.sizes import Sizes, bind
 from .architecture import Architecture
 from .batch import leaves, roomy
 from .bounds import Bound, Bounds
-from .cost import Cost, GroupCost, cost, group_cost, level_pj, step_pj
+from .cost import Cost, GroupCost, cost, group_cost, joules, level_pj, seconds, step_pj
 from .intervals import NotAffine, possible
 from .mapping import Binding, Group, Loop, Mapping
 from .masks import masks
 from .nest import FORWARD, Nest, Placed, Step, check_step, is_initial, most_in_flight, outline, settle, settle_lasting
 from .operations import is_constant, work
-from .space import Order, Tiles, einsum_order, loop_orders, open_extents, sides
+from .space import ANYTHING, Fixed, Order, Tiles, einsum_order, loop_orders, open_extents, sides, together
 from .tape import Floats
 from .timing import exposed, longest, nominal
 
-Objective: TypeAlias = Literal["latency", "energy", "edp", "traffic"]
+Objective: TypeAlias = Literal["latency", "energy", "edp", "traffic", "pareto"]
+PRODUCTS = ("edp", "pareto")
+"""Objectives that do not add up over groups: whole Pareto fronts of cycles and energy are kept."""
 Vector: TypeAlias = tuple[float, ...]
 NONE: Vector = (0.0, 0.0, 0.0)
 """Cycles, energy (pJ) and words of nothing."""
@@ -68,8 +70,8 @@ class Tally:
     tiles: Tiles = "doubled"
     gap: float = 0.0
     """Share of the objective by which what is found may miss the best."""
-    floors: list[float] = field(default_factory=list)
-    """For each group, the least bound of what was not looked at, relative to what was found."""
+    watch: Callable[[int, float, float], None] | None = None
+    stop: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -95,24 +97,33 @@ class Searched:
     evaluated: int
     pruned: dict[str, int]
     optimal: bool
-    """Whether nothing in the stated space is better."""
+    """Whether nothing in the stated space is better (by more than the gap asked for)."""
+    gap: float
+    """Share of the objective by which it may be missed, as far as it is proven."""
+    front: tuple[Cost, ...] = ()
+    """For the objective `pareto`: every cost that no other is at least as good as in latency and energy."""
 
     def as_json(self) -> dict[str, Any]:
         return {
             **self.cost.as_json(), "mapping": self.mapping.as_plain(), "objective": self.objective, "evaluated": self.evaluated,
-            "pruned": self.pruned, "optimal": self.optimal,
+            "pruned": self.pruned, "optimal": self.optimal, "gap": self.gap,
+            "front": [{**cost.as_json(), "mapping": cost.placed.mapping.as_plain()} for cost in self.front],
         }  # fmt: skip
 
     def __str__(self) -> str:
         pruned = ", ".join(f"{count:,} {why}" for why, count in self.pruned.items() if count)
-        proof = (
-            "optimal within the stated space"
-            if self.optimal
-            else "best found; the search was cut off before the proof was complete"
-        )
+        within = f", to within {self.gap:.2%}" if self.gap else ""
+        proof = f"optimal within the stated space{within}"
+        if not self.optimal:
+            proof = "best found; the search was cut off before the proof was complete"
+        front = ""
+        for each in self.front:
+            whole = seconds((each.cycles + each.fill_cycles) / each.arch.clock_hz)
+            front += f"  {whole:>12}  {joules(each.energy_pj):>12}  groups: {len(each.placed.mapping.groups)}\n"
         return (
             f"{self.mapping}\n\n{self.cost}\n\nobjective {self.objective}: {proof}\n"
-            f"{self.evaluated:,} group mappings evaluated in full; not evaluated: {pruned or 'none'}"
+            + (f"latency (fill and drain included) and energy of the Pareto set:\n{front}" if front else "")
+            + f"{self.evaluated:,} group mappings evaluated in full; not evaluated: {pruned or 'none'}"
         )
 
 
@@ -124,18 +135,27 @@ def search(
     objective: Objective = "latency",
     tiles: Tiles = "doubled",
     gap: float = 0.0,
+    fixed: Fixed = ANYTHING,
+    watch: Callable[[int, float, float], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Searched:
-    """The best mapping. Raises EinsmithError (E540) where nothing in the space is legal and fits, E531 for other architectures."""
+    """The best mapping. Raises EinsmithError (E540) where nothing in the space is legal and fits, E531 for other architectures.
+
+    `gap`: share of the objective by which the result may miss the best; `fixed`: what is not free; `watch` is told mappings
+    evaluated, best value and least bound of the group that is looked at; once `stop` says so, the best so far is returned.
+    """
     arch.require_plain()
+    fixed.check(flatten(cascade), arch)
     flat = flatten(cascade)
     given = frozenset(sizes or {})
     first = bind(flat, sizes, params)
-    tally = Tally(tiles="sides" if objective == "edp" else tiles, gap=gap)
+    tally = Tally(tiles="sides" if objective in PRODUCTS else tiles, gap=gap, watch=watch, stop=stop or (lambda: False))
     best: tuple[Vector, Placed] | None = None
+    fronts: list[tuple[Vector, Placed]] = []
     spaces = []
     for position, choice in enumerate(open_extents(flat, given, arch, dict(first.extents))):
         bound = bind(flat, {**(sizes or {}), **choice}, params)
-        space = _Partitions(flat, arch, bound, objective, tally)
+        space = _Partitions(flat, arch, bound, objective, tally, fixed)
         spaces.append((space.floor(), position, choice, space))
     for floor, _, choice, space in sorted(spaces, key=lambda item: item[:2]):
         if best is not None and floor >= best[0]:
@@ -150,14 +170,23 @@ def search(
         value = _key(objective, _added(*(found.value for found in groups)))
         if best is None or value < best[0]:
             best = value, Placed(flat, space.sizes, arch, mapping, tuple(found.nest for found in groups))
+        if objective == "pareto":
+            fronts += [(total[:2], _placed(flat, space.sizes, arch, mapping, members)) for total, members in space.front]
     if best is None:
-        raise _nothing(cascade, arch, tally)
+        raise _nothing(cascade, arch, tally, lambda roomier: search(cascade, roomier, sizes, params, objective, tiles, gap, fixed))
     placed = best[1]
     pruned = {
         "illegal": tally.illegal, "too large": tally.too_large, "no better by their bound": tally.bounded,
         "dominated": tally.dominated,
     }  # fmt: skip
-    return Searched(placed.mapping, cost(placed), objective, tally.evaluated, pruned, not tally.cut_off)
+    front = tuple(cost(item) for _, item in _front(fronts))
+    return Searched(placed.mapping, cost(placed), objective, tally.evaluated, pruned, not tally.cut_off, gap, front)
+
+
+def _placed(cascade: Cascade, sizes: Sizes, arch: Architecture, like: Mapping, groups: list[Found]) -> Placed:
+    mapping = like.model_copy(update={"groups": tuple(found.nest.group for found in groups)})
+    nests = tuple(replace(found.nest, number=number) for number, found in enumerate(groups, 1))
+    return Placed(cascade, sizes, arch, mapping, nests)
 
 
 def _key(objective: Objective, value: Any) -> Any:
@@ -177,15 +206,18 @@ def _added(*values: Vector) -> Vector:
     return tuple(sum(part) for part in zip(*values, strict=True)) if values else NONE
 
 
-def _nothing(cascade: Cascade, arch: Architecture, tally: Tally) -> EinsmithError:
-    """Why nothing fits: the refusal that lacks least, in numbers."""
+def _nothing(
+    cascade: Cascade, arch: Architecture, tally: Tally, again: Callable[[Architecture], Searched] | None = None
+) -> EinsmithError:
+    """Why nothing fits: the refusal that lacks least, in numbers, and how much more would do."""
     if tally.closest:
         _, diagnostic = min(tally.closest, key=lambda item: item[0])
         code = diagnostic.code
         return EinsmithError(
             Diagnostic(
                 "E540", f"no mapping of `{cascade.name}` fits `{arch.name}`; the one that lacks least: {diagnostic.message}",
-                diagnostic.span, help=diagnostic.help or f"see `einsmith explain {code}`",
+                diagnostic.span,
+                help=_roomier(arch, tally, diagnostic, again) or diagnostic.help or f"see `einsmith explain {code}`",
             )
         )  # fmt: skip
     if tally.refused:
@@ -202,13 +234,40 @@ def _nothing(cascade: Cascade, arch: Architecture, tally: Tally) -> EinsmithErro
     return EinsmithError(Diagnostic("E540", f"no mapping of `{cascade.name}` on `{arch.name}` is legal"))
 
 
+def _roomier(
+    arch: Architecture, tally: Tally, diagnostic: Diagnostic, again: Callable[[Architecture], Searched] | None
+) -> str | None:
+    """The smallest buffer that is found to be enough: what the mapping that lacks least needs, as long as it lacks something."""
+    name, level = arch.buffer
+    for _ in range(8):
+        need = _numbers(diagnostic)[0] if diagnostic.code == "E520" else None
+        if need is None or again is None:
+            return None
+        roomier = arch.model_copy(update={"memory": {**arch.memory, name: level.model_copy(update={"size": need})}})
+        try:
+            again(roomier)
+        except EinsmithError as error:
+            inner = [item for item in error.diagnostics if item.code == "E540"]
+            found = [number for item in inner for number in _numbers(item) if number > need]
+            if not found:
+                return None
+            diagnostic = Diagnostic("E520", f"needs {min(found)} bytes which has 0")
+            continue
+        return f"with `--set {name}.size={need}` a mapping fits; there are {level.size:,}"
+    return None
+
+
 # --- fusion -----------------------------------------------------------------------------------------------------------
 
 
 class _Partitions:
     """The best partition of the Einsums into consecutive groups, for given extents."""
 
-    def __init__(self, cascade: Cascade, arch: Architecture, sizes: Sizes, objective: Objective, tally: Tally) -> None:
+    def __init__(
+        self, cascade: Cascade, arch: Architecture, sizes: Sizes, objective: Objective, tally: Tally, fixed: Fixed
+    ) -> None:
+        self.fixed = fixed
+        self.front: list[tuple[Vector, list[Found]]] = []
         self.cascade, self.arch, self.sizes, self.objective, self.tally = cascade, arch, sizes, objective, tally
         self.names = einsum_order(cascade)
         self.shares = self._live_shares()
@@ -218,7 +277,7 @@ class _Partitions:
             (i, j): self._bound(i, j)
             for i in range(len(self.names))
             for j in range(i + 1, len(self.names) + 1)
-            if self._whole(i, j)
+            if together(cascade, frozenset(self.names[i:j])) and fixed.allows(frozenset(self.names[i:j]))
         }
 
     def floor(self) -> Vector:
@@ -226,13 +285,13 @@ class _Partitions:
         path = self._path()
         if path is None:
             return (math.inf, math.inf)
-        if self.objective == "edp":
+        if self.objective in PRODUCTS:
             return (0.0, 0.0)
         return self._path_value(path)
 
     def best(self, limit: Vector | None) -> list[Found] | None:
         """Evaluate the groups on the most promising path until all of its groups are exact; None if none is below the limit."""
-        if self.objective == "edp":
+        if self.objective in PRODUCTS:
             return self._best_product()
         while True:
             path = self._path()
@@ -250,7 +309,8 @@ class _Partitions:
                 del self.bounds[edge]
 
     def _weight(self, edge: tuple[int, int]) -> Vector:
-        return _key(self.objective, self.exact[edge][0].value if edge in self.exact else self.bounds[edge])
+        found: Vector = _key(self.objective, self.exact[edge][0].value if edge in self.exact else self.bounds[edge])
+        return found
 
     def _path_value(self, path: list[tuple[int, int]]) -> Vector:
         return _added(*(self._weight(edge) for edge in path))
@@ -286,19 +346,8 @@ class _Partitions:
             fronts[j] = _front(options)
         if not fronts.get(count):
             return None
+        self.front = fronts[count]
         return min(fronts[count], key=lambda option: _key("edp", option[0]))[1]
-
-    def _whole(self, i: int, j: int) -> bool:
-        """Whether a running state and all that follow it as it runs are in the group together."""
-        inside = set(self.names[i:j])
-        for einsum in self.cascade.einsums:
-            for access in accesses(einsum.body):
-                tensor = self.cascade.tensor(access.tensor)
-                if tensor.iterates and (access.tensor in inside) != (einsum.output in inside):
-                    index = access.indices[tensor.ranks.index(tensor.iterates)]
-                    if free_ranks(index):
-                        return False
-        return True
 
     def _leaving(self, names: frozenset[str]) -> frozenset[str]:
         read = {a.tensor for e in self.cascade.einsums if e.output not in names for a in accesses(e.body)}
@@ -387,7 +436,7 @@ class _Partitions:
     def _evaluate(self, i: int, j: int) -> list[Found]:
         names = frozenset(self.names[i:j])
         return _Groups(
-            self.cascade, self.arch, self.sizes, names, self._leaving(names), self.objective, self.tally, self.shares
+            self.cascade, self.arch, self.sizes, names, self._leaving(names), self.objective, self.tally, self.shares, self.fixed
         ).best()
 
 
@@ -474,7 +523,9 @@ class _Groups:
         objective: Objective,
         tally: Tally,
         shares: Map_[int, float],
+        fixed: Fixed,
     ) -> None:
+        self.fixed = fixed
         self.cascade, self.arch, self.sizes, self.names, self.leaving = cascade, arch, sizes, names, leaving
         self.objective, self.tally = objective, tally
         self.known_choices: dict[frozenset[tuple[str, int]], list[_Choice]] = {}
@@ -501,15 +552,17 @@ class _Groups:
         keys: Any = _key(self.objective, (tilings.cycles, tilings.energy, tilings.words))
         order = np.lexsort(keys[::-1])
         for rank, position in enumerate(order.tolist()):
-            if found and self.objective != "edp" and self._no_better((keys[0][position], keys[1][position]), found[0]):
+            if found and self.objective not in PRODUCTS and self._no_better((keys[0][position], keys[1][position]), found[0]):
                 self.tally.bounded += len(order) - rank
-                self.tally.floors.append(float(keys[0][position]) / max(_key(self.objective, found[0].value)[0], 1e-300))
                 break
-            if self._spent():
+            if self._spent(found):
                 self.tally.cut_off = True
                 break
+            if self.tally.watch is not None:
+                value = _key(self.objective, found[0].value)[0] if found else math.inf
+                self.tally.watch(self.tally.evaluated, value, float(keys[0][position]))
             loops, depths, words = tilings.at(position)
-            if found and self.objective != "edp" and self._ruled_out(loops, tilings.floor(position), found[0]):
+            if found and self.objective not in PRODUCTS and self._ruled_out(loops, tilings.floor(position), found[0]):
                 self.tally.bounded += 1
                 continue
             candidate = self._candidate(loops, depths, words)
@@ -523,10 +576,10 @@ class _Groups:
         """Complete the mappings of some loops, best bound first."""
         for position, choice in enumerate(candidate.choices):
             floor = max(*choice.cycles, candidate.transfer_cycles), candidate.energy + choice.energy, candidate.words
-            if found and self.objective != "edp" and self._no_better(_key(self.objective, floor), found[0]):
+            if found and self.objective not in PRODUCTS and self._no_better(_key(self.objective, floor), found[0]):
                 self.tally.dominated += len(candidate.choices) - position
                 break  # they are sorted by it
-            if self._spent():
+            if self._spent(found):
                 self.tally.cut_off = True
                 break
             self._add(found, self._complete(candidate, choice, found))
@@ -534,7 +587,7 @@ class _Groups:
     def _no_better(self, floor: Vector, found: Found) -> bool:
         """Whether a lower bound rules out anything better than what was found, by more than the gap that is asked for."""
         value = _key(self.objective, found.value)
-        return floor[0] >= value[0] * (1 - self.gap) if self.gap else floor >= value
+        return bool(floor[0] >= value[0] * (1 - self.gap) if self.gap else floor >= value)
 
     def _ruled_out(self, loops: tuple[Loop, ...], floor: Vector, found: Found) -> bool:
         """Whether the bindings that are known for these tiles leave nothing better."""
@@ -545,15 +598,16 @@ class _Groups:
         least = min(max(choice.cycles) for choice in choices)
         return self._no_better(_key(self.objective, (max(cycles, least), energy, words)), found)
 
-    def _spent(self) -> bool:
-        return self.tally.evaluated >= MAX_EVALUATIONS
+    def _spent(self, found: list[Found]) -> bool:
+        return bool(found) and (self.tally.evaluated >= MAX_EVALUATIONS or self.tally.stop())
 
     def _tilings(self, share: int) -> _Tilings:
         """Every order of loops with every tiling that may fit, by lower bounds."""
         parts: list[tuple[Order, dict[int, Floats], Bound, NDArray[np.int64]]] = []
         closest: tuple[float, tuple[Loop, ...]] | None = None
         shared: dict[Any, dict[str, Floats]] = {}
-        for order in loop_orders(self.cascade, self.arch, self.sizes, self.names, self.leaving, self.tally.tiles, share):
+        orders = loop_orders(self.cascade, self.arch, self.sizes, self.names, self.leaving, self.tally.tiles, share, self.fixed)
+        for order in orders:
             one = frozenset(axis for axis, loop in enumerate(order.loops) if all(axis not in axes for axes, _ in order.choices))
             try:
                 nest = self._outline(order.loops, self.plain, arch=self.roomy)
@@ -585,7 +639,7 @@ class _Groups:
     def _add(self, found: list[Found], new: Found | None) -> None:
         if new is None:
             return
-        if self.objective == "edp":
+        if self.objective in PRODUCTS:
             found[:] = [item for _, item in _front([(item.value, item) for item in [*found, new]])]
         elif not found or _key(self.objective, new.value) < _key(self.objective, found[0].value):
             found[:] = [new]
@@ -643,7 +697,7 @@ class _Groups:
             if einsum.output not in self.names or einsum.output in result:
                 continue
             problem: EinsmithError | None = None
-            for name in self.arch.arrays:
+            for name in [self.fixed.arrays[einsum.output]] if einsum.output in self.fixed.arrays else self.arch.arrays:
                 try:
                     self._check_units(einsum.output, name)
                 except EinsmithError as error:
@@ -748,16 +802,19 @@ class _Groups:
         sides_of_all: dict[tuple[str | None, ...], tuple[str | None, ...]] = {}
         for layout in itertools.permutations([*ranks, *[None] * empty], len(array.side)):
             sides_of_all.setdefault(tuple(sorted(layout, key=str)) if alike else layout, layout)
-        found: list[tuple[Vector, _Layout]] = []
+        found: list[tuple[int, Vector, _Layout]] = []
         for layout in sides_of_all.values():
             each: list[tuple[float, float] | None] = []
+            ripple = 0
             for step, ok in zip(nest.steps, able, strict=True):
                 bound = replace(step, binding=_bind(array_name, layout, step), array=array)
                 energy = 0.0 if self.objective in ("latency", "traffic") or not ok else step_pj(nest, bound)
                 each.append((nest.busy(bound), energy) if ok else None)
+                ripple += nest.ripple(bound) if ok else 0
             flat = tuple(number for one in each for number in (one or (0.0, 0.0)))
-            found.append((flat, (tuple(each), layout)))
-        kept = _front(found)
+            found.append((ripple, flat, (tuple(each), layout)))
+        found.sort(key=lambda item: item[0])  # of equals the one whose sums come out first
+        kept = _front([(flat, layout) for _, flat, layout in found])
         self.tally.dominated += len(found) - len(kept)
         return [item for _, item in kept]
 
@@ -766,6 +823,8 @@ class _Groups:
         able = {step.output: True for step in nest.steps}
         for step in nest.steps:
             if any(array.expand(item.operation) is None for item in step.work):
+                able[step.output] = False
+            if self.fixed.arrays.get(step.output, array_name) != array_name:
                 able[step.output] = False
         return [able[step.output] for step in nest.steps]
 
@@ -798,7 +857,7 @@ class _Groups:
         per_word = self.arch.word_bytes * self.arch.clock_hz / level.bandwidth if level.bandwidth else 0.0
         cycles = steady + exposed(nest, compute, candidate.transfer_cycles, steady, per_word)
         floor = cycles, candidate.energy + choice.energy, candidate.words
-        if found and self.objective != "edp" and self._no_better(_key(self.objective, floor), found[0]):
+        if found and self.objective not in PRODUCTS and self._no_better(_key(self.objective, floor), found[0]):
             self.tally.bounded += 1
             return None
         stay: dict[str, str] | None = self._stay(nest)
@@ -875,8 +934,11 @@ def _bind(array: str, layout: tuple[str | None, ...], step: Step) -> Binding:
 
 def _lacking(diagnostic: Diagnostic) -> float:
     """How much a refused mapping lacks, in units of what there is."""
-    numbers = [
-        int(word.replace(",", "")) for word in diagnostic.message.replace(":", " ").split() if word.replace(",", "").isdigit()
-    ]
-    need, have = (numbers[1], numbers[2]) if len(numbers) > 2 else (1, 1)
-    return need / max(have, 1)
+    numbers = _numbers(diagnostic)
+    return numbers[0] / max(numbers[1], 1) if len(numbers) > 1 else 1.0
+
+
+def _numbers(diagnostic: Diagnostic) -> list[int]:
+    """(need, have, ...) of a refusal."""
+    _, _, said = diagnostic.message.partition(" needs ")
+    return [int(word.replace(",", "")) for word in said.replace(":", " ").split() if word.replace(",", "").isdigit()]

@@ -12,7 +12,8 @@
 * inputs: held at any of the loops over their own ranks, as little traffic as fits;
 * layout of each array: any of the ranks or none along each side, the same for all Einsums on the array;
 * binding: each Einsum on each array that has the units for it;
-* of layouts and bindings, those that are not dominated in cycles per array (and in energy, where the objective asks for it);
+* of layouts and bindings, those that are not dominated in cycles per array (and in energy, where the objective asks for it); of
+  equal layouts the one with least latency of reductions;
 * a tensor that lives within a tile is handed on where that is legal, else stays in registers where it fits, else in the buffer;
 * interleaved schedule, as many tiles in flight as hide the latency of a tile twice over, or as registers and buffer allow; two
   buffer slots.
@@ -27,16 +28,18 @@ import itertools
 import math
 from collections.abc import Iterator
 from collections.abc import Mapping as Map_
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from ..einsum.cascade import Cascade, Einsum, Expr, Scalar, Scan, Select, accesses, free_ranks
-from ..einsum.sizes import Sizes
+from ..einsum.flatten import flatten
+from ..einsum.sizes import Sizes, bind
 from .architecture import Architecture
 from .mapping import Loop
-from .nest import iterated
+from .operations import work
+from .steps import iterated, refuse
 from .tape import Floats
 
 MAX_LOOPED = 4
@@ -75,6 +78,41 @@ def einsum_order(cascade: Cascade) -> list[str]:
 
 
 Tiles: TypeAlias = Literal["sides", "doubled", "every"]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What of a mapping is given; all else is searched."""
+
+    arrays: Map_[str, str] = field(default_factory=dict)
+    """The array of an Einsum."""
+    groups: tuple[frozenset[str], ...] = ()
+    """Einsums that are a group by themselves."""
+    tiles: Map_[str, int] = field(default_factory=dict)
+    """The tile of a rank, where it is looped over."""
+
+    def allows(self, names: frozenset[str]) -> bool:
+        """Whether Einsums may be a group."""
+        return all(names == group or not names & group for group in self.groups)
+
+    def check(self, cascade: Cascade, arch: Architecture) -> None:
+        """Raises EinsmithError (E510, E512) where a name does not exist."""
+        known = {einsum.output for einsum in cascade.einsums}
+        for name in (*self.arrays, *(name for group in self.groups for name in sorted(group))):
+            if name not in known:
+                listing = ", ".join(f"`{n}`" for n in sorted(known))
+                raise refuse("E510", f"the cascade has no Einsum `{name}`", f"it has {listing}")
+        for name, array in self.arrays.items():
+            if array not in arch.arrays:
+                listing = ", ".join(f"`{n}`" for n in arch.arrays)
+                raise refuse("E512", f"`{name}` is bound to `{array}`, which the architecture does not have", f"it has {listing}")
+        for rank in self.tiles:
+            if rank not in cascade.rank_order:
+                listing = ", ".join(f"`{n}`" for n in cascade.rank_order)
+                raise refuse("E510", f"the cascade has no rank `{rank}`", f"it has {listing}")
+
+
+ANYTHING = Fixed()
 
 
 @dataclass(frozen=True)
@@ -132,6 +170,7 @@ def loop_orders(
     leaving: frozenset[str],
     tiles: Tiles = "doubled",
     share: int = 1,
+    fixed: Fixed | None = None,
 ) -> Iterator[Order]:
     """All orders of loops of a group; the smallest tiles are one `share`-th of a side."""
     einsums = [einsum for einsum in cascade.einsums if einsum.output in names]
@@ -142,11 +181,14 @@ def loop_orders(
     apart = [
         rank for rank in ranks if rank not in states and rank not in whole and _no_reuse(cascade, rank, einsums, streams, leaving)
     ]
-    fixed = tuple(Loop(rank=rank, tile=1) for rank in apart if sizes.extents[rank] > 1)
+    own = fixed.tiles if fixed is not None else {}
+    outside = tuple(Loop(rank=rank, tile=1) for rank in apart if sizes.extents[rank] > 1)
     others = [rank for rank in ranks if rank not in apart and rank not in states and rank not in whole]
     starts = sorted({max(1, side // share) for side in sides(arch)})
     narrow = {rank: [tile for tile in starts if tile < sizes.extents[rank]] for rank in others}
     every = {rank: tile_choices(starts, sizes.extents[rank], tiles) for rank in others}
+    for rank in set(own) & set(others):
+        narrow[rank] = every[rank] = [own[rank]] if own[rank] < sizes.extents[rank] else []
     free = [rank for rank in others if every[rank]]
     moving = [rank for rank in states if sizes.extents[rank] > 1]
     for count in range(min(len(free), MAX_LOOPED - len(moving)) + 1):
@@ -155,12 +197,12 @@ def loop_orders(
             if math.prod(len(found) for found in choices.values()) > MAX_TILINGS:
                 choices = {rank: [t for t in found if t & (t - 1) == 0 or t in starts] for rank, found in choices.items()}
             for inner in itertools.permutations([*moving, *chosen]):
-                yield _order(fixed, inner, choices)
+                yield _order(outside, inner, choices)
                 for rank in inner[1:]:
                     if rank in chosen:
-                        yield _order((*fixed, Loop(rank=rank, tile=sizes.extents[rank])), inner, choices)
+                        yield _order((*outside, Loop(rank=rank, tile=sizes.extents[rank])), inner, choices)
                         if pairs := _pairs(narrow[rank], sizes.extents[rank]):
-                            yield _order(fixed, (rank, *inner), choices, pairs)
+                            yield _order(outside, (rank, *inner), choices, pairs)
 
 
 def tile_choices(starts: list[int], extent: int, tiles: Tiles) -> list[int]:
@@ -213,3 +255,139 @@ def _no_reuse(
     everywhere = all(rank in iterated(einsum) and rank not in getattr(einsum.body, "ranks", ()) for einsum in einsums)
     apart = all(any(rank in free_ranks(index) for index in indices) for _, indices in streams)
     return everywhere and apart and all(rank in cascade.tensor(tensor).ranks for tensor in leaving)
+
+
+@dataclass(frozen=True)
+class GroupSpace:
+    """How many mappings of one fusion group there are in the space."""
+
+    einsums: tuple[str, ...]
+    orders: int
+    tilings: int
+    """Of all orders of loops."""
+    holds: int
+    """Most combinations of what is held where, of one order."""
+    layouts: int
+    """Of all arrays together."""
+    bindings: int
+
+    @property
+    def mappings(self) -> int:
+        return self.tilings * self.holds * self.layouts * self.bindings
+
+
+@dataclass(frozen=True)
+class Space:
+    """The size of the space that a search covers."""
+
+    cascade: str
+    arch: str
+    extents: int
+    """Choices of extents that splits leave open."""
+    partitions: int
+    groups: tuple[GroupSpace, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "cascade": self.cascade, "arch": self.arch, "extents": self.extents, "partitions": self.partitions,
+            "groups": [
+                {
+                    "einsums": list(group.einsums), "orders": group.orders, "tilings": group.tilings, "holds": group.holds,
+                    "layouts": group.layouts, "bindings": group.bindings, "mappings": group.mappings,
+                }
+                for group in self.groups
+            ],
+            "left_out": LEFT_OUT,
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        lines = [
+            f"space of {self.cascade} on {self.arch}",
+            f"  extents that splits leave open: {self.extents:,} choices",
+            f"  fusion: {self.partitions:,} partitions into {len(self.groups):,} possible groups",
+            f"  {'orders':>8} {'tilings':>12} {'holds':>6} {'layouts':>8} {'bindings':>9} {'mappings':>10}  group",
+        ]
+        for group in self.groups:
+            lines.append(
+                f"  {group.orders:8,} {group.tilings:12,} {group.holds:6,} {group.layouts:8,} {group.bindings:9,} "
+                f"{group.mappings:10.3g}  {', '.join(group.einsums)}"
+            )
+        return "\n".join(
+            [*lines, "schedule: interleaved; illegal mappings and those that do not fit are counted too", f"left out: {LEFT_OUT}"]
+        )
+
+
+LEFT_OUT = (
+    "other tiles, several ranks along one side, loops private to one Einsum of a group, recomputation, spilling of running "
+    "results, other orders of the Einsums than the cascade's"
+)
+
+
+def explain(
+    cascade: Cascade,
+    arch: Architecture,
+    sizes: Map_[str, int] | None = None,
+    params: Map_[str, int | float] | None = None,
+    tiles: Tiles = "doubled",
+    fixed: Fixed = ANYTHING,
+) -> Space:
+    """The size of the space, by group and dimension."""
+    arch.require_plain()
+    flat = flatten(cascade)
+    fixed.check(flat, arch)
+    bound = bind(flat, sizes, params)
+    names = einsum_order(flat)
+    groups: list[GroupSpace] = []
+    ways = [1] + [0] * len(names)
+    for j in range(1, len(names) + 1):
+        for i in range(j):
+            inside = frozenset(names[i:j])
+            if together(flat, inside) and fixed.allows(inside):
+                ways[j] += ways[i]
+                groups.append(_group_space(flat, arch, bound, tuple(names[i:j]), tiles, fixed))
+    choices = open_extents(flat, frozenset(sizes or {}), arch, dict(bound.extents))
+    return Space(cascade.name, arch.name, len(choices), ways[-1], tuple(groups))
+
+
+def _group_space(
+    cascade: Cascade, arch: Architecture, sizes: Sizes, names: tuple[str, ...], tiles: Tiles, fixed: Fixed
+) -> GroupSpace:
+    inside = frozenset(names)
+    read = {access.tensor for e in cascade.einsums if e.output not in inside for access in accesses(e.body)}
+    leaving = frozenset(name for name in names if name in read or name in cascade.outputs)
+    orders = list(loop_orders(cascade, arch, sizes, inside, leaving, tiles, 1, fixed))
+    einsums = [einsum for einsum in cascade.einsums if einsum.output in inside]
+    streams = {(access.tensor, access.indices) for e in einsums for access in accesses(e.body) if access.tensor not in inside}
+    holds = 1
+    for order in orders:
+        ways = [sum(loop.rank in _ranks(indices) for loop in order.loops) for _, indices in streams]
+        holds = max(holds, math.prod(max(1, count) for count in ways))
+    ranks = {rank for einsum in einsums for rank in iterated(einsum) if sizes.extents[rank] > 1}
+    layouts = math.prod(math.perm(len(ranks), min(len(array.side), len(ranks))) for array in arch.arrays.values())
+    able: dict[str, set[str]] = {}
+    for einsum in einsums:
+        mine = {
+            name
+            for name, array in arch.arrays.items()
+            if all(array.expand(item.operation) is not None for item in work(einsum, sizes.scalars))
+            and fixed.arrays.get(einsum.output, name) == name
+        }
+        able[einsum.output] = able.get(einsum.output, mine) & mine
+    bindings = math.prod(len(arrays) for arrays in able.values())
+    return GroupSpace(names, len(orders), sum(len(order) for order in orders), holds, layouts, bindings)
+
+
+def _ranks(indices: tuple[Expr, ...]) -> frozenset[str]:
+    return frozenset().union(*(free_ranks(index) for index in indices))
+
+
+def together(cascade: Cascade, names: frozenset[str]) -> bool:
+    """Whether a running state and all that follow it as it runs are all in a group or all outside."""
+    for einsum in cascade.einsums:
+        for access in accesses(einsum.body):
+            tensor = cascade.tensor(access.tensor)
+            if tensor.iterates and (access.tensor in names) != (einsum.output in names):
+                index = access.indices[tensor.ranks.index(tensor.iterates)]
+                if free_ranks(index):
+                    return False
+    return True
