@@ -557,7 +557,8 @@ def _two_levels(arch: Architecture, mapping: Mapping) -> bool:
     ports = any(level.read_bandwidth or level.write_bandwidth for level in (arch.backing[1], buffer))
     loops = [loop for group in mapping.groups for loop in group.loops]
     plain = all(loop.over is None and set(loop.held(name)) <= {name} for loop in loops)
-    return plain and not ports and not any(group.bypass for group in mapping.groups)
+    plain_groups = not any(group.bypass or group.special for group in mapping.groups) and not mapping.pipelined_loops
+    return plain and not ports and plain_groups
 
 
 def _at(value: Any, point: int) -> Any:

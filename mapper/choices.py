@@ -3,9 +3,12 @@
 In: the document of a mapping file, and the values of the cascade's symbols and parameters. Out: the same document with numbers
 in the place of expressions. A file may have
 
-let: # names for numbers, in order ROWS: where(M <= 4096, P, 1024) # an expression in the language of specs P1: {divisor_of: P
-// 256, at_most: 2**24 // (512*(E + F + 2))} # the largest divisor that is small enough cases: # the first one whose condition
-holds replaces the blocks that it names - when: M > 65536 groups: [...]
+    let:                                  # names for numbers, in order
+      ROWS: where(M <= 4096, P, 1024)     # an expression in the language of specs
+      P1: {divisor_of: P // 256, at_most: buffer_bytes // (512*(E + F + 2))}   # the largest divisor that is small enough
+    cases:                                # the first one whose condition holds replaces the blocks that it names
+    - when: M > 65536
+      groups: [...]
 
 and expressions wherever a tile, a number of tiles in flight or a reserve stands. Nothing else is computed: a mapping stays a
 plain description.
@@ -113,7 +116,9 @@ class _Settler:
             whole = self.number((*place, "divisor_of"), value["divisor_of"])
             most = self.number((*place, "at_most"), value["at_most"])
             if whole != int(whole) or not 1 <= whole <= MAX_DIVIDED:
-                raise self.wrong((*place, "divisor_of"), f"`divisor_of` is {whole}; it must be a whole number from 1 on")
+                raise self.wrong(
+                    (*place, "divisor_of"), f"`divisor_of` is {whole}; it must be a whole number from 1 to {MAX_DIVIDED:,}"
+                )
             return _divisor(int(whole), max(1, int(most)))
         return self.number(place, value)
 

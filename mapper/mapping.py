@@ -104,12 +104,21 @@ class Group(Block):
     reserve: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """Bytes of a storage level that this group leaves to what is streamed through it."""
     spill: tuple[str, ...] = ()
-    """Tensors made and used here whose excess over the capacity of their level goes out to the backing store, and back for each
-    use."""
+    """Tensors made and used here of which as much goes out to the backing store, and back for each use, as finds no room in their
+    level."""
+    spill_share: Literal["excess", "need"] = "excess"
+    """Which share of them: `excess`, so much that what is left of them and all else fit; `need`, the share of all that should stay
+    in the level that finds no room, which is less and which some published evaluations count."""
     stay: dict[str, str] = Field(default_factory=dict)
     """Where a tensor made and used in this group stays: the name of an array (its registers), a storage level (the default is the
     innermost one that all who make and read it share), or
     `forward` (handed on element by element as it is made). `forward` for an output: straight to the backing store."""
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        """Keys in use that the cost model knows and the closed form of batches does not."""
+        keys = ("phases", "flow", "taps", "in_place", "reserve", "spill", "single", "hidden")
+        return tuple(key for key in keys if getattr(self, key))
 
 
 class Mapping(Block):
@@ -171,6 +180,8 @@ def _plain_group(group: Group) -> dict[str, Any]:
         plain["reserve"] = dict(group.reserve)
     if group.spill:
         plain["spill"] = list(group.spill)
+        if group.spill_share != "excess":
+            plain["spill_share"] = group.spill_share
     if group.stay:
         plain["stay"] = dict(group.stay)
     return plain

@@ -393,12 +393,23 @@ def spills(nest: Nest, level: str) -> bool:
 
 
 def spilled(nest: Nest, tensor: str) -> float:
-    """The share of a tensor that goes out to the backing store: that of all that should stay in its level and finds no room."""
+    """The share of a tensor that goes out to the backing store."""
     if tensor not in nest.group.spill:
         return 0.0
     level = nest.residents[tensor].place
     size, need = nest.arch.memory[level].size, asked(nest, level)
-    return 1.0 - size / need if size is not None and need > size else 0.0
+    if size is None or need <= size:
+        return 0.0
+    if nest.group.spill_share == "need":
+        return 1.0 - size / need
+    return (need - size) / spillable(nest, level_needs(nest, level))
+
+
+def spillable(nest: Nest, needs: list[Need]) -> int:
+    """Bytes of what may go out; tensors that share a place do so together."""
+    kept = {name for chain in nest.group.in_place if not set(chain) <= set(nest.group.spill) for name in chain}
+    may = set(nest.group.spill) - kept
+    return sum(need.words * need.slots for need in needs if need.tensor in may) * nest.arch.word_bytes
 
 
 def slots_of(nest: Nest, depth: int) -> int:
@@ -426,12 +437,15 @@ def check_capacity(nest: Nest) -> None:
 def _check_level(nest: Nest, level: str, needs: list[Need]) -> None:
     word, size = nest.arch.word_bytes, nest.arch.memory[level].size
     need = sum(item.words * item.slots for item in needs) * word + nest.group.reserve.get(level, 0)
-    if size is not None and need > size and not spills(nest, level):
+    least = need - (spillable(nest, needs) if spills(nest, level) else 0)
+    if size is not None and least > size:
         largest = sorted(needs, key=lambda item: -item.words * item.slots)
         parts = ", ".join(
             f"`{item.tensor}` {item.words * item.slots * word:,}" + (f" ({item.slots} slots)" if item.slots > 1 else "")
             for item in largest[:6]
         ) + (f", {nest.group.reserve[level]:,} reserved" if nest.group.reserve.get(level) else "")
+        if least < need:
+            parts += f"; {need - least:,} of it may be spilled"
         raise refuse(
             "E520",
             f"group {nest.number} needs {need:,} bytes of `{level}`, which has {size:,}: {parts}",
