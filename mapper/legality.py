@@ -98,20 +98,16 @@ def check_phases(nest: Nest) -> None:
     if lacking := [name for name in group.einsums if name not in phase_of]:
         raise refuse("E510", f"group {nest.number}: no phase has `{lacking[0]}`")
     made = {step.output: step for step in nest.steps if not step.initial}
-    behind: dict[str, int] = {}
+    behind = tiles_behind(nest)
     for step in nest.steps:
-        late = 0
         for access in step.reads:
             producer = made.get(access.tensor)
-            if producer is None or _earlier(nest, access):
+            if producer is None or _earlier(nest, access) or phase_of[step.output] >= phase_of[producer.output]:
                 continue
-            apart = 1 if phase_of[step.output] < phase_of[producer.output] else 0
-            late = max(late, behind.get(producer.name, 0) + apart)
-            if apart and nest.group.stay.get(access.tensor) == FORWARD:
+            if nest.group.stay.get(access.tensor) == FORWARD:
                 raise refuse(
                     "E522", f"`{access.tensor}` cannot be handed on: `{step.name}` is in an earlier phase and reads it a tile later"
                 )
-        behind[step.name] = late
     for step in nest.steps:
         for access in step.reads:
             producer = made.get(access.tensor)
@@ -126,6 +122,21 @@ def check_phases(nest: Nest) -> None:
                     f"`{step.name}` reads the state `{access.tensor}` before the phases of group {nest.number} have made it",
                     "put the Einsum that makes it into an earlier phase", step.einsum.span,
                 )  # fmt: skip
+
+
+def tiles_behind(nest: Nest) -> dict[str, int]:
+    """How many tiles each step works behind the first ones of its tile: one more wherever it reads what a later phase makes."""
+    phase_of = {name: number for number, names in enumerate(nest.group.phases) for name in names}
+    made = {step.output: step for step in nest.steps if not step.initial}
+    behind: dict[str, int] = {}
+    for step in nest.steps:
+        behind[step.name] = 0
+        for access in step.reads:
+            producer = made.get(access.tensor)
+            if producer is not None and producer.name in behind and not _earlier(nest, access):
+                apart = 1 if phase_of[step.output] < phase_of[producer.output] else 0
+                behind[step.name] = max(behind[step.name], behind[producer.name] + apart)
+    return behind
 
 
 def _earlier(nest: Nest, access: Access) -> bool:

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from ..einsum.cascade import Cascade
+from ..einsum.cascade import Cascade, free_ranks
 from ..mapper.architecture import Architecture
 from ..mapper.cost import Cost, GroupCost, cost
+from ..mapper.legality import tiles_behind
 from ..mapper.mapping import Mapping
-from ..mapper.nest import Nest, buffer_needs, place, refuse
+from ..mapper.nest import Nest, Stream, buffer_needs, place, refuse
 from . import events, recurrence
 from .order import held_by
 from .steady import Axes, Unsteady, extrapolated
@@ -205,8 +206,34 @@ def simulate(
         raise refuse(
             "E541", f"the simulator does not limit the bandwidth of `{arch.buffer[0]}` yet", "set it to null, or use the cost model"
         )
+    for nest in placed.nests:
+        _check(nest)
+    if mapping.pipelined_loops:
+        raise refuse("E541", "the simulator runs one group after another; this mapping lets them work at the same time")
     total = cost(placed)
     return Simulated(tuple(_run(nest, model, max_tasks) for nest, model in zip(placed.nests, total.groups, strict=True)), total)
+
+
+def _check(nest: Nest) -> None:
+    """Refuses what the tasks do not express."""
+    group = nest.group
+    if group.flow:
+        what = f"Einsums that follow one another along `{group.flow}` within a tile"
+    elif group.spill:
+        what = "tensors that are spilled"
+    elif any(not stream.level and _streams_again(nest, stream) for stream in nest.streams):
+        what = "inputs that go past the buffer and are read several times in a tile"
+    elif group.phases and max(tiles_behind(nest).values()) > 1:
+        what = "Einsums that work two tiles behind"
+    else:
+        return
+    raise refuse("E541", f"the simulator does not run {what} (group {nest.number})", "use the cost model")
+
+
+def _streams_again(nest: Nest, stream: Stream) -> bool:
+    """Whether folds of a reader over its array read an input again."""
+    ranks = frozenset().union(*(free_ranks(index) for index in stream.indices))
+    return any((grid > 1).any() for reader in stream.readers for grid in nest.folds(reader, reader.binding.ranks - ranks))
 
 
 def _run(nest: Nest, model: GroupCost, max_tasks: int) -> GroupRun:
@@ -220,6 +247,7 @@ def _run(nest: Nest, model: GroupCost, max_tasks: int) -> GroupRun:
             break
         tasks.tile(index)
         ends.append(len(tasks.made))
+    tasks.finish()
     if not complete:
         try:
             return _steady(nest, model, interval, max_tasks)
@@ -240,6 +268,7 @@ def _steady(nest: Nest, model: GroupCost, interval: float, max_tasks: int) -> Gr
         for index in tasks.tiles(iterations):
             tasks.tile(index)
             ends.append(len(tasks.made))
+        tasks.finish()
         windows.append(_window(nest, tasks, ends))
         return windows[-1].counts()
 

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from ..mapper.legality import tiles_behind
 from ..mapper.nest import Grid, Nest, Resident, Step, Stream, slots_of
 from ..mapper.timing import longest, nominal
 
@@ -61,6 +62,8 @@ class Tasks:
         self.box_users: list[list[list[int]]] = [[] for _ in nest.streams]
         self.stores: dict[str, list[int]] = {}
         self.tile_ends: list[list[int]] = []
+        self.late: list[tuple[Step, Index]] = []
+        """Steps of the last tile that are done in the next one."""
         level = nest.arch.backing[1]
         self.cycles_per_word = nest.arch.word_bytes * nest.arch.clock_hz / level.bandwidth if level.bandwidth else 0.0
 
@@ -77,6 +80,8 @@ class Tasks:
 
     def tile(self, index: Index) -> list[Task]:
         """The tasks of one tile, transfers included."""
+        if self.nest.group.phases:
+            return self._phases(index)
         start = len(self.made)
         done: list[int] = []
         last_on: dict[str, int] = {}
@@ -93,6 +98,46 @@ class Tasks:
                 self._store(resident, index)
         self.tile_ends.append(done or gate)
         return self.made[start:]
+
+    def finish(self) -> list[Task]:
+        """What is left to do after the last tile: the steps that work a tile behind."""
+        return self._phases(None) if self.late else []
+
+    def _phases(self, index: Index | None) -> list[Task]:
+        """The tasks of one tile, phase after phase, among them those of the tile before that work behind."""
+        start = len(self.made)
+        late, self.late = self.late, []
+        gate = self.tile_ends[-1] if self.tile_ends else []
+        for names in self.nest.group.phases:
+            done: list[int] = []
+            last_on: dict[str, int] = {}
+            here = [(step, at) for step, at in late if step.output in names]
+            for step in self.nest.steps if index is not None else ():
+                if step.output in names and index is not None and self.runs(step, index):
+                    if self.behind[step.name]:
+                        self.late.append((step, index))
+                    else:
+                        here.append((step, index))
+            order = {step.name: at for at, step in enumerate(self.nest.steps)}
+            for step, at in sorted(here, key=lambda item: order[item[0].name]):
+                task = self._compute(step, at, gate, last_on, "order")
+                done.append(task.number)
+                if task.cycles:
+                    last_on[step.binding.array] = task.number
+            gate = done or gate
+        finished = dict.fromkeys(at for _, at in late)
+        for resident in self.nest.residents.values():
+            if resident.leaves:
+                for done_at in finished if self.behind[resident.producer.name] else [index]:
+                    if done_at is not None and self.complete(resident, done_at):
+                        self._store(resident, done_at)
+        self.tile_ends.append(gate)
+        return self.made[start:]
+
+    @cached_property
+    def behind(self) -> dict[str, int]:
+        """How many tiles each step works behind."""
+        return tiles_behind(self.nest)
 
     def runs(self, step: Step, index: Index) -> bool:
         """Whether a step has work in a tile."""
@@ -126,9 +171,9 @@ class Tasks:
             for step in nest.steps
         }
 
-    def _compute(self, step: Step, index: Index, gate: list[int], last_on: dict[str, int]) -> Task:
+    def _compute(self, step: Step, index: Index, gate: list[int], last_on: dict[str, int], cause: Cause = "flight") -> Task:
         nest = self.nest
-        waits: dict[int, Cause] = dict.fromkeys(gate, "flight")
+        waits: dict[int, Cause] = dict.fromkeys(gate, cause)
         if nest.group.schedule == "in-turn" and self.made:
             previous = next((task for task in reversed(self.made) if task.kind == "compute"), None)
             if previous is not None:
@@ -146,7 +191,7 @@ class Tasks:
                 continue
             key = access.tensor, self.key(resident, index)
             if key in self.latest:
-                waits[self.latest[key]] = "predecessor"
+                waits[self.latest[key]] = "order" if access.tensor in nest.group.hidden else "predecessor"
             reads.append((access.tensor, self.slot(resident, index)))
         made = nest.residents.get(step.output)
         if made is not None:

@@ -289,3 +289,27 @@ def test_the_commands_agree(tmp_path) -> None:  # type: ignore[no-untyped-def]
     assert simulated["model_cycles"] == modelled["cycles"]
     assert json.loads(trace.read_text())["traceEvents"]
     assert mapping.load(out).groups
+
+
+@pytest.mark.parametrize(
+    ("config", "arch", "name"), [("unfused", "flat", "softmax"), ("cascade", "flat", "fusemax"), ("arch", "fusemax", "fusemax")]
+)
+def test_published_configurations_run_at_the_pace_of_the_model(config: str, arch: str, name: str) -> None:
+    cascade, machine = spec.load(EXAMPLES / "attention" / f"{name}.yaml"), architecture.load(arch)
+    sizes = {"B": 1, "H": 2, "P": 1024, "M": 1024, "E": 64, "F": 64}
+    run = simulate(
+        cascade, machine, mapping.load_for(f"published-{config}", cascade, sizes, {"scale": 1}, machine), sizes, {"scale": 1}
+    )
+    ends = sum(group.difference().get("fill", 0) + group.difference().get("drain", 0) for group in run.groups)
+    assert run.exact
+    assert run.cycles - ends == pytest.approx(run.cost.cycles, rel=0.03)
+    if config == "arch":  # the ripple of the maxima is exposed in every tile
+        assert run.stalls["array1d"]["ripple"] >= 256 * run.groups[0].nest.tiles
+
+
+def test_what_is_not_simulated_is_refused() -> None:
+    cascade, machine = spec.load(EXAMPLES / "attention" / "softmax.yaml"), architecture.load("flat")
+    sizes = {"B": 1, "H": 1, "P": 1024, "M": 1024, "E": 64, "F": 64}
+    with pytest.raises(EinsmithError) as raised:
+        simulate(cascade, machine, mapping.load_for("published-flat", cascade, sizes, None, machine), sizes)
+    assert raised.value.diagnostics[0].code == "E541"
