@@ -207,6 +207,7 @@ def study(file: File, accounting: Accounting = "paper") -> Study:
     """Work out a study. Raises EinsmithError where a configuration is illegal or does not fit."""
     attention: list[Row] = []
     whole: list[Row] = []
+    products: dict[tuple[str, ...], list[Cost]] = {}  # of one model and length: configurations on the same hardware share them
     for name, config in file.configs.items():
         machine = _machine(file, config, accounting)
         for model_name, model_sizes in file.models.items():
@@ -215,14 +216,20 @@ def study(file: File, accounting: Accounting = "paper") -> Study:
                 one = _cost(config.spec, config.mapping, machine, sizes, file.params)
                 attention.append(_row(model_name, length_name, name, machine, [one]))
                 if file.layers is not None:
-                    around = _products(file.layers, machine, {**model_sizes, "L": length})
-                    whole.append(_row(model_name, length_name, name, machine, [one, *around]))
+                    key = (config.arch, *_settings(config, accounting), model_name, length_name)
+                    if key not in products:
+                        products[key] = _products(file.layers, machine, {**model_sizes, "L": length})
+                    whole.append(_row(model_name, length_name, name, machine, [one, *products[key]]))
     areas = {name: sum(_machine(file, config, accounting).area_um2.values()) / 1e6 for name, config in file.configs.items()}
     return Study(file, accounting, tuple(attention), tuple(whole), _pareto(file, accounting), areas, _alike(file, accounting))
 
 
 def _machine(file: File, config: Config, accounting: Accounting, more: tuple[str, ...] = ()) -> Architecture:
-    return architecture.load(config.arch, (*config.set, *(config.paper if accounting == "paper" else ()), *more))
+    return architecture.load(config.arch, (*_settings(config, accounting), *more))
+
+
+def _settings(config: Config, accounting: Accounting) -> tuple[str, ...]:
+    return (*config.set, *(config.paper if accounting == "paper" else ()))
 
 
 @lru_cache(maxsize=64)
