@@ -1,0 +1,99 @@
+"""`einsmith sweep`: many points of a design space, resumable."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from .common import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..mapper.sweep.run import Progress, Swept
+
+
+@click.command()
+@click.argument("file", metavar="SWEEP")
+@click.option(
+    "-o", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Folder of the results."
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 1024), metavar="N", help="Processes on this machine (default: one for each core)."
+)
+@click.option("--dask", "address", metavar="ADDRESS", help="Work on the Dask cluster of this scheduler, such as tcp://head:8786.")
+@click.option("--dask-slurm", "slurm_jobs", type=click.IntRange(1, 10_000), metavar="JOBS", help="Work on so many SLURM jobs.")
+@click.option(
+    "--slurm", "slurm", multiple=True, metavar="KEY=VALUE", help="Option of dask_jobqueue.SLURMCluster, such as queue=short."
+)
+@click.option(
+    "--csv", "csv", type=click.Path(path_type=Path, dir_okay=False), metavar="T.csv", help="Write the results as CSV too."
+)
+@guarded
+def command(
+    file: str,
+    folder: Path,
+    workers: int | None,
+    address: str | None,
+    slurm_jobs: int | None,
+    slurm: tuple[str, ...],
+    csv: Path | None,
+) -> Swept:
+    """Evaluate every point of a SWEEP file: specs, sizes, architectures with parameters overridden, mappings, GPUs.
+
+    Interrupt it whenever you like: the same command goes on where it stopped, and costs nothing where all is done. A point
+    that cannot
+    be evaluated is recorded with its diagnostic and stops nothing.
+
+    Example: einsmith sweep fusemax-design-space -o results/ --workers 2
+    """
+    from ..mapper.sweep.file import load
+    from ..mapper.sweep.run import sweep
+    from ..mapper.sweep.workers import Dask, Local
+
+    if sum(option is not None for option in (workers, address, slurm_jobs)) > 1:
+        raise click.UsageError("--workers, --dask and --dask-slurm exclude one another")
+    options = dict(_option(text) for text in slurm)
+    remote = address is not None or slurm_jobs is not None
+    worker: Local | Dask = Dask(address, slurm_jobs or 0, options) if remote else Local(workers or os.cpu_count() or 1)
+    plan = load(file)
+    for shown in _progress():
+        done = sweep(plan, folder, worker, shown)
+    if csv is not None:
+        from ..mapper.report.table import write_csv
+
+        write_csv(done.results, csv)
+    return done
+
+
+def _option(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"`{text}` is not KEY=VALUE", param_hint="--slurm")
+    return key, value
+
+
+def _progress() -> Iterator[Any]:
+    """A line on standard error, where that is a terminal; once."""
+    if not sys.stderr.isatty():
+        yield lambda progress: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(progress: Progress) -> None:
+            left = f"{progress.left_s:.0f} s left" if progress.rate else ""
+            best = ", ".join(f"{name} {value:.4g}" for name, value in progress.best.items())
+            text = f"{progress.rate:,.0f}/s  {left}  failed {progress.failed:,}  best {best}"
+            bar.update(task, total=progress.points, completed=progress.done, description=text)
+
+        yield show

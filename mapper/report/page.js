@@ -1,0 +1,238 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const by = (id) => document.getElementById(id);
+  const unpack = (run) => {
+    for (const [name, column] of Object.entries(run.columns))
+      if (!Array.isArray(column)) run.columns[name] = column.codes.map((code) => column.values[code]);
+    run.rows = run.columns.point.length;
+    run.onFront = new Set(run.front);
+    return run;
+  };
+  const run = unpack(data.run), other = data.other && unpack(data.other);
+  const names = Object.keys(run.columns).filter((name) => !["mapping_found", "plan"].includes(name));
+  const short = (name) => name.replace(/^in /, "");
+  const isNumber = {};
+  for (const name of names) isNumber[name] = run.columns[name].every((value) => value === null || typeof value === "number");
+  const differs = (name) => { const c = run.columns[name]; return c.some((value) => value !== c[0]); };
+  const show = (value) => value === null || value === undefined ? "" : typeof value !== "number" ? String(value)
+    : Number.isInteger(value) && Math.abs(value) < 1e9 ? value.toLocaleString("en") : Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3 ? value.toExponential(3) : String(+value.toPrecision(5));
+  const make = (tag, text, attributes = {}) => {
+    const found = document.createElement(tag);
+    if (text !== undefined) found.textContent = text;
+    for (const [key, value] of Object.entries(attributes)) found.setAttribute(key, value);
+    return found;
+  };
+
+  const whole = run.points - run.failed;
+  by("summary").textContent = `${run.points.toLocaleString("en")} points, ${run.failed.toLocaleString("en")} failed, ${run.front.length} on the Pareto front of ${run.objectives.join(", ")}.`
+    + (run.rows < whole ? ` Shown: the front and an even sample, ${run.rows.toLocaleString("en")} of ${whole.toLocaleString("en")}.` : "");
+  if (run.reasons.length) {
+    by("failures").hidden = false;
+    by("failures").querySelector("summary").textContent = `Why ${run.failed.toLocaleString("en")} points failed`;
+    for (const [code, text, count] of run.reasons) {
+      const row = make("tr");
+      row.append(make("td", code), make("td", count.toLocaleString("en"), { class: "number" }), make("td", text));
+      by("failures").querySelector("tbody").append(row);
+    }
+  }
+
+  // --- table: filter, sort, pages ---
+  const state = { sort: run.objectives[0].replace(/^-/, ""), up: true, page: 0, rows: [], filter: "", only: false };
+  const PAGE = 100;
+  const listed = names.filter((name) => name === "point" || !name.startsWith("in ") || differs(name)).sort((a, b) => rank(a) - rank(b));
+  function rank(name) { return name === "point" ? 0 : run.objectives.some((o) => o.replace(/^-/, "") === name) ? 1 : name.startsWith("in label.") ? 2 : name.startsWith("in ") ? 3 : 4; }
+  const column = (text) => names.find((name) => name === text || short(name) === text);
+  function tests(text) {
+    return text.trim().split(/\s{2,}|\s+(?=\S*[<>=])|(?<=[<>=]\S*)\s+/).filter(Boolean).map((part) => {
+      const match = part.match(/^(.+?)(<=|>=|<|>|=)(.+)$/), name = match && column(match[1].trim());
+      if (!name) { const words = part.toLowerCase(); return (row) => names.some((n) => String(run.columns[n][row]).toLowerCase().includes(words)); }
+      const values = run.columns[name], wanted = isNumber[name] ? Number(match[3]) : match[3].trim();
+      const compare = { "<": (a) => a < wanted, ">": (a) => a > wanted, "<=": (a) => a <= wanted, ">=": (a) => a >= wanted, "=": (a) => String(a) === String(wanted) }[match[2]];
+      return (row) => values[row] !== null && compare(values[row]);
+    });
+  }
+  function select() {
+    const all = tests(state.filter), found = [];
+    for (let row = 0; row < run.rows; row++) if ((!state.only || run.onFront.has(row)) && all.every((test) => test(row))) found.push(row);
+    const values = run.columns[state.sort], sign = state.up ? 1 : -1;
+    found.sort((a, b) => { const p = values[a], q = values[b]; return p === null ? 1 : q === null ? -1 : p < q ? -sign : p > q ? sign : a - b; });
+    state.rows = found; state.page = 0;
+    by("count").textContent = `${found.length.toLocaleString("en")} of ${run.rows.toLocaleString("en")} rows`;
+  }
+  function head() {
+    const row = make("tr");
+    for (const name of listed) {
+      const cell = make("th", undefined, { scope: "col", "aria-sort": state.sort === name ? (state.up ? "ascending" : "descending") : "none" });
+      const button = make("button", short(name) + (state.sort === name ? (state.up ? " ▲" : " ▼") : ""), { type: "button", "data-name": name });
+      button.onclick = () => { state.up = state.sort === name ? !state.up : true; state.sort = name; select(); head(); body(); by("table").querySelector(`[data-name="${CSS.escape(name)}"]`).focus(); };
+      cell.append(button); row.append(cell);
+    }
+    by("table").querySelector("thead").replaceChildren(row);
+  }
+  function body() {
+    const rows = state.rows.slice(state.page * PAGE, (state.page + 1) * PAGE).map((row) => {
+      const line = make("tr", undefined, run.onFront.has(row) ? { class: "front" } : {});
+      for (const name of listed) {
+        const cell = make("td", undefined, isNumber[name] ? { class: "number" } : {});
+        if (name === "point") { const button = make("button", show(run.columns.point[row]), { type: "button", "aria-label": `point ${run.columns.point[row]}: details` }); button.onclick = () => detail(row); cell.append(button); }
+        else cell.textContent = show(run.columns[name][row]);
+        line.append(cell);
+      }
+      return line;
+    });
+    by("table").querySelector("tbody").replaceChildren(...rows);
+    const pages = Math.max(1, Math.ceil(state.rows.length / PAGE));
+    by("where").textContent = `page ${state.page + 1} of ${pages}`;
+    by("back").disabled = state.page === 0; by("next").disabled = state.page + 1 >= pages;
+  }
+  by("back").onclick = () => { state.page--; body(); };
+  by("next").onclick = () => { state.page++; body(); };
+  by("filter").oninput = () => { state.filter = by("filter").value; select(); body(); plots(); };
+  by("only").onchange = () => { state.only = by("only").checked; select(); body(); plots(); };
+
+  // --- one point ---
+  function detail(row) {
+    const box = by("about");
+    box.replaceChildren();
+    by("h-detail").textContent = `Point ${run.columns.point[row]}`;
+    const list = make("table");
+    for (const name of names) if (run.columns[name][row] !== null && run.columns[name][row] !== "") {
+      const line = make("tr");
+      line.append(make("th", short(name), { scope: "row" }), make("td", show(run.columns[name][row])));
+      list.append(line);
+    }
+    const command = reproduce(row);
+    if (command) box.append(make("p", "The same point, its mapping and its timeline or kernel:"), make("pre", command));
+    for (const name of ["mapping_found", "plan"]) if (run.columns[name] && run.columns[name][row]) box.append(make("h3", name === "plan" ? "plan" : "mapping"), make("pre", run.columns[name][row]));
+    for (const [title, content] of Object.entries(run.details[row] || {})) {
+      box.append(make("h3", title));
+      if (content.startsWith("<svg")) { const holder = make("div", undefined, { class: "picture" }); holder.innerHTML = content; box.append(holder); }
+      else box.append(make("pre", content));
+    }
+    const fold = make("details"); fold.append(make("summary", "every figure"), list); box.append(fold);
+    by("detail").hidden = false; by("detail").focus(); by("detail").scrollIntoView({ block: "start" });
+    location.hash = `point-${run.columns.point[row]}`;
+  }
+  function reproduce(row) {
+    const get = (name) => { const c = run.columns["in " + name]; return c ? c[row] : null; };
+    if (!get("spec")) return "";
+    const inputs = names.filter((name) => name.startsWith("in ") && run.columns[name][row] !== null && run.columns[name][row] !== "");
+    const join = (prefix) => inputs.filter((n) => n.startsWith("in " + prefix)).map((n) => `${n.slice(3 + prefix.length)}=${run.columns[n][row]}`);
+    const sizes = join("size."), size = sizes.length ? ` --size ${sizes.join(",")}` : "";
+    if (get("gpu")) return `einsmith plan ${get("spec")} --gpu ${get("gpu")}${size}\neinsmith emit ${get("spec")} --gpu ${get("gpu")}${size} -o kernel.py`;
+    const set = join("arch.").map((text) => { const [n, v] = text.split("="); return ` --set ${n}=${/\.side$/.test(n) && /2d|^mxu/.test(n) ? `[${v},${v}]` : /\.side$/.test(n) ? `[${v}]` : v}`; }).join("");
+    const common = `${get("spec")} --arch ${get("arch")}${set}`;
+    if (get("mapping") === "search") return `einsmith map ${common}${size}`;
+    const tiles = join("tile.");
+    return `einsmith model ${common} --mapping ${get("mapping")}${size}\neinsmith simulate ${common} --mapping ${get("mapping")}${size} --timeline timeline.svg`
+      + (tiles.length ? `\n# with the tiles of the mapping file set to ${tiles.join(", ")}` : "");
+  }
+
+  // --- plots ---
+  const numeric = names.filter((name) => isNumber[name] && name !== "point" && differs(name));
+  const options = (id, list, chosen) => { for (const name of list) by(id).append(make("option", short(name), { value: name })); by(id).value = chosen; by(id).onchange = plots; };
+  const wanted = run.objectives.map((name) => name.replace(/^-/, ""));
+  options("x", numeric, numeric.includes(wanted[0]) ? wanted[0] : numeric[0]);
+  options("y", numeric, numeric.includes(wanted[1]) ? wanted[1] : numeric[1] || numeric[0]);
+  const kinds = ["", ...names.filter((name) => name.startsWith("in ") && differs(name) && new Set(run.columns[name]).size <= 16)];
+  options("colour", kinds, kinds.find((name) => name.startsWith("in label.")) || kinds[1] || "");
+  const palette = ["#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948", "#9c755f", "#ff9da7", "#86bcb6", "#8cd17d", "#d37295", "#a0cbe8", "#b6992d", "#499894", "#79706e"];
+  const dark = () => document.documentElement.dataset.theme === "dark";
+  const layout = (more) => {
+    const ink = dark() ? "#e4e7eb" : "#1d2126", line = dark() ? "#363d46" : "#dfe3e8";
+    const axis = { gridcolor: line, zerolinecolor: line, automargin: true };
+    const { xaxis = {}, yaxis = {}, ...rest } = more;
+    return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: "system-ui, sans-serif", size: 12 }, margin: { l: 70, r: 20, t: 16, b: 50 }, hovermode: "closest",
+      legend: { orientation: "h", y: 1.08 }, xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest };
+  };
+  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] };
+  const title = (row) => `point ${run.columns.point[row]}<br>` + names.filter((n) => n.startsWith("in ") && differs(n) && run.columns[n][row] !== null).slice(0, 9).map((n) => `${short(n)} ${show(run.columns[n][row])}`).join("<br>");
+  const scatter = (rows, x, y, name, colour) => ({ type: "scatter", mode: "markers", name, x: rows.map((r) => x[r]), y: rows.map((r) => y[r]), customdata: rows, text: rows.map(title), hovertemplate: "%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>", marker: { color: colour, size: 6, opacity: 0.65 } });
+  const log = (values) => values.every((v) => v === null || v > 0) ? "log" : "linear";
+  function draw(id, traces, more) {
+    return Plotly.react(by(id), traces, layout(more), config).then((plot) => {
+      plot.removeAllListeners("plotly_click");
+      plot.on("plotly_click", (event) => { const row = event.points[0].customdata; if (typeof row === "number") detail(row); });
+    });
+  }
+  function plots() {
+    const x = by("x").value, y = by("y").value, kind = by("colour").value, rows = state.rows;
+    if (!x || !y) return;
+    const groups = new Map();
+    for (const row of rows) { const key = kind ? show(run.columns[kind][row]) : "points"; if (!groups.has(key)) groups.set(key, []); groups.get(key).push(row); }
+    const traces = [...groups].map(([name, mine], at) => scatter(mine, run.columns[x], run.columns[y], name, palette[at % palette.length]));
+    const front = steps(rows, x, y);
+    traces.push({ type: "scatter", mode: "lines+markers", name: `front of these ${rows.length.toLocaleString("en")}`, x: front.map((r) => run.columns[x][r]), y: front.map((r) => run.columns[y][r]), customdata: front, text: front.map(title), hovertemplate: "%{text}<br>%{x:.4g}, %{y:.4g}<extra>front</extra>", line: { shape: "hv", color: dark() ? "#fff" : "#111", width: 1.5 }, marker: { size: 8, symbol: "diamond" } });
+    draw("pareto", traces, { xaxis: { title: { text: short(x) }, type: log(run.columns[x]) }, yaxis: { title: { text: short(y) }, type: log(run.columns[y]) } });
+    roofline(rows); utilization(rows); energy(rows);
+  }
+  function steps(rows, x, y) {
+    const p = run.columns[x], q = run.columns[y], found = [];
+    const maximal = (name) => run.objectives.includes("-" + name) || name.startsWith("utilization");
+    const sx = maximal(x) ? -1 : 1, sy = maximal(y) ? -1 : 1;
+    const sorted = rows.filter((r) => p[r] !== null && q[r] !== null).sort((a, b) => sx * (p[a] - p[b]) || sy * (q[a] - q[b]));
+    let best = Infinity;
+    for (const row of sorted) if (sy * q[row] < best) { best = sy * q[row]; found.push(row); }
+    return found;
+  }
+  function roofline(rows) {
+    const c = run.columns;
+    if (!c.lane_cycles || !c.peak_lanes_s || !c.bandwidth) return by("roofline").closest("section").hidden = true;
+    const ok = rows.filter((r) => c.lane_cycles[r] && c.traffic_bytes[r] && c.bandwidth[r]);
+    const x = {}, y = {};
+    for (const r of ok) { x[r] = c.lane_cycles[r] / c.traffic_bytes[r] * c.bandwidth[r] / c.peak_lanes_s[r]; y[r] = c.lane_cycles[r] / c.latency_s[r] / c.peak_lanes_s[r]; }
+    const low = ok.reduce((a, r) => Math.min(a, x[r]), 0.5), high = ok.reduce((a, r) => Math.max(a, x[r]), 2);
+    draw("roofline", [scatter(ok, x, y, "points", palette[0]), { type: "scatter", mode: "lines", name: "roof", x: [low / 2, 1, high * 2], y: [low / 2, 1, 1], line: { color: palette[3] }, hoverinfo: "skip" }],
+      { xaxis: { type: "log", title: { text: "intensity / balance of the machine" } }, yaxis: { type: "log", title: { text: "share of all lanes" } } });
+  }
+  function utilization(rows) {
+    const shares = names.filter((n) => n.startsWith("utilization."));
+    if (!shares.length) return by("utilization").closest("section").hidden = true;
+    const bins = 40, traces = shares.map((n, at) => {
+      const counts = new Array(bins).fill(0);
+      for (const r of rows) if (run.columns[n][r] !== null) counts[Math.min(bins - 1, Math.floor(run.columns[n][r] * bins))]++;
+      return { type: "bar", name: n.slice(12), x: counts.map((_, b) => (b + 0.5) / bins), y: counts, marker: { color: palette[at], opacity: 0.75 } };
+    });
+    draw("utilization", traces, { barmode: "group", bargap: 0.05, xaxis: { title: { text: "utilization" }, range: [0, 1.02] }, yaxis: { title: { text: "points" } } });
+  }
+  function energy(rows) {
+    const parts = names.filter((n) => n.startsWith("energy."));
+    if (!parts.length) return by("energy").closest("section").hidden = true;
+    const shown = steps(rows, "latency_s", "energy_pj").slice(0, 40);
+    draw("energy", parts.map((n, at) => ({ type: "bar", name: n.slice(7), x: shown.map((r) => "point " + run.columns.point[r]), y: shown.map((r) => run.columns[n][r]), customdata: shown, marker: { color: palette[at] } })),
+      { barmode: "stack", xaxis: { type: "category" }, yaxis: { title: { text: "pJ" } } });
+  }
+  function compare() {
+    if (!other) return;
+    by("compare").hidden = false;
+    const inputs = names.filter((n) => n.startsWith("in "));
+    const key = (r, of) => inputs.map((n) => of.columns[n] ? of.columns[n][r] : null).join("|");
+    const places = new Map();
+    for (let r = 0; r < other.rows; r++) places.set(key(r, other), r);
+    const pairs = [];
+    for (let r = 0; r < run.rows; r++) { const o = places.get(key(r, run)); if (o !== undefined) pairs.push([r, o]); }
+    const traces = [], words = [];
+    for (const [at, n] of wanted.entries()) {
+      if (!run.columns[n] || !other.columns[n]) continue;
+      const ratios = pairs.map(([r, o]) => run.columns[n][r] / other.columns[n][o]).filter((v) => isFinite(v));
+      const changed = ratios.filter((v) => Math.abs(v - 1) > 1e-6).length;
+      words.push(`${n}: ${changed.toLocaleString("en")} differ`);
+      const sorted = ratios.sort((a, b) => a - b);
+      traces.push({ type: "scatter", mode: "lines", name: n, x: sorted.map((_, i) => (i + 1) / sorted.length), y: sorted, line: { color: palette[at] } });
+    }
+    by("compared").textContent = `${run.name} against ${other.name}: ${pairs.length.toLocaleString("en")} points in both; ${words.join("; ")}. A ratio below 1: this run is smaller.`;
+    draw("ratio", traces, { xaxis: { title: { text: "share of points" } }, yaxis: { title: { text: "this run / the other" } } });
+  }
+  function theme(name) {
+    document.documentElement.dataset.theme = name;
+    by("theme").textContent = name === "dark" ? "Light" : "Dark";
+    by("theme").setAttribute("aria-pressed", String(name === "dark"));
+  }
+  by("theme").onclick = () => { theme(dark() ? "light" : "dark"); plots(); compare(); };
+  theme(window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  select(); head(); body(); plots(); compare();
+  const match = location.hash.match(/^#point-(\d+)$/);
+  if (match) { const row = run.columns.point.indexOf(Number(match[1])); if (row >= 0) detail(row); }
+  document.documentElement.dataset.ready = "yes";
+})();

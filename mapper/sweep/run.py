@@ -1,0 +1,271 @@
+"""A sweep from its file to its results.
+
+In: a sweep, a folder, who works. Out: a `Swept`. Shards that stand in the folder are not worked out again; what is new is kept
+as it comes.
+A space that is refined goes round by round: the neighbours of the Pareto front of all points so far are next, until the budget
+is spent
+or the front has no neighbour left. Rounds depend on results alone, so a resumed run takes the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ...einsum.diagnostics import Diagnostic
+from .evaluate import TEXTS
+from .file import Sweep
+from .pareto import front
+from .shards import Job, jobs
+from .space import Codes, Table
+from .store import RESULTS, Store
+from .workers import Dask, Local
+
+
+class Worker(Protocol):
+    def run(self, payloads: dict[str, dict[str, Any]]) -> Any: ...
+
+
+@dataclass
+class Progress:
+    """How far a sweep is."""
+
+    points: int
+    done: int = 0
+    reused: int = 0
+    failed: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    """The best figure of each objective so far."""
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def rate(self) -> float:
+        """Points a second, reused ones left out."""
+        return (self.done - self.reused) / max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def left_s(self) -> float:
+        return (self.points - self.done) / self.rate if self.rate else float("inf")
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep that is complete."""
+
+    name: str
+    folder: Path
+    points: int
+    reused: int
+    failed: int
+    seconds: float
+    objectives: tuple[str, ...]
+    front: tuple[dict[str, Any], ...]
+    """Points of the Pareto front."""
+    damaged: tuple[Diagnostic, ...] = ()
+    """Shards that were found damaged and worked out again."""
+
+    @property
+    def results(self) -> Path:
+        return self.folder / RESULTS
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "points": self.points, "done": self.points - self.failed, "reused": self.reused, "failed":
+            self.failed,
+            "seconds": self.seconds, "results": str(self.results), "objectives": list(self.objectives), "front": list(self.front),
+            "damaged": [diagnostic.as_json() for diagnostic in self.damaged],
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        fresh = self.points - self.reused
+        lines = [str(diagnostic) for diagnostic in self.damaged]
+        lines.append(
+            f"{self.name}: {self.points:,} points, {self.reused:,} of them found done, {self.failed:,} failed, in {self.seconds:.1f} s"
+            + (f" ({fresh / self.seconds:,.0f} points a second)" if fresh and self.seconds > 0 else "")
+        )
+        lines.append(f"results in {self.results}")
+        lines.append(f"Pareto front ({', '.join(self.objectives)}): {len(self.front)} points")
+        for point in self.front[:8]:
+            figures = ", ".join(f"{name} {point[name.lstrip('-')]:.4g}" for name in self.objectives)
+            lines.append(f"  {point['point']:>9,}  {figures}  {_inputs(point)}")
+        if len(self.front) > 8:
+            lines.append(f"  and {len(self.front) - 8} more")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        head = [*self.objectives, "what it is"]
+        rows = [
+            "<tr>"
+            + "".join(f"<td>{point[name.lstrip('-')]:.4g}</td>" for name in self.objectives)
+            + f"<td>{escape(_inputs(point))}</td></tr>"
+            for point in self.front[:20]
+        ]
+        return (
+            f"<p><b>{escape(self.name)}</b>: {self.points:,} points, {self.failed:,} failed; Pareto front of {len(self.front)}</p>"
+            f"<table><thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        )
+
+
+def _inputs(point: dict[str, Any]) -> str:
+    found = point["sets"]
+    return " ".join(f"{name}={value}" for name, value in found.items())
+
+
+def sweep(
+    plan: Sweep,
+    folder: Path,
+    worker: Local | Dask,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Swept:
+    """Evaluate all points of a sweep that the folder does not have. Raises EinsmithError (E503, E70x)."""
+    started = time.monotonic()
+    wanted = plan.first()
+    first = jobs(plan, wanted)
+    with Store(folder) as store:
+        runner = _Runner(plan, store, worker, report)
+        runner.add(first)
+        if plan.file.sampling.kind == "pareto":
+            runner.refine(wanted)
+        return runner.finish(started)
+
+
+class _Runner:
+    def __init__(self, plan: Sweep, store: Store, worker: Local | Dask, report: Callable[[Progress], None]) -> None:
+        self.plan, self.store, self.worker, self.report = plan, store, worker, report
+        self.jobs: list[Job] = []
+        self.progress = Progress(0)
+        self.damaged: list[Diagnostic] = []
+
+    def add(self, more: list[Job]) -> None:
+        """Evaluate what is not done."""
+        self.jobs += more
+        progress = self.progress
+        points = {job.key: len(job.points) for job in more}
+        progress.points += sum(points.values())
+        done, failed, damaged = self.store.done(set(points))
+        self.damaged += damaged
+        progress.reused += sum(points[key] for key in done)
+        progress.done += sum(points[key] for key in done)
+        progress.failed += failed
+        self.report(progress)
+        for key, data, about in self.worker.run({job.key: job.payload for job in more if job.key not in done}):
+            self.store.put(key, data, about)
+            progress.done += about["points"]
+            progress.failed += about["failed"]
+            self._best(data)
+            self.report(progress)
+
+    def _best(self, data: bytes) -> None:
+        import pyarrow.parquet as pq
+
+        names = [name for name in self.plan.file.objectives if name.lstrip("-") in pq.read_schema(io.BytesIO(data)).names]
+        found = pq.read_table(io.BytesIO(data), columns=[name.lstrip("-") for name in names])
+        for name in names:
+            values = found[name.lstrip("-")].to_numpy()
+            if not np.isnan(values).all():
+                value = float(np.nanmax(values) if name.startswith("-") else np.nanmin(values))
+                better = max if name.startswith("-") else min
+                self.progress.best[name] = better(value, self.progress.best.get(name, value))
+
+    def refine(self, seen: Codes) -> None:
+        budget = self.plan.file.sampling.points or 0
+        while len(seen) < budget:
+            table, points = self._read()
+            best = points[front(self._objectives(table))]
+            near = self.plan.space.neighbours(best)
+            more = self.plan.kept(near[~np.isin(near, seen)])[: budget - len(seen)]
+            if not len(more):
+                return
+            seen = np.union1d(seen, more)
+            self.add(jobs(self.plan, more))
+
+    def _objectives(self, table: Any) -> Any:
+        columns = []
+        for name in self.plan.file.objectives:
+            bare = name.lstrip("-")
+            if bare not in table.column_names:
+                known = ", ".join(f"`{n}`" for n in table.column_names if n not in TEXTS)
+                raise self.plan.at_value(name, f"no result is named `{bare}`", f"there are {known}")
+            values = table[bare].to_numpy()
+            columns.append(-values if name.startswith("-") else values)
+        return np.stack(columns, axis=1)
+
+    def _read(self) -> tuple[Any, Codes]:
+        """The results of all jobs, by point."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        tables = [pq.read_table(io.BytesIO(self.store.read(job.key))) for job in self.jobs]
+        tables = [
+            pa.table({name: table[name].cast(pa.string()) if name in TEXTS else table[name] for name in table.column_names})
+            for table in tables
+        ]
+        points = np.concatenate([job.points for job in self.jobs])
+        order = np.argsort(points)
+        whole = pa.concat_tables(tables, promote_options="default").take(pa.array(order))
+        filled = {
+            name: whole[name] if name in TEXTS else pa.array(whole[name].to_numpy(zero_copy_only=False).astype(np.float64))
+            for name in whole.column_names
+        }
+        return pa.table(filled), points[order]
+
+    def finish(self, started: float) -> Swept:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        run = hashlib.sha256("".join(sorted(job.key for job in self.jobs)).encode() + repr(self.plan.file).encode()).hexdigest()
+        if self.store.finished(run):
+            whole = pq.read_table(self.store.folder / RESULTS)
+            points = whole["point"].to_numpy()
+        else:
+            found, points = self._read()
+            whole = pa.table(
+                {
+                    "point": points,
+                    **_columns(self.plan.space.table(points)),
+                    **dict(zip(found.column_names, found.columns, strict=True)),
+                }
+            )
+            sink = io.BytesIO()
+            pq.write_table(whole, sink, compression="zstd")
+            self.store.finish(run, sink.getvalue(), self.plan.document.source.text)
+        rows = front(self._objectives(whole))
+        table = self.plan.space.table(points[rows])
+        best = tuple(
+            {
+                "point": int(points[row]), "sets": table.point(at),
+                **{n.lstrip("-"): float(whole[n.lstrip("-")][int(row)].as_py()) for n in self.plan.file.objectives},
+            }
+            for at, row in enumerate(rows)
+        )  # fmt: skip
+        return Swept(
+            self.plan.name, self.store.folder, len(points), self.progress.reused, self.progress.failed, time.monotonic() - started,
+            self.plan.file.objectives, best, tuple(self.damaged),
+        )  # fmt: skip
+
+
+def _columns(table: Table) -> dict[str, Any]:
+    """What points set, as columns: numbers where all values are, else texts."""
+    import pyarrow as pa
+
+    found: dict[str, Any] = {}
+    for name, column in table.columns.items():
+        plain = all(isinstance(value, int | float) and not isinstance(value, bool) for value in column.values)
+        missing = column.codes < 0
+        if plain:
+            values = np.array([*column.values, 0], dtype=np.float64)
+            found[f"in {name}"] = pa.array(values[column.codes], mask=missing)
+        else:
+            texts = pa.array([str(value) for value in column.values] or [""])
+            found[f"in {name}"] = pa.DictionaryArray.from_arrays(pa.array(column.codes, pa.int32(), mask=missing), texts).cast(
+                pa.string()
+            )
+    return found

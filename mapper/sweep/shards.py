@@ -1,0 +1,167 @@
+"""Shards: points of one structure (spec, architecture, mapping or search, GPU), as a job that any machine can do.
+
+In: a sweep and points of it. Out: `Job`s. A job holds the texts of its files and its numbers, nothing else, so its key, the
+digest of
+all that and of the code, names its results wherever and whenever they were worked out: a shard is idempotent.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...einsum.diagnostics import Diagnostic, EinsmithError
+from .file import Sweep
+from .space import Codes, Column, Table
+
+SHARD = 4096
+"""Points of a shard that is evaluated in closed form."""
+SMALL = 16
+"""Points of a shard whose points are searched or planned one by one."""
+NUMERIC = ("size", "tile", "arch")
+"""Columns that may differ within a structure, if they hold numbers."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard: what to evaluate."""
+
+    key: str
+    points: Codes
+    """The points of the space, in the order of the rows of the result."""
+    payload: dict[str, Any]
+    """`spec arch mapping gpu` as (name, text) or null, `derive dtype objective search settings params`, `columns`, `count`."""
+
+
+@functools.cache
+def code_version() -> str:
+    """A digest of the code that results depend on."""
+    digest = hashlib.sha256()
+    root = Path(__file__).resolve().parents[2]
+    files = sorted(file for part in ("einsum", "mapper") for file in (root / part).rglob("*") if file.suffix in (".py", ".lark"))
+    for file in files:
+        if "report" not in file.parts:
+            digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def jobs(sweep: Sweep, points: Codes) -> list[Job]:
+    """All shards of some points. Raises EinsmithError (E701, E503 ...) for a name or a file that is not there."""
+    table = sweep.space.table(points)
+    planner = _Planner(sweep)
+    return [job for rows in _structures(table, planner) for job in planner.shards(table, points, rows)]
+
+
+def _structures(table: Table, planner: _Planner) -> Iterator[Codes]:
+    """Rows by structure, in the order of the first row of each."""
+    key: Codes = np.zeros(table.count, dtype=np.int64)
+    for name, column in table.columns.items():
+        head = name.split(".")[0]
+        if head == "label":
+            continue
+        vary = head in NUMERIC and planner.numeric(column)
+        codes = (column.codes >= 0).astype(np.int64) if vary else column.codes + 1
+        key = np.unique(key * (int(codes.max(initial=0)) + 1) + codes, return_inverse=True)[1].reshape(-1)
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    pieces = np.split(order, starts[1:])
+    yield from sorted((np.sort(piece) for piece in pieces if len(piece)), key=lambda rows: int(rows[0]))
+
+
+class _Planner:
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        self.texts: dict[tuple[str, str], tuple[str, str]] = {}
+        self.leaves: dict[tuple[str, str], frozenset[str]] = {}
+
+    def numeric(self, column: Column) -> bool:
+        return all(isinstance(value, int | float) and not isinstance(value, bool) for value in column.values)
+
+    def shards(self, table: Table, points: Codes, rows: Codes) -> Iterator[Job]:
+        head = self._head(table.point(int(rows[0])), table, rows)
+        names = [name for name in table.columns if self._varies(name, table.columns[name])]
+        names = [name for name in names if int(table.columns[name].codes[rows[0]]) >= 0]
+        one_by_one = head["search"] or head["gpu"] is not None
+        # points of equal sizes stand together: a mapping that depends on sizes is settled once for them
+        sizes = [table.columns[name].codes[rows] for name in names if name.startswith("size.")]
+        ordered = rows[np.lexsort(sizes[::-1])] if sizes else rows
+        size = SMALL if one_by_one else SHARD
+        for start in range(0, len(ordered), size):
+            mine = ordered[start : start + size]
+            columns = {name: np.asarray(table.columns[name].values)[table.columns[name].codes[mine]].tolist() for name in names}
+            payload = {**head, "columns": columns, "count": len(mine)}
+            text = json.dumps([code_version(), payload], sort_keys=True, separators=(",", ":"))
+            yield Job(hashlib.sha256(text.encode()).hexdigest(), points[mine], payload)
+
+    def _varies(self, name: str, column: Column) -> bool:
+        return name.split(".")[0] in NUMERIC and self.numeric(column)
+
+    def _head(self, point: dict[str, Any], table: Table, rows: Codes) -> dict[str, Any]:
+        """What all points of a structure share."""
+        if "spec" not in point:
+            raise self._lacks("a point needs a `spec`", "add `spec: softmax` or the path of a spec file to `points`")
+        plan = "gpu" in point
+        if not plan and not ("arch" in point and "mapping" in point):
+            raise self._lacks("a point needs an `arch` and a `mapping` (or `mapping: search`), or a `gpu`")
+        if plan and ("arch" in point or "mapping" in point):
+            raise self._lacks("a point has a `gpu`, or an `arch` and a `mapping`, not both", "put the two kinds into a `list`")
+        search = point.get("mapping") == "search"
+        head: dict[str, Any] = {
+            "spec": self._text("attention", point["spec"]),
+            "derive": point.get("derive"),
+            "arch": None if plan else self._text("archs", point["arch"]),
+            "mapping": None if plan or search else self._text("mappings", point["mapping"]),
+            "gpu": self._text("gpus", point["gpu"]) if plan else None,
+            "search": search,
+            "dtype": point.get("dtype", "float16"),
+            "objective": point.get("objective", "latency"),
+            "params": {name[6:]: value for name, value in point.items() if name.startswith("param.")},
+            "settings": {
+                name[5:]: value
+                for name, value in point.items()
+                if name.startswith("arch.") and not self._varies(name, table.columns[name])
+            },
+        }
+        if head["objective"] not in ("latency", "energy", "edp"):
+            raise self.sweep.at_value(str(head["objective"]), f"no objective `{head['objective']}`", "latency, energy or edp")
+        if not plan:
+            self._check_parameters(head, [name for name in point if name.startswith("arch.")], table)
+        return head
+
+    def _lacks(self, message: str, help: str = "") -> EinsmithError:
+        return EinsmithError(Diagnostic("E701", message, self.sweep.document.keys.get(("points",)), help=help))
+
+    def _text(self, kind: str, name: str) -> tuple[str, str]:
+        if (kind, name) not in self.texts:
+            path, text = self.sweep.text_of(kind, name)
+            self.texts[kind, name] = Path(path).name, text
+        return self.texts[kind, name]
+
+    def _check_parameters(self, head: dict[str, Any], names: list[str], table: Table) -> None:
+        """Every parameter that the points set is one of the architecture."""
+        from .. import architecture
+        from ..batch import leaves
+
+        name, text = head["arch"]
+        if (name, text) not in self.leaves:
+            try:
+                self.leaves[name, text] = frozenset(leaves(architecture.loads(text, name)))
+            except EinsmithError as error:
+                raise error
+        known = self.leaves[name, text]
+        for full in names:
+            path = full[5:].removeprefix("arrays.").removeprefix("memory.")
+            if path in known or f"{path}.0" in known:
+                continue
+            try:
+                architecture.loads(text, name, (f"{path}={json.dumps(table.columns[full].values[0])}",))
+            except EinsmithError as error:
+                found = error.diagnostics[0]
+                raise self.sweep.at_value(full, found.message, found.help) from None
