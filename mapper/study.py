@@ -315,7 +315,7 @@ def report(study: Study) -> str:
         f"    {'figure':42} {'here':>10} {'published':>10} {'difference':>11}",
     ]
     for name, (value, there) in study.headline.items():
-        beside = "" if there is None else f"{there:10.4g} {value / there - 1:+11.2%}"
+        beside = "" if there is None else f"{there:10g} {value / there - 1:+11.2%}"
         lines.append(f"    {name:42} {value:10.4f} {beside}".rstrip())
     first = next(iter(file.models))
     lines.append(f"{first}, attention: latency s, energy pJ, bytes")
