@@ -144,6 +144,8 @@ def main() -> None:
             if size > options.largest:
                 continue
             cascade = spec.loads(write(size))
+            if last and len(cascade.einsums) == last[0]:
+                continue
             found = derive(cascade, rank, check=False)
             seconds = timed(lambda cascade=cascade, rank=rank: derive(cascade, rank, check=False), options.runs)
             whole = timed(lambda cascade=cascade, rank=rank: derive(cascade, rank), options.runs)

@@ -54,8 +54,9 @@ class Differs(EinsmithError):
 
     def __init__(self, output: str, gap: float, sizes: dict[str, int], large: bool) -> None:
         given = ", ".join(f"{key}={value}" for key, value in sizes.items())
-        self.output, self.large = output, large
-        """The output that differs; whether on large inputs, after those of ordinary size agreed: its numbers leave their range."""
+        self.output, self.large, self.finite = output, large, gap == gap
+        """The output that differs; whether on large inputs, after those of ordinary size agreed: its numbers leave their range;
+        whether it is finite where the original is."""
         how = f"differs from the original by {gap:.1e}" if gap == gap else "is not finite where the original is"
         self.what = f"{how} in `{output}` at {given}"
         super().__init__(Diagnostic("E920", f"the derived form {self.what} (a fault of einsmith)"))

@@ -262,7 +262,8 @@ def _reordered(cascade: Cascade, rank: str, check: bool) -> _One:
         checked = compare(cascade, found.cascade, rank) if check else ()
         return _One(found.cascade, found.steps, (), checked, merged=_merged(found.steps, rank))
     except EinsmithError as error:
-        if not (isinstance(error, Differs) and error.large) and error.diagnostics[0].code != "E402":
+        leaves = isinstance(error, Differs) and (error.large or not error.finite)  # -inf in sums of another order
+        if not leaves and error.diagnostics[0].code != "E402":
             raise
         return _One(cascade)
 

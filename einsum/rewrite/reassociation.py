@@ -46,10 +46,9 @@ def reassociation(cascade: Cascade, rank: str, known: Mapping[str, int | float] 
         return Found(cascade, ())
     known = scalars(cascade, rank, known)
     while True:
-        size = sizes_of(cascade, rank, known)
         best: tuple[float, Cascade, list[Step]] | None = None
         for targets, opened in candidates(cascade, rank):
-            result = _applied(cascade, rank, targets, opened, size)
+            result = _applied(cascade, rank, targets, opened, known)
             if isinstance(result, Refused):
                 refused[result.target, result.reason] = result
             elif result is not None:
@@ -153,7 +152,7 @@ def _downwards(
 
 
 def _applied(
-    cascade: Cascade, rank: str, targets: tuple[str, ...], opened: frozenset[str], size: Mapping[str, int | float]
+    cascade: Cascade, rank: str, targets: tuple[str, ...], opened: frozenset[str], known: Mapping[str, int | float]
 ) -> tuple[Cascade, list[Step]] | Refused | None:
     steps: list[Step] = []
     current = cascade
@@ -166,7 +165,7 @@ def _applied(
                 return None
             current, name = mean.cascade, mean.cascade.einsums[_place(current, target)].output
             steps.append(mean.step)
-        result = contract(current, name, opened, size, Fiber(current, rank))
+        result = contract(current, name, opened, sizes_of(current, rank, known), Fiber(current, rank))
         if isinstance(result, Refused):
             return result
         if result is None:

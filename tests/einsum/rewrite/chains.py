@@ -67,3 +67,56 @@ def chains(draw: st.DrawFn) -> Cascade:
     outputs = ", ".join(dict.fromkeys((roots[-1].split("[")[0], draw(st.sampled_from(roots)).split("[")[0])))
     head = "name: chain\nranks: {p: P, m: M}\ninputs: {X: [p, m], W: [p, m]}\ncascade: |"
     return spec.loads(f"{head}\n{body}\noutputs: [{outputs}]\nsizes: {{P: 3, M: 9}}\n")
+
+
+# --- over several ranks, with masks, products, gathers and running values --------------------------------------------------------
+
+MASKS = ("m <= p", "abs(p - m) <= 2", "W[m] > 0", "m >= 1")
+ENDINGS = ("O[p,f] = sum[m](({}) * V[m,f])", "O[p,m] = {}", "O[f] = sum[p,m](({}) * V[m,f])", "O[m] = max[p]({})")
+STAGES = (
+    "exp({x} - {g})", "{x} / (1 + abs({g}))", "{x} - {g}", "{x} * {g}", "({x} - {g}) ** 2", "exp2({x} - {g})", "relu({x} - {g})",
+    "where({x} > {g}, {x}, 0)", "exp({x} - {g}) * {x}", "{x} / {g}", "min({x}, {g})",
+)  # fmt: skip
+
+
+@st.composite
+def odd_cascades(draw: st.DrawFn) -> Cascade:
+    """Stages over (p, m), each read against reductions of those before; an output that sums values, keeps m, or goes along p."""
+    lines = ["QK[p,m] = Q[p,e] * K[m,e]"]
+    stages = ["QK[p,m]", "S[p,m]", "B[p,m] * W[m]", "S[p,min(m+1,M-1)]"]
+    roots: list[str] = []
+    for number in range(draw(st.integers(1, 4))):
+        x = draw(st.sampled_from(stages))
+        if draw(st.integers(0, 2)) == 0:
+            rest = draw(st.sampled_from(("-inf", "0")))
+            x = f"where({draw(st.sampled_from(MASKS))}, {x}, {rest})"
+        if roots and draw(st.integers(0, 3)):
+            x = draw(st.sampled_from(STAGES)).format(x=f"({x})", g=draw(st.sampled_from(roots)))
+        lines.append(f"T{number}[p,m] = {x}")
+        stages.append(f"T{number}[p,m]")
+        kind = draw(st.sampled_from(("max", "sum", "sum", "min", "mean", "nested", "running", "two")))
+        if kind == "nested":
+            lines.append(f"R{number}[p] = log(1 + abs(sum[m](T{number}[p,m]))) + max[m](T{number}[p,m])")
+        elif kind == "running":
+            lines += [
+                f"U{number}[p,0] = 0",
+                f"U{number}[p,m+1] = 0.5 * U{number}[p,m] + T{number}[p,m]",
+                f"R{number}[p] = U{number}[p,M]",
+            ]
+        elif kind == "two":
+            lines += [f"C{number}[p,f] = sum[m](T{number}[p,m] * V[m,f])", f"R{number}[p] = max[f](C{number}[p,f])"]
+        else:
+            lines.append(f"R{number}[p] = {kind}[m](T{number}[p,m])")
+        roots.append(f"R{number}[p]")
+    last = draw(st.sampled_from(stages[-2:]))
+    share = f"{last} / {draw(st.sampled_from(roots))}" if draw(st.booleans()) else last
+    ending = draw(
+        st.sampled_from(("O[p,f] = sum[m](({}) * V[m,f])", "O[p,m] = {}", "O[f] = sum[p,m](({}) * V[m,f])", "O[m] = max[p]({})"))
+    )
+    lines.append(ending.format(share))
+    body = "\n".join(f"  {line}" for line in lines)
+    head = "name: odd\nranks: {p: P, m: M, e: E, f: F}\n"
+    inputs = "Q: [p, e], K: [m, e], V: [m, f], S: [p, m], B: [p, m], W: [m]"
+    outputs = f"O, {roots[-1].split('[')[0]}"
+    sizes = "sizes: {P: 3, M: 9, E: 2, F: 2}"
+    return spec.loads(f"{head}inputs: {{{inputs}}}\ncascade: |\n{body}\noutputs: [{outputs}]\n{sizes}\n")

@@ -132,3 +132,27 @@ def test_ranks_in_turn() -> None:
     assert (found.passes_before["m"], found.passes_before["p"]) == (2, 2)
     assert (found.passes_after["m"], found.passes_after["p"]) == (1, 1)
     assert len(found.compared) == 2
+
+
+# --- other orders ------------------------------------------------------------------------------------------------------------
+
+SHARED = """
+name: shared
+ranks: {p: P, m: M, e: E, f: F}
+inputs: {Q: [p, e], K: [m, e], V: [m, f], B: [p, m]}
+cascade: |
+  QK[p,m] = Q[p,e] * K[m,e]
+  R0[p]   = sum[m](QK[p,m])
+  T1[p,m] = QK[p,m] * R0[p]
+  R1[p]   = sum[m](T1[p,m])
+  O[p,f]  = T1[p,m] * V[m,f]
+outputs: [O, R1]
+sizes: {P: 3, M: 9, E: 2, F: 2}
+"""
+
+
+def test_a_tensor_is_opened_in_several_sums_in_turn() -> None:
+    """Each of which may bring a rank of its own that the next must know the size of."""
+    found = derive(spec.loads(SHARED), "p")
+    assert found.checked
+    assert "T1" not in found.spec

@@ -25,7 +25,7 @@ from einsmith.einsum.rewrite.step import Refused, Rewritten
 from einsmith.einsum.verify import verify
 
 from .cases import BY_NAME, CASES, Case
-from .chains import chains
+from .chains import chains, odd_cascades
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("[ac][ta]*/*.yaml"))
 SLOWEST = 3.0
@@ -139,6 +139,16 @@ def test_random_chains(cascade: Cascade) -> None:
     assert found.passes_after.get("m", 0) <= found.passes_before.get("m", 0)
     assert (found.blocked_by is None) == (found.passes_after.get("m", 0) <= 1)
     assert spec.loads(found.spec) == found.cascade
+
+
+@settings(max_examples=25)
+@given(odd_cascades())
+def test_cascades_that_nobody_wrote(cascade: Cascade) -> None:
+    for rank in ("m", "p"):
+        found = derive(cascade, rank)
+        assert found.passes_after.get(rank, 0) <= found.passes_before.get(rank, 0)
+        assert not verify(found.cascade)
+        assert spec.loads(found.spec) == found.cascade
 
 
 @settings(max_examples=25)
