@@ -345,7 +345,8 @@ class _Plan:
 def _kernel() -> Callable[..., None] | None:
     """The compiled loop, where numba is there."""
     try:
-        from .tape_fast import run
+        from .tape_fast import kernel
+
+        return kernel()
     except ImportError:
         return None
-    return run

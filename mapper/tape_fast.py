@@ -6,15 +6,27 @@ blocks of points go through the code line by line, so that the lines are read on
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
 
 BLOCK = 128
+prange: Any = range
+"""numba's once `kernel` is called."""
 
 
-@njit(cache=True, parallel=True, error_model="numpy")  # type: ignore[misc,untyped-decorator,unused-ignore]
+def kernel() -> Callable[..., None]:
+    """The loop, compiled or read back from disk. Raises ImportError without numba."""
+    global prange
+    from numba import njit
+    from numba import prange as parallel
+
+    prange = parallel
+    compiled: Callable[..., None] = njit(cache=True, parallel=True, error_model="numpy")(run)
+    return compiled
+
+
 def run(code: Any, registers: int, uniform: Any, arrays: Any, places: Any, found: Any) -> None:  # pragma: no cover - compiled
     count = found.shape[1]
     blocks = (count + BLOCK - 1) // BLOCK
