@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -314,3 +315,39 @@ def test_the_reports_are_proofs() -> None:
                 line in report for part in (step.before, step.rule, step.condition, step.after) for line in part.splitlines()
             )
         assert found.as_json()["spec"] == found.spec
+
+
+# --- the page -------------------------------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "split-forms.md"
+HEADER = """# Split forms of the derived cascades
+
+Every cascade of the [page of derivations](derivations.md) that reaches one pass over m, in parts: what each part hands over, and the
+rewrites of the merge; or why there is none. A test cuts m into 1, 2 and 7 parts, some of them empty, and compares with the
+original. `pytest tests/einsum/rewrite/test_forms.py -k page --update` writes this page, and the same test keeps it true.
+
+| cascade | each part hands over | merge |
+|---|---|---|
+"""
+
+
+def page() -> str:
+    rows = []
+    for case in (case for case in CASES if case.after <= 1):
+        if case.name in NO_RUNNING_STATE:
+            with pytest.raises(EinsmithError) as raised:
+                split(case.name)
+            rows.append(f"| {case.name} | | refused: {raised.value.diagnostics[0].help} |")
+            continue
+        found = split(case.name)
+        handed = [tensor for tensor in found.cascade.tensors if "s" in tensor.ranks and tensor.name.endswith("_part")]
+        listed = ", ".join(f"`{tensor.name}[{','.join(tensor.ranks)}]`" for tensor in handed)
+        rules = ", ".join(dict.fromkeys(step.rewrite for step in found.steps if step.rewrite.startswith("split")))
+        rows.append(f"| {case.name} | {listed or 'its state'} | {rules} |")
+    return HEADER + "\n".join(rows) + "\n"
+
+
+def test_the_page_of_split_forms_is_true(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--update"):
+        PAGE.write_text(page(), encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == page()
