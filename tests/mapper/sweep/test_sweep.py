@@ -1,0 +1,316 @@
+"""Sweeps: the points of a file, their costs, and that nothing is lost whatever happens to a run."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from einsmith.einsum.diagnostics import EinsmithError
+from einsmith.einsum.library import locate
+from einsmith.einsum.spec import load as load_spec
+from einsmith.mapper import architecture, cost
+from einsmith.mapper import mapping as mappings
+from einsmith.mapper.sweep import file, run, shards, store, workers
+from einsmith.mapper.sweep.pareto import front
+
+SMALL = """name: small
+objectives: [latency_s, energy_pj]
+points:
+  product:
+  - {spec: softmax, mapping: rows-three-passes, arch: fusemax, size.B: 1, size.H: 2, "size.E,size.F": 64}
+  - "size.P,size.M": [512, 1K]
+  - arch.array2d.side: [64, 128, 256]
+  - arch.buffer.size: [64 KiB, 4 MiB, 16 MiB]
+"""
+
+
+def sweep_of(folder: Path, text: str) -> file.Sweep:
+    path = folder / "sweep.yaml"
+    path.write_text(text, encoding="utf-8")
+    return file.load(path)
+
+
+def code_of(folder: Path, text: str) -> tuple[str, str]:
+    with pytest.raises(EinsmithError) as raised:
+        run.sweep(sweep_of(folder, text), folder / "out", workers.Local(1))
+    diagnostic = raised.value.diagnostics[0]
+    return diagnostic.code, str(diagnostic)
+
+
+def test_every_point_costs_what_the_model_says(tmp_path: Path) -> None:
+    done = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "out", workers.Local(1))
+    table = pq.read_table(done.results)
+    assert done.points == table.num_rows == 18
+    cascade, seen = load_spec(locate("attention", "softmax")), 0
+    for row in table.to_pylist():
+        side, size = int(row["in arch.array2d.side"]), int(row["in arch.buffer.size"])
+        arch = architecture.load("fusemax", (f"array2d.side=[{side},{side}]", f"buffer.size={size}"))
+        sizes = {name: int(row[f"in size.{name}"]) for name in ("B", "H", "E", "F", "P", "M")}
+        try:
+            expected = cost.model(cascade, arch, mappings.load("rows-three-passes"), sizes)
+        except EinsmithError as error:
+            assert row["status"] == "failed"
+            assert row["code"] == error.diagnostics[0].code
+            assert row["latency_s"] is None or np.isnan(row["latency_s"])
+            continue
+        seen += 1
+        assert row["status"] == "done"
+        assert row["latency_s"] == pytest.approx(expected.latency_s, rel=1e-12)
+        assert row["energy_pj"] == pytest.approx(expected.energy_pj, rel=1e-12)
+        assert row["area_um2"] == pytest.approx(expected.area_um2, rel=1e-12)
+    assert 0 < seen < 18
+    assert done.failed == 18 - seen
+
+
+def test_products_zips_and_lists(tmp_path: Path) -> None:
+    text = """name: tree
+points:
+  product:
+  - list:
+    - {label.a: one, spec: softmax}
+    - product:
+      - {label.a: two, spec: fusemax}
+      - size.M0: [16, 32]
+  - zip: {size.P: [1, 2, 3], size.M: [4, 5, 6]}
+  - size.E: {from: 8, to: 64, times: 2}
+filters: ["size.P != 2 or size.E == 64"]
+"""
+    plan = sweep_of(tmp_path, text)
+    assert plan.space.count == 3 * 3 * 4
+    points = [plan.space.table(np.arange(plan.space.count)).point(row) for row in range(plan.space.count)]
+    assert points[0] == {"label.a": "one", "spec": "softmax", "size.P": 1, "size.M": 4, "size.E": 8}
+    assert points[-1] == {"label.a": "two", "spec": "fusemax", "size.M0": 32, "size.P": 3, "size.M": 6, "size.E": 64}
+    kept = plan.first()
+    assert [int(point) for point in kept] == [i for i, p in enumerate(points) if p["size.P"] != 2 or p["size.E"] == 64]
+
+
+def test_a_latin_hypercube_meets_every_value(tmp_path: Path) -> None:
+    plan = sweep_of(tmp_path, SMALL + "sampling: {kind: latin, points: 9, seed: 3}\n")
+    where = plan.space.coordinates(plan.first())
+    for axis, table in enumerate(plan.space.dimensions):
+        assert set(where[:, axis]) == set(range(table.count))
+
+
+def test_refinement_finds_the_front_of_the_grid(tmp_path: Path) -> None:
+    sides = SMALL.replace("[64, 128, 256]", "{from: 16, to: 512, step: 16}").replace("[64 KiB, 4 MiB, 16 MiB]", "[1 MiB, 2 MiB, 4 MiB]")
+    text = sides.replace("[latency_s, energy_pj]", "[latency_s, area_um2]")
+    grid = run.sweep(sweep_of(tmp_path, text), tmp_path / "grid", workers.Local(1))
+    refined = run.sweep(
+        sweep_of(tmp_path, text + "sampling: {kind: pareto, points: 150, start: 30}\n"), tmp_path / "refined", workers.Local(1)
+    )
+    assert refined.points < grid.points == 192
+    best = {point["latency_s"] for point in grid.front}
+    assert len(best & {point["latency_s"] for point in refined.front}) >= 0.7 * len(best)
+
+
+def test_front_against_its_definition() -> None:
+    values = np.random.default_rng(0).integers(0, 6, (60, 3)).astype(float)
+    values[5] = np.nan
+    rows = set(front(values).tolist())
+    for row in range(60):
+        others = [o for o in range(60) if o != row and not np.isnan(values[o]).any()]
+        beaten = any((values[o] <= values[row]).all() and ((values[o] < values[row]).any() or o < row) for o in others)
+        assert (row in rows) == (not beaten and row != 5)
+
+
+def test_points_that_are_searched_or_planned(tmp_path: Path) -> None:
+    text = """name: both
+objectives: [latency_s]
+points:
+  product:
+  - {spec: softmax, "size.B,size.H": 1, "size.E,size.F": 64, "size.P,size.M": 256}
+  - list:
+    - {mapping: search, arch: fusemax, objective: energy}
+    - {gpu: [h200, a100]}
+"""
+    done = run.sweep(sweep_of(tmp_path, text), tmp_path / "out", workers.Local(1))
+    rows = pq.read_table(done.results).to_pylist()
+    assert [row["status"] for row in rows] == ["done"] * 3
+    assert "groups:" in rows[0]["mapping_found"]
+    assert '"gpu": "h200"' in rows[1]["plan"].replace("H200", "h200")
+
+
+# --- killed ---
+
+
+def test_run_again_does_nothing(tmp_path: Path) -> None:
+    first = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "out", workers.Local(1))
+    before = (first.results).stat().st_mtime_ns
+    again = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "out", Forbidden(1))
+    assert (again.reused, again.front) == (18, first.front)
+    assert again.results.stat().st_mtime_ns == before
+
+
+class Forbidden(workers.Local):
+    """Nothing may be left to do."""
+
+    def run(self, payloads: dict[str, Any]) -> Any:
+        assert not payloads
+        return super().run(payloads)
+
+
+CHILD = """
+import os, signal, sys, time
+from pathlib import Path
+from einsmith.mapper.sweep import file, run, shards, workers
+import einsmith.mapper.sweep.evaluate as evaluation
+shards.SHARD = 2
+real = evaluation.evaluate
+def slow(payload):
+    time.sleep(0.05)
+    with open(sys.argv[3], "a") as log:
+        log.write(repr(sorted(payload["columns"].items())) + "\\n")
+    return real(payload)
+evaluation.evaluate = slow
+run.sweep(file.load(sys.argv[1]), Path(sys.argv[2]), workers.Local(1))
+"""
+
+
+def test_a_killed_process_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD", 2)
+    whole = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "whole", workers.Local(1))
+    script, log = tmp_path / "child.py", tmp_path / "log"
+    script.write_text(CHILD)
+    command = [sys.executable, str(script), str(tmp_path / "sweep.yaml"), str(tmp_path / "out"), str(log)]
+    child = subprocess.Popen(command)
+    while not (log.exists() and len(log.read_text().splitlines()) >= 3):
+        time.sleep(0.01)
+        assert child.poll() is None
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not (tmp_path / "out" / "results.parquet").exists()
+    subprocess.run(command, check=True)
+    lines = log.read_text().splitlines()
+    assert len(set(lines)) == 9
+    assert len(lines) <= 10  # the one in flight, at most
+    assert (tmp_path / "out" / "results.parquet").read_bytes() == whole.results.read_bytes()
+
+
+
+def test_a_killed_worker_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD", 2)
+    whole = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "whole", workers.Local(1))
+    killed: list[int] = []
+
+    def kill_one(progress: run.Progress) -> None:
+        if not killed and progress.done:
+            killed.extend(children())
+            os.kill(killed[0], signal.SIGKILL)
+
+    done = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "out", workers.Local(2), kill_one)
+    assert killed
+    assert done.results.read_bytes() == whole.results.read_bytes()
+
+
+def children() -> list[int]:
+    """Worker processes of this one."""
+    import multiprocessing
+
+    return [child.pid for child in multiprocessing.active_children() if child.pid is not None]
+
+
+def test_dask_with_a_killed_worker_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(shards, "SHARD", 2)
+    whole = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "whole", workers.Local(1))
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path / "dask")) as cluster:
+        killed: list[int] = []
+
+        def kill_one(progress: run.Progress) -> None:
+            if not killed and progress.done:
+                killed.append(next(iter(cluster.workers.values())).pid)
+                os.kill(killed[0], signal.SIGKILL)
+
+        done = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "out", workers.Dask(cluster.scheduler_address), kill_one)
+    assert killed
+    assert done.results.read_bytes() == whole.results.read_bytes()
+
+
+# --- what goes wrong ---
+
+
+def test_a_full_disk_keeps_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD", 2)
+    real, written = os.replace, []
+
+    def full(source: Any, target: Any) -> None:
+        if len(written) == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(target)
+        real(source, target)
+
+    monkeypatch.setattr(store.os, "replace", full)
+    code, text = code_of(tmp_path, SMALL)
+    assert code == "E703"
+    assert "No space left" in text
+    assert "4 shards" in text
+    assert not list((tmp_path / "out").rglob("*.part"))
+    monkeypatch.setattr(store.os, "replace", real)
+    done = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "out", workers.Local(1))
+    assert done.reused == 8
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(store.os, "open", refused)
+    code, text = code_of(tmp_path, SMALL)
+    assert code == "E703"
+    assert "Permission denied" in text
+
+
+def test_two_runs_into_one_folder(tmp_path: Path) -> None:
+    with store.Store(tmp_path / "out"):
+        code, text = code_of(tmp_path, SMALL)
+    assert code == "E704"
+    assert f"process {os.getpid()}" in text
+    run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "out", workers.Local(1))
+
+
+def test_a_damaged_shard_is_worked_out_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD", 2)
+    whole = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "out", workers.Local(1))
+    before = whole.results.read_bytes()
+    damaged, gone = sorted((tmp_path / "out" / "shards").rglob("*.parquet"))[:2]
+    damaged.write_bytes(damaged.read_bytes()[:-7])
+    gone.unlink()
+    again = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "out", workers.Local(1))
+    assert [diagnostic.code for diagnostic in again.damaged] == ["E705", "E705"]
+    assert again.reused == 14
+    assert again.results.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "old, new, code, says",
+    [
+        ("spec: softmax", "spec: softmx", "E701", "did you mean `softmax`"),
+        ("arch.buffer.size", "arch.bufer.size", "E701", "`bufer`"),
+        ("arch.buffer.size: [64 KiB, 4 MiB, 16 MiB]", "arch.buffer.size: []", "E702", "the product is empty"),
+        ("arch.array2d.side", "archs.array2d.side", "E701", "a point has no `archs.array2d.side`"),
+        ("size.B: 1", "size.B: 1.5", "E701", "not a whole number"),
+        ("  product:", "  zip:", "E701", "side by side"),
+        ("objectives: [latency_s, energy_pj]", 'filters: ["size.P > 5000"]', "E702", "no point passes"),
+        ("objectives: [latency_s, energy_pj]", 'filters: ["size.Q > 5000"]', "E701", "no point sets `size.Q`"),
+        ("objectives: [latency_s, energy_pj]", "objectives: [latency]", "E701", "no result is named `latency`"),
+        ("objectives: [latency_s, energy_pj]", "objective: [latency_s]", "E502", "unknown key `objective`"),
+        ("mapping: rows-three-passes, ", "", "E701", "needs an `arch` and a `mapping`"),
+        ('"size.E,size.F": 64', '"size.B,size.F": 64', "E701", "set twice"),
+    ],
+)
+def test_mistakes_are_shown_where_they_are(old: str, new: str, code: str, says: str, tmp_path: Path) -> None:
+    assert old in SMALL
+    found, text = code_of(tmp_path, SMALL.replace(old, new, 1))
+    assert (found, says in text) == (code, True), text
+    assert "sweep.yaml:" in text
