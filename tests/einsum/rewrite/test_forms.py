@@ -322,8 +322,8 @@ def test_the_reports_are_proofs() -> None:
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "split-forms.md"
 HEADER = """# Split forms of the derived cascades
 
-Every cascade of the [page of derivations](derivations.md) that reaches one pass over m, in parts: what each part hands over, and the
-rewrites of the merge; or why there is none. A test cuts m into 1, 2 and 7 parts, some of them empty, and compares with the
+Every cascade of the [page of derivations](derivations.md) that reaches one pass over m, in parts: what each part hands over, and
+the rewrites of the merge; or why there is none. A test cuts m into 1, 2 and 7 parts, some of them empty, and compares with the
 original. `pytest tests/einsum/rewrite/test_forms.py -k page --update` writes this page, and the same test keeps it true.
 
 | cascade | each part hands over | merge |
