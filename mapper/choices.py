@@ -179,7 +179,7 @@ def _divisor(whole: int, most: int) -> int:
     return found
 
 
-def number(text: str, values: Values) -> int | float:
-    """The value of an expression of named numbers. Raises EinsmithError (E504)."""
+def whole(text: str, values: Values) -> int:
+    """The whole number that an expression of named numbers gives. Raises EinsmithError (E504)."""
     document = Document(Source("<expression>", text), text)
-    return _Settler(document, dict(values), True).number((), text)
+    return int(_Settler(document, dict(values), True).whole((), text))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,14 +17,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..einsum import spec
 from ..einsum.cascade import Cascade
+from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.library import EXAMPLES, locate
 from . import architecture, mapping
 from .architecture import Architecture
-from .choices import number
+from .choices import whole
 from .cost import Cost, model
 from .document import Block, Document, read, validate
 
@@ -89,8 +90,8 @@ class File(Block):
     name: str
     doc: str = ""
     source: str
-    models: dict[str, dict[str, Positive]]
-    lengths: dict[str, Positive]
+    models: Annotated[dict[str, dict[str, Positive]], Field(min_length=1)]
+    lengths: Annotated[dict[str, Positive], Field(min_length=1)]
     length_of: tuple[str, ...]
     params: dict[str, float] = Field(default_factory=dict)
     sizes: dict[str, Positive] = Field(default_factory=dict)
@@ -99,6 +100,20 @@ class File(Block):
     pareto: Pareto | None = None
     compare: Compare
     published: Published = Published()
+
+    @model_validator(mode="after")
+    def _names(self) -> File:
+        compare, pareto = self.compare, self.pareto
+        named: list[tuple[str, str, Collection[str]]] = [
+            (name, "configs", self.configs) for name in (compare.best, compare.base, compare.other)
+        ]
+        if pareto is not None:
+            named += [(pareto.config, "configs", self.configs), (pareto.length, "lengths", self.lengths)]
+            named += [(name, "models", self.models) for name in pareto.models]
+        for name, block, known in named:
+            if name not in known:
+                raise ValueError(f"`{name}` is not among the `{block}` ({', '.join(known)})")
+        return self
 
 
 @dataclass(frozen=True)
@@ -191,8 +206,8 @@ def _mean(rows: Iterable[Row], above: str, below: str, of: Callable[[Row], float
 def _csv(rows: Iterable[Row] | Iterable[Point]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    for number_, row in enumerate(rows):
-        if not number_:
+    for number, row in enumerate(rows):
+        if not number:
             writer.writerow(vars(row))
         writer.writerow(vars(row).values())
     return text.getvalue()
@@ -205,8 +220,9 @@ def load(path: str | Path) -> File:
 
 def study(file: File, accounting: Accounting = "paper") -> Study:
     """Work out a study. Raises EinsmithError where a configuration is illegal or does not fit."""
+    _check_symbols(file)
     attention: list[Row] = []
-    whole: list[Row] = []
+    layers: list[Row] = []
     products: dict[tuple[str, ...], list[Cost]] = {}  # of one model and length: configurations on the same hardware share them
     for name, config in file.configs.items():
         machine = _machine(file, config, accounting)
@@ -219,9 +235,23 @@ def study(file: File, accounting: Accounting = "paper") -> Study:
                     key = (config.arch, *_settings(config, accounting), model_name, length_name)
                     if key not in products:
                         products[key] = _products(file.layers, machine, {**model_sizes, "L": length})
-                    whole.append(_row(model_name, length_name, name, machine, [one, *products[key]]))
+                    layers.append(_row(model_name, length_name, name, machine, [one, *products[key]]))
     areas = {name: sum(_machine(file, config, accounting).area_um2.values()) / 1e6 for name, config in file.configs.items()}
-    return Study(file, accounting, tuple(attention), tuple(whole), _pareto(file, accounting), areas, _alike(file, accounting))
+    return Study(file, accounting, tuple(attention), tuple(layers), _pareto(file, accounting), areas, _alike(file, accounting))
+
+
+def _check_symbols(file: File) -> None:
+    """Refuses names of sizes and parameters that none of the cascades has: they would be passed over."""
+    cascades = [_cascade(config.spec) for config in file.configs.values()]
+    symbols = {name for cascade in cascades for name in cascade.symbols}
+    params = {name for cascade in cascades for name, _ in cascade.params}
+    sizes = [*file.length_of, *file.sizes, *([file.pareto.side] if file.pareto else ())]
+    for what, names, known in (("size", sizes, symbols), ("parameter", list(file.params), params)):
+        for name in names:
+            if name not in known:
+                listing = ", ".join(f"`{one}`" for one in sorted(known))
+                message = f"study `{file.name}` gives the {what} `{name}`, which none of its cascades has"
+                raise EinsmithError(Diagnostic("E502", message, help=f"they have {listing}"))
 
 
 def _machine(file: File, config: Config, accounting: Accounting, more: tuple[str, ...] = ()) -> Architecture:
@@ -254,7 +284,7 @@ def _products(layers: Layers, machine: Architecture, known: Sizes) -> list[Cost]
     found: dict[tuple[tuple[str, int], ...], Cost] = {}
     result = []
     for sizes in layers.products.values():
-        key = tuple((name, int(number(text, known))) for name, text in sizes.items())
+        key = tuple((name, whole(text, known)) for name, text in sizes.items())
         if key not in found:
             found[key] = _cost(layers.spec, layers.mapping, machine, dict(key), {})
         result.append(found[key])

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from einsmith.cli.main import main
+from einsmith.einsum.library import EXAMPLES
 from einsmith.mapper import study
 from einsmith.mapper.study import Row, Study
 
@@ -175,3 +176,24 @@ def test_a_study_that_is_wrong_says_where(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["reproduce", str(path)])
     assert result.exit_code == 1
     assert "did you mean `models`?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("best: binding", "best: bindin", "`bindin` is not among the `configs`"),
+        ("length: 256K", "length: 2K", "`2K` is not among the `lengths`"),
+        ("models: [BERT]", "models: [BERTA]", "`BERTA` is not among the `models`"),
+        ("length_of: [P, M]", "length_of: [P, N]", "the size `N`, which none of its cascades has"),
+        ("params: {scale: 1}", "params: {scaling: 1}", "the parameter `scaling`, which none of its cascades has"),
+        ("query: {R: B*L,", "query: {R: B/3,", "no whole number"),
+    ],
+)
+def test_names_that_a_study_does_not_have(old: str, new: str, words: str, tmp_path: Path) -> None:
+    text = (EXAMPLES / "studies" / "fusemax.yaml").read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace(old, new).replace("64, H: 12, E", "1, H: 12, E"), encoding="utf-8")
+    result = CliRunner().invoke(main, ["reproduce", str(path)])
+    assert result.exit_code == 1
+    assert words in result.stderr
