@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..einsum.cascade import free_ranks
-from .closed import Closed
+from .closed import Closed, Open
 from .mapping import Binding
 from .nest import Nest
 from .steps import Step
@@ -54,13 +54,18 @@ class Bounds:
         self.nest, self.shares, self.leaves, self.known = nest, shares, leaves, known
         self.closed = Closed(nest, Tape(), one)
         self.options = [self._depths(stream) for stream in nest.streams]
+        self.open: set[int] = set()
+        """Streams without a closed form (windows): counted tiling by tiling."""
         outputs: dict[str, Value] = {}
         for number, (stream, depths) in enumerate(zip(nest.streams, self.options, strict=True)):
             share = max(shares.get(reader.position, 1.0) for reader in stream.readers)
-            for depth in depths:
-                at = replace(stream, depth=depth)
-                outputs[f"words {number} {depth}"] = self.closed.stream_words(at) * share
-                outputs[f"tile {number} {depth}"] = self.closed.stream_tile(at)
+            try:
+                for depth in depths:
+                    at = replace(stream, depth=depth)
+                    outputs[f"words {number} {depth}"] = self.closed.stream_words(at) * share
+                    outputs[f"tile {number} {depth}"] = self.closed.stream_tile(at)
+            except Open:
+                self.open.add(number)
         outputs["lasting"] = self._lasting()
         if not self.known:
             outputs |= {"compute": self._compute(), "energy": self._energy()}
@@ -141,8 +146,8 @@ class Bounds:
         read: Value = 0.0
         written: Value = 0.0
         within = len(self.nest.group.loops)
-        for stream in self.nest.streams:
-            for reader in stream.readers:
+        for number, stream in enumerate(self.nest.streams):
+            for reader in stream.readers if number not in self.open else ():
                 read = read + self.closed.operand_words(reader, stream) * self.shares.get(reader.position, 1.0)
         for resident in self.nest.residents.values():
             if resident.depth < within:
@@ -154,7 +159,7 @@ class Bounds:
         """Bounds for arrays of tiles, by loop."""
         count = len(next(iter(tiles.values()))) if tiles else 1
         inputs = {name: self._input(name, tiles) for name in self.program.inputs}
-        found = self.program.run(inputs, count)
+        found = self.program.run(inputs, count) | self._counted(tiles, count)
         self.known |= {name: found[name] for name in ("compute", "energy") if name in found}
         found |= self.known
         arch, leaves = self.nest.arch, self.leaves
@@ -193,6 +198,24 @@ class Bounds:
             + _level_pj(leaves, buffer, found["buffer read"], found["buffer written"] + words)
         )
         return Bound(cycles, energy, words, least, holds, combinations)
+
+    def _counted(self, tiles: Map_[int, Floats], count: int) -> dict[str, Floats]:
+        """Words and tiles of the streams without a closed form."""
+        found = {
+            f"{what} {i} {depth}": np.zeros(count) for i in self.open for depth in self.options[i] for what in ("words", "tile")
+        }
+        for position in range(count if found else 0):
+            loops = tuple(
+                loop.model_copy(update={"tile": int(tiles[axis][position])}) if axis in tiles else loop
+                for axis, loop in enumerate(self.nest.group.loops)
+            )
+            nest = replace(self.nest, group=self.nest.group.model_copy(update={"loops": loops}))
+            for i in self.open:
+                for depth in self.options[i]:
+                    at = replace(self.nest.streams[i], depth=depth)
+                    found[f"words {i} {depth}"][position] = nest.stream_words(at)
+                    found[f"tile {i} {depth}"][position] = nest.stream_tile(at)
+        return found
 
     def _input(self, name: str, tiles: Map_[int, Floats]) -> Any:
         kind, rest = name.split(" ", 1)
