@@ -29,10 +29,12 @@ class Reported:
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("-o", "file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="Default: DIR/report.html.")
-@click.option("--compare", type=click.Path(path_type=Path), metavar="DIR", help="The folder of a second run to compare with.")
-@click.option("--points", type=click.IntRange(1, 100_000), default=10_000, show_default=True, metavar="N", help="Points listed at most.")
-@click.option("--csv", "csv", type=click.Path(path_type=Path, dir_okay=False), metavar="T.csv", help="Write all results as CSV too.")
+@click.option("-o", "file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Default: DIR/report.html.")
+@click.option("--compare", type=click.Path(path_type=Path), metavar="DIR", help="A second run to compare with.")
+@click.option("--points", type=click.IntRange(1, 100_000), default=10_000, show_default=True, metavar="N", help="Points listed.")
+@click.option(
+    "--csv", "csv", type=click.Path(path_type=Path, dir_okay=False), metavar="T.csv", help="Write all results as CSV too."
+)
 @guarded
 def command(folder: Path, file: Path | None, compare: Path | None, points: int, csv: Path | None) -> Reported:
     """Show the results of a sweep: a table that sorts and filters, Pareto fronts, roofline, utilization, energy by component.

@@ -143,7 +143,7 @@
     const ink = dark() ? "#e4e7eb" : "#1d2126", line = dark() ? "#363d46" : "#dfe3e8";
     const axis = { gridcolor: line, zerolinecolor: line, automargin: true };
     const { xaxis = {}, yaxis = {}, ...rest } = more;
-    return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: "system-ui, sans-serif", size: 12 }, margin: { l: 70, r: 20, t: 16, b: 50 }, hovermode: "closest",
+    return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: "system-ui, sans-serif", size: 12 }, margin: { l: 70, r: 20, t: 16, b: 64 }, hovermode: "closest", modebar: { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: ink },
       legend: { orientation: "h", y: 1.08 }, xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest };
   };
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] };
@@ -199,9 +199,9 @@
   function energy(rows) {
     const parts = names.filter((n) => n.startsWith("energy."));
     if (!parts.length) return by("energy").closest("section").hidden = true;
-    const shown = steps(rows, "latency_s", "energy_pj").slice(0, 40);
+    const shown = rows.filter((r) => run.onFront.has(r)).slice(0, 40);
     draw("energy", parts.map((n, at) => ({ type: "bar", name: n.slice(7), x: shown.map((r) => "point " + run.columns.point[r]), y: shown.map((r) => run.columns[n][r]), customdata: shown, marker: { color: palette[at] } })),
-      { barmode: "stack", xaxis: { type: "category" }, yaxis: { title: { text: "pJ" } } });
+      { barmode: "stack", bargap: shown.length < 6 ? 0.7 : 0.2, xaxis: { type: "category" }, yaxis: { title: { text: "pJ" } } });
   }
   function compare() {
     if (!other) return;

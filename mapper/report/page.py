@@ -1,6 +1,7 @@
 """A report: one HTML file with its data, its script and plotly.js inside.
 
-In: the results of one sweep, or of two that are compared; pictures of some points, drawn by whoever calls. Out: the text of the page. Figures are
+In: the results of one sweep, or of two that are compared; pictures of some points, drawn by whoever calls. Out: the text of
+the page. Figures are
 rounded to six digits; failed points are counted by their diagnostic, not listed. Beyond `LISTED` points only those of the Pareto
 front and an even sample of the others are shown, and the page says so.
 """
@@ -67,7 +68,8 @@ def load(folder: Path, listed: int = LISTED) -> Run:
             columns[name] = [_rounded(item) for item in items]
     place = {int(row): at for at, row in enumerate(shown)}
     return Run(
-        str(about.get("name", folder.name)), objectives, columns, [place[int(row)] for row in best if int(row) in place], len(status),
+        str(about.get("name", folder.name)), objectives, columns, [place[int(row)] for row in best if int(row) in place],
+        len(status),
         int((status != "done").sum()), _reasons(table),
     )  # fmt: skip
 

@@ -21,7 +21,9 @@ def read(folder: Path) -> Any:
         return pq.read_table(path)
     except FileNotFoundError:
         raise EinsmithError(
-            Diagnostic("E707", "no results of a complete sweep here", file=str(folder), help="run `einsmith sweep ... -o DIR` to its end")
+            Diagnostic(
+                "E707", "no results of a complete sweep here", file=str(folder), help="run `einsmith sweep ... -o DIR` to its end"
+            )
         ) from None
     except (OSError, pa.ArrowException) as error:
         raise EinsmithError(

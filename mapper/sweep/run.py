@@ -88,8 +88,8 @@ class Swept:
         fresh = self.points - self.reused
         lines = [str(diagnostic) for diagnostic in self.damaged]
         lines.append(
-            f"{self.name}: {self.points:,} points, {self.reused:,} of them found done, {self.failed:,} failed, in {self.seconds:.1f} s"
-            + (f" ({fresh / self.seconds:,.0f} points a second)" if fresh and self.seconds > 0 else "")
+            f"{self.name}: {self.points:,} points, {self.reused:,} of them found done, {self.failed:,} failed, "
+            f"in {self.seconds:.1f} s" + (f" ({fresh / self.seconds:,.0f} points a second)" if fresh and self.seconds > 0 else "")
         )
         lines.append(f"results in {self.results}")
         lines.append(f"Pareto front ({', '.join(self.objectives)}): {len(self.front)} points")
@@ -110,7 +110,8 @@ class Swept:
         ]
         return (
             f"<p><b>{escape(self.name)}</b>: {self.points:,} points, {self.failed:,} failed; Pareto front of {len(self.front)}</p>"
-            f"<table><thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+            f"<table><thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr></thead>"
+            f"<tbody>{''.join(rows)}</tbody></table>"
         )
 
 

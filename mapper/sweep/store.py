@@ -73,7 +73,7 @@ class Store:
             self._lock = -1
             raise EinsmithError(
                 Diagnostic(
-                    "E704", f"another sweep writes into this folder: {who or 'a process that did not say which'}", file=str(self.folder),
+                    "E704", f"another sweep writes into this folder: {who or 'an unknown process'}", file=str(self.folder),
                     help="wait for it, or give another folder with `-o`",
                 )
             ) from None  # fmt: skip
