@@ -156,3 +156,17 @@ def test_a_tensor_is_opened_in_several_sums_in_turn() -> None:
     found = derive(spec.loads(SHARED), "p")
     assert found.checked
     assert "T1" not in found.spec
+
+
+def test_equal_states_are_one() -> None:
+    """The second moment that a third needs, and a variance beside it."""
+    found = derive(
+        spec.loads(
+            "name: skewness\nranks: {p: P, m: M}\ninputs: {X: [p, m]}\ncascade: |\n  MU[p] = mean[m](X[p,m])\n"
+            "  VAR[p] = sum[m]((X[p,m] - MU[p]) ** 2)\n  T[p] = sum[m]((X[p,m] - MU[p]) ** 3)\n"
+            "  O[p] = T[p] / (VAR[p] * sqrt(VAR[p]))\noutputs: [O]\n"
+        ),
+        "m",
+    )
+    assert found.passes_after["m"] == 1
+    assert str(state_words(found.cascade, "m")) == "3*P + 1"
