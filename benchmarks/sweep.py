@@ -2,7 +2,8 @@
 
     python benchmarks/sweep.py [--largest N] [--workers N]
 
-Samples of a space like `examples/sweeps/fusemax-design-space.yaml`, from ten thousand points on, each into an empty folder and then once more.
+Samples of a space like `examples/sweeps/fusemax-design-space.yaml`, from ten thousand points on, each into an empty folder and
+then once more.
 """
 
 from __future__ import annotations

@@ -62,7 +62,10 @@ def test_ten_points(ten: Path, tmp_path: Path) -> None:
         light = await view.ask("getComputedStyle(document.body).backgroundColor")
         await view.ask("document.getElementById('theme').click()")
         assert await view.ask("getComputedStyle(document.body).backgroundColor") != light
-        nameless = "[...document.querySelectorAll('button, input, select')].filter(e => !e.textContent && !e.labels?.length).length"
+        nameless = (
+            "[...document.querySelectorAll('button, input, select')]"
+            ".filter(e => !e.textContent && !e.labels?.length && !e.ariaLabel && !e.dataset.title).length"
+        )
         assert await view.ask(nameless) == 0
 
     view = visit(target, use)
