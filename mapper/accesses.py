@@ -102,15 +102,14 @@ def _inputs(nest: Nest, found: Accesses, stream: Stream) -> None:
         outer = _feeds(nest, stream, readers[0], place)
         apart = nest.spread_to(place)
         delivered = words(nest, Visits(stream.tensor, stream.indices, readers, depth, apart))
-        one = words(nest, Visits(stream.tensor, stream.indices, readers, depth, apart, apart - nest.spread_to(outer)))
-        if place in nest.arch.arrays:
-            ranks = _ranks(stream.indices)
-            copies = _copies(nest, readers[0], ranks, depth)
+        shared = apart - nest.spread_to(outer)
+        one = words(nest, Visits(stream.tensor, stream.indices, readers, depth, apart, shared)) if shared else delivered
+        taken = delivered
+        if place in nest.arch.arrays and nest.arch.network(outer, place) is not None:
+            copies = _copies(nest, readers[0], _ranks(stream.indices), depth)
             taken = words(nest, Visits(stream.tensor, stream.indices, readers, depth, apart, factors=copies))
-            _send(nest, found, outer, place, stream.tensor, one, taken, delivered)
-        else:
-            _send(nest, found, outer, place, stream.tensor, one, delivered, delivered)
-            found.add(place, "written", stream.tensor, delivered)
+        _send(nest, found, outer, place, stream.tensor, one, taken)
+        found.add(place, "written", stream.tensor, delivered)
     for reader in stream.readers:
         if reader.binding.array not in dict(stream.chain):
             _operand(nest, found, reader, stream.tensor, stream.indices, _feeds(nest, stream, reader, reader.binding.array))
@@ -128,8 +127,8 @@ def _feeds(nest: Nest, stream: Stream, reader: Step, place: str) -> str:
     return outer
 
 
-def _send(nest: Nest, found: Accesses, outer: str, inner: str, tensor: str, one: float, taken: float, each: float) -> None:
-    """Words to all who take them: `one` if each is read once for all instances, `each` for each instance, `taken` for each lane."""
+def _send(nest: Nest, found: Accesses, outer: str, inner: str, tensor: str, one: float, taken: float) -> None:
+    """Words to all who take them: `one` if each is read once for all at the same time, `taken` if for each instance or lane."""
     network = nest.arch.network(outer, inner)
     sent = one if network is None or network[1].multicast else taken
     found.add(outer, "read", tensor, sent)
@@ -141,7 +140,7 @@ def _operand(nest: Nest, found: Accesses, reader: Step, tensor: str, indices: tu
     one = operand_words(nest, reader, tensor, indices, nest.spread_to(level))
     link = nest.arch.network(level, reader.binding.array)
     taken = one if link is None else operand_words(nest, reader, tensor, indices, nest.spread, lanes=True)
-    _send(nest, found, level, reader.binding.array, tensor, one, taken, one)
+    _send(nest, found, level, reader.binding.array, tensor, one, taken)
 
 
 def operand_words(
