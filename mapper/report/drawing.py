@@ -16,7 +16,8 @@ COLOURS = ("#8a8f98", "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#7
 BOX, HIGH, GAP = 200, 40, 26
 STYLE = """
 svg { background: #ffffff; font: 12px system-ui, sans-serif } text { fill: #222222 } .edge { stroke: #888888; fill: none }
-.in { fill: #eef0f3; stroke: #aab0b8 } .name { fill: #ffffff; font-weight: 600 } .mono { font: 13px ui-monospace, monospace;
+.in { fill: #eef0f3; stroke: #aab0b8 } .name { fill: #ffffff; font-weight: 600 } .text { fill: #ffffff }
+.mono { font: 13px ui-monospace, monospace;
 white-space: pre }
 @media (prefers-color-scheme: dark) { svg { background: #16181c } text { fill: #dddddd } .in { fill: #262a30; stroke: #555b63 } }
 """
@@ -74,16 +75,21 @@ def graph(analysis: Analysis, rank: str) -> str:
                 parts.append(f'<path class="edge" d="M{x1 + BOX} {y1 + 8} c26 -8 26 32 0 24"/>')
                 continue
             back = y1 >= y2
+            if x1 == x2 and abs(y2 - y1) > HIGH + GAP + 14:  # past the boxes between them
+                right, start, end = x1 + BOX, y1 + HIGH / 2, y2 + HIGH / 2
+                parts.append(f'<path class="edge" d="M{right} {start} C{right + 44} {start}, {right + 44} {end}, {right} {end}"/>')
+                continue
             ends = (x1 + half, y1 + (0 if back else HIGH), x2 + half, y2 + (HIGH if back else 0))
             parts.append('<path class="edge" d="M{0} {1} C{0} {4}, {2} {4}, {2} {3}"/>'.format(*ends, (ends[1] + ends[3]) / 2))
-    named = 'class="name"'
+    named, small = 'class="name"', 'class="text"'
     for name, (x, y) in place.items():
         fill = f'fill="{COLOURS[min(level[name], len(COLOURS) - 1)]}"' if name in reads else 'class="in"'
         about = f"{texts[name]}: pass {level[name]}" if name in reads else f"input {name}"
         parts.append(
             f'<g><title>{escape(about)}</title><rect x="{x}" y="{y}" width="{BOX}" height="{HIGH}" rx="6" {fill}/>'
             f'<text x="{x + 10}" y="{y + 17}" {named if name in reads else ""}>{escape(name)}</text>'
-            f'<text x="{x + 10}" y="{y + 33}" font-size="10">{escape(_cut(texts.get(name, "input")))}</text></g>'
+            f'<text x="{x + 10}" y="{y + 33}" font-size="10" {small if name in reads else ""}>'
+            f"{escape(_cut(texts.get(name, 'input')))}</text></g>"
         )
     for at, number in enumerate(sorted(set(level.values()))):
         colour, label = COLOURS[min(number, len(COLOURS) - 1)], f"pass {number}" if number else f"not along {rank}"
@@ -93,7 +99,7 @@ def graph(analysis: Analysis, rank: str) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= 36 else text[:35] + "…"
+    return text if len(text) <= 33 else text[:32] + "…"
 
 
 def _open(width: float, bottom: int, title: str) -> list[str]:

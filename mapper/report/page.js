@@ -121,7 +121,8 @@
     const join = (prefix) => inputs.filter((n) => n.startsWith("in " + prefix)).map((n) => `${n.slice(3 + prefix.length)}=${run.columns[n][row]}`);
     const sizes = join("size."), size = sizes.length ? ` --size ${sizes.join(",")}` : "";
     if (get("gpu")) return `einsmith plan ${get("spec")} --gpu ${get("gpu")}${size}\neinsmith emit ${get("spec")} --gpu ${get("gpu")}${size} -o kernel.py`;
-    const set = join("arch.").map((text) => { const [n, v] = text.split("="); return ` --set ${n}=${/\.side$/.test(n) && /2d|^mxu/.test(n) ? `[${v},${v}]` : /\.side$/.test(n) ? `[${v}]` : v}`; }).join("");
+    const side = (n, v) => run.sides[n] ? `[${new Array(run.sides[n]).fill(v).join(",")}]` : v;
+    const set = join("arch.").map((text) => { const [n, v] = text.split("="); return ` --set ${n}=${side(n, v)}`; }).join("");
     const common = `${get("spec")} --arch ${get("arch")}${set}`;
     if (get("mapping") === "search") return `einsmith map ${common}${size}`;
     const tiles = join("tile.");
@@ -199,7 +200,8 @@
   function energy(rows) {
     const parts = names.filter((n) => n.startsWith("energy."));
     if (!parts.length) return by("energy").closest("section").hidden = true;
-    const shown = rows.filter((r) => run.onFront.has(r)).slice(0, 40);
+    const best = rows.filter((r) => run.onFront.has(r));
+    const shown = (best.length ? best : steps(rows, by("x").value, by("y").value)).slice(0, 40);
     draw("energy", parts.map((n, at) => ({ type: "bar", name: n.slice(7), x: shown.map((r) => "point " + run.columns.point[r]), y: shown.map((r) => run.columns[n][r]), customdata: shown, marker: { color: palette[at] } })),
       { barmode: "stack", bargap: shown.length < 6 ? 0.7 : 0.2, xaxis: { type: "category" }, yaxis: { title: { text: "pJ" } } });
   }

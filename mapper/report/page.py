@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from ...einsum.diagnostics import EinsmithError
+from .. import architecture
 from ..sweep.pareto import front
 from .table import read
 
@@ -39,6 +41,8 @@ class Run:
     failed: int
     reasons: list[tuple[str, str, int]]
     """Code, an example of the text, how many points."""
+    sides: dict[str, int] = field(default_factory=dict)
+    """How many sides each array has, as `ARRAY.side`: what a command must give."""
     details: dict[int, dict[str, str]] = field(default_factory=dict)
     """By row: pictures and texts, by title."""
 
@@ -70,8 +74,19 @@ def load(folder: Path, listed: int = LISTED) -> Run:
     return Run(
         str(about.get("name", folder.name)), objectives, columns, [place[int(row)] for row in best if int(row) in place],
         len(status),
-        int((status != "done").sum()), _reasons(table),
+        int((status != "done").sum()), _reasons(table), _sides(columns.get("in arch", [])),
     )  # fmt: skip
+
+
+def _sides(architectures: list[Any]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name in dict.fromkeys(architectures):
+        try:
+            arrays = architecture.load(name).arrays if name else {}
+        except EinsmithError:  # the file is not where it was, seen from here
+            continue
+        found |= {f"{array}.side": len(about.side) for array, about in arrays.items()}
+    return found
 
 
 def _signed(table: Any, name: str) -> Any:
@@ -117,6 +132,7 @@ def _plain(run: Run) -> dict[str, Any]:
     return {
         "name": run.name, "objectives": run.objectives, "columns": {name: _packed(values) for name, values in run.columns.items()},
         "front": run.front, "points": run.points, "failed": run.failed, "reasons": run.reasons, "details": run.details,
+        "sides": run.sides,
     }  # fmt: skip
 
 

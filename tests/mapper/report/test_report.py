@@ -56,7 +56,8 @@ def test_ten_points(ten: Path, tmp_path: Path) -> None:
         await view.ask("Plotly.Fx.hover('pareto', [{curveNumber: 0, pointNumber: 0}])")
         await view.until("(document.querySelector('#pareto .hoverlayer')?.textContent || '').includes('point')")
         await view.ask("document.querySelector('#table tbody button').click()")
-        assert "einsmith model softmax --arch fusemax" in await view.ask("document.getElementById('about').textContent")
+        command = await view.ask("document.querySelector('#about pre').textContent")
+        assert "einsmith model softmax --arch fusemax --set array2d.side=[64,64]" in command
         assert (await view.ask("document.activeElement.id")) == "detail"
         assert "5 points in both; latency_s: 0 differ" in await view.ask("document.getElementById('compared').textContent")
         light = await view.ask("getComputedStyle(document.body).backgroundColor")
