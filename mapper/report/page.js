@@ -105,11 +105,6 @@
     const command = reproduce(row);
     if (command) box.append(make("p", "The same point, its mapping and its timeline or kernel:"), make("pre", command));
     for (const name of ["mapping_found", "plan"]) if (run.columns[name] && run.columns[name][row]) box.append(make("h3", name === "plan" ? "plan" : "mapping"), make("pre", run.columns[name][row]));
-    for (const [title, content] of Object.entries(run.details[row] || {})) {
-      box.append(make("h3", title));
-      if (content.startsWith("<svg")) { const holder = make("div", undefined, { class: "picture" }); holder.innerHTML = content; box.append(holder); }
-      else box.append(make("pre", content));
-    }
     const fold = make("details"); fold.append(make("summary", "every figure"), list); box.append(fold);
     by("detail").hidden = false; by("detail").focus(); by("detail").scrollIntoView({ block: "start" });
     location.hash = `point-${run.columns.point[row]}`;

@@ -1,6 +1,6 @@
 """A report: one HTML file with its data, its script and plotly.js inside.
 
-In: the results of one sweep, or of two that are compared; pictures of some points, drawn by whoever calls. Out: the text of
+In: the results of one sweep, or of two that are compared. Out: the text of
 the page. Figures are
 rounded to six digits; failed points are counted by their diagnostic, not listed. Beyond `LISTED` points only those of the Pareto
 front and an even sample of the others are shown, and the page says so.
@@ -43,8 +43,6 @@ class Run:
     """Code, an example of the text, how many points."""
     sides: dict[str, int] = field(default_factory=dict)
     """How many sides each array has, as `ARRAY.side`: what a command must give."""
-    details: dict[int, dict[str, str]] = field(default_factory=dict)
-    """By row: pictures and texts, by title."""
 
 
 def load(folder: Path, listed: int = LISTED) -> Run:
@@ -131,7 +129,7 @@ def page(run: Run, other: Run | None = None) -> str:
 def _plain(run: Run) -> dict[str, Any]:
     return {
         "name": run.name, "objectives": run.objectives, "columns": {name: _packed(values) for name, values in run.columns.items()},
-        "front": run.front, "points": run.points, "failed": run.failed, "reasons": run.reasons, "details": run.details,
+        "front": run.front, "points": run.points, "failed": run.failed, "reasons": run.reasons,
         "sides": run.sides,
     }  # fmt: skip
 
