@@ -1,7 +1,8 @@
 """What each error code means: one Markdown file a code, `E103.md`, first line the title.
 
-E0 the file and its YAML; E1 the text of Einsums and names; E2 the meaning of a cascade; E3 sizes, parameters and inputs;
-E4 derivations; E5 architectures, mappings and simulation; E6 GPU plans and kernels; E7 sweeps and reports; E9 faults of einsmith itself.
+E0 the file and its YAML; E1 the text of Einsums and names; E2 the meaning of a cascade; E3 sizes, parameters and inputs; E4
+derivations; E5 architectures, mappings and simulation; E6 GPU plans and kernels; E7 sweeps and reports; E9 faults of einsmith
+itself.
 """
 
 from __future__ import annotations
