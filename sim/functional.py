@@ -350,7 +350,10 @@ class _Group:
     @cached_property
     def _masks(self) -> list[tuple[Lookup, Map_[int, float]]]:
         nest = self.nest
-        constants = {mask.skips: mask.constants for mask in masks(nest.cascade, nest.cut)}
+        constants: dict[frozenset[int], dict[int, float]] = {}
+        for mask in masks(nest.cascade, nest.cut):  # of masks that skip the same, what they agree on
+            known = constants.setdefault(mask.skips, dict(mask.constants))
+            constants[mask.skips] = {at: value for at, value in known.items() if mask.constants.get(at) == value}
         return [(lookup(live), constants[skips]) for live, skips in nest.masks]
 
     # --- what is where ------------------------------------------------------------------------------------------------
