@@ -235,7 +235,8 @@ def load_for(
 ) -> Mapping:
     """Read a mapping file for a cascade with sizes.
 
-    Its expressions may name the symbols and parameters of the cascade, and `NAME_bytes`, the capacity of a storage level of `arch`.
+    Its expressions may name the symbols and parameters of the cascade, and of `arch` `NAME_bytes`, the capacity of a storage level,
+    and `NAME_side_0`, `NAME_side_1` ..., the sides of an array.
     """
     return settled_for(read(locate("mappings", path)), cascade, sizes, params, arch)
 
@@ -254,6 +255,7 @@ def settled_for(
     values = dict(bind(cascade, {**known, **(sizes or {})}, params).scalars)
     if arch is not None:
         values |= {f"{name}_bytes": level.size for name, level in arch.memory.items() if level.size is not None}
+        values |= {f"{name}_side_{axis}": side for name, array in arch.arrays.items() for axis, side in enumerate(array.side)}
     return validate(Mapping, settle(document, values))
 
 

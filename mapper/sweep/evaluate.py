@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -137,43 +138,86 @@ def _models(payload: dict[str, Any], found: _Found) -> None:
     cascade = _cascade_of(payload)
     name, text = payload["arch"]
     arch = _architecture(text, name, _settings(payload["settings"]))
-    levels = {f"arch.{level}.size" for level in arch.memory if f"{level}_bytes" in payload["mapping"][1]}
-    deciding = {n: np.array(values) for n, values in payload["columns"].items() if n.startswith("size.") or n in levels}
-    same: dict[str, tuple[Mapping, list[Rows]]] = {}
+    document = reads(payload["mapping"][1], payload["mapping"][0])
+    named = [level for level in arch.memory if f"{level}_bytes" in document.source.text]
+    sided = [array for array in arch.arrays if f"{array}_side_" in document.source.text]
+    deciding = {
+        path: np.array(values)
+        for path, values in payload["columns"].items()
+        if path.startswith(("size.", *(f"arch.{level}.size" for level in named), *(f"arch.{array}.side" for array in sided)))
+    }
+    same: dict[str, list[tuple[Mapping, Rows]]] = {}
     for chosen, rows in _each(deciding, payload["count"]):
+        sizes = {path[5:]: value for path, value in chosen.items() if path.startswith("size.")}
         try:
-            mapping = _mapping(payload, cascade, arch, chosen)
+            mapping = mappings.settled_for(document, cascade, sizes, payload["params"], _chosen(arch, chosen))
         except EinsmithError as error:
             found.fail(rows, error.diagnostics[0])
             continue
-        same.setdefault(mapping.model_dump_json(), (mapping, []))[1].append(rows)
-    for mapping, pieces in same.values():
-        rows = np.sort(np.concatenate(pieces))
+        same.setdefault(_tiled(mapping, ()).model_dump_json(), []).append((mapping, rows))
+    for pieces in same.values():
+        rows = np.sort(np.concatenate([mine for _, mine in pieces]))
         try:
-            _structure(payload, cascade, arch, mapping, rows, found)
+            _structure(payload, cascade, arch, pieces, rows, found)
         except EinsmithError as error:
             found.fail(rows, error.diagnostics[0])
         except Exception as error:
             found.fail(rows, Diagnostic("E900", f"einsmith itself failed: {type(error).__name__}: {error}"))
 
 
-def _mapping(payload: dict[str, Any], cascade: Any, arch: Architecture, chosen: dict[str, Any]) -> Mapping:
-    """The mapping file with numbers for its expressions, which name sizes and capacities."""
-    name, text = payload["mapping"]
-    sizes = {path[5:]: value for path, value in chosen.items() if path.startswith("size.")}
+def _chosen(arch: Architecture, chosen: dict[str, Any]) -> Architecture:
+    """The architecture with the capacities and sides of some points: what the expressions of a mapping may name."""
     memory = {
-        level: found.model_copy(update={"size": chosen.get(f"arch.{level}.size", found.size)})
-        for level, found in arch.memory.items()
+        name: level.model_copy(update={"size": chosen.get(f"arch.{name}.size", level.size)}) for name, level in arch.memory.items()
     }
-    return mappings.settled_for(reads(text, name), cascade, sizes, payload["params"], arch.model_copy(update={"memory": memory}))
+    arrays = {
+        name: array.model_copy(
+            update={
+                "side": tuple(
+                    int(chosen.get(f"arch.{name}.side.{axis}", chosen.get(f"arch.{name}.side", side)))
+                    for axis, side in enumerate(array.side)
+                )
+            }
+        )
+        for name, array in arch.arrays.items()
+    }
+    return arch.model_copy(update={"memory": memory, "arrays": arrays})
 
 
-def _structure(payload: dict[str, Any], cascade: Any, arch: Architecture, mapping: Mapping, rows: Rows, found: _Found) -> None:
-    """All points of one settled mapping."""
+def _tiles(mapping: Mapping) -> dict[str, int]:
+    """The tile of every loop and the tiles in flight, as a batch names them."""
+    found = {}
+    for number, group in enumerate(mapping.groups, 1):
+        for axis, loop in enumerate(group.loops):
+            found[f"{number}.{loop.rank}.{sum(other.rank == loop.rank for other in group.loops[:axis])}"] = loop.tile
+        found[f"{number}.in_flight"] = group.in_flight
+    return found
+
+
+def _tiled(mapping: Mapping, tiles: Sequence[int]) -> Mapping:
+    """The mapping with other numbers for those of `_tiles`; 1 where there are no more."""
+    left = iter(tiles)
+    groups = []
+    for group in mapping.groups:
+        loops = tuple(loop.model_copy(update={"tile": next(left, 1)}) for loop in group.loops)
+        groups.append(group.model_copy(update={"loops": loops, "in_flight": next(left, 1)}))
+    return mapping.model_copy(update={"groups": tuple(groups)})
+
+
+def _structure(
+    payload: dict[str, Any], cascade: Any, arch: Architecture, pieces: list[tuple[Mapping, Rows]], rows: Rows, found: _Found
+) -> None:
+    """All points of mappings that differ in nothing but their tiles."""
     sizes = {name: values[rows] for name, values in _columns(payload, "size.").items()}
     numbers = {name: values[rows] for name, values in _columns(payload, "arch.").items()}
-    tiles = {name: values[rows] for name, values in _columns(payload, "tile.").items()}
-    compiled = batch.compile(cascade, arch, mapping, params=payload["params"])
+    compiled = batch.compile(cascade, arch, pieces[0][0], params=payload["params"])
+    tiles: dict[str, Any] = {}
+    if len(pieces) > 1:
+        each = [_tiles(mapping) for mapping, _ in pieces]
+        where = np.concatenate([np.full(len(mine), at) for at, (_, mine) in enumerate(pieces)])
+        where = where[np.argsort(np.concatenate([mine for _, mine in pieces]))]
+        tiles = {name: np.array([one[name] for one in each])[where] for name in each[0] if len({one[name] for one in each}) > 1}
+    tiles |= {name: values[rows] for name, values in _columns(payload, "tile.").items()}
     results = compiled(sizes, numbers, tiles, fast=False)
     good = np.flatnonzero(results.valid)
     if not _agrees(results, compiled, good):
@@ -214,8 +258,8 @@ def _bound(results: batch.Results) -> NDArray[Any]:
 
 
 def _agrees(results: batch.Results, compiled: batch.Batch, good: Rows) -> bool:
-    """Whether the closed form gives what the model gives, at the first and the last of the valid points."""
-    for point in dict.fromkeys(good[[0, -1]].tolist() if len(good) else []):
+    """Whether the closed form gives what the model gives, at three of the valid points."""
+    for point in dict.fromkeys(good[[0, len(good) // 2, -1]].tolist() if len(good) else []):
         try:
             cost = compiled.model(results.points, point)
         except EinsmithError:

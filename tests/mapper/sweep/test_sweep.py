@@ -72,6 +72,36 @@ def test_every_point_costs_what_the_model_says(tmp_path: Path) -> None:
     assert done.failed == 18 - seen
 
 
+FITTING = """name: fitting
+points:
+  product:
+  - {arch: fusemax, size.B: 1, size.H: 2, "size.E,size.F": 64}
+  - list:
+    - product: [{spec: deferred-division, mapping: fit-two-passes}, {"arch.array2d.side,arch.array1d.side": [48, 256]}]
+    - product: [{spec: fusemax, mapping: fit-one-pass}, {"arch.array2d.side,arch.array1d.side,size.M0": [48, 256]}]
+  - "size.P,size.M": [512, 16K, 1M]
+  - arch.buffer.size: [1 MiB, 16 MiB]
+"""
+
+
+def test_mappings_that_suit_sizes_sides_and_buffer(tmp_path: Path) -> None:
+    done = run.sweep(sweep_of(tmp_path, FITTING), tmp_path / "out", workers.Local(1))
+    assert (done.points, done.failed) == (24, 0)
+    groups = set()
+    for row in pq.read_table(done.results).to_pylist():
+        side, size = int(row["in arch.array2d.side"]), int(row["in arch.buffer.size"])
+        settings = (f"array2d.side=[{side},{side}]", f"array1d.side=[{side}]", f"buffer.size={size}")
+        arch, cascade = architecture.load("fusemax", settings), load_spec(locate("attention", row["in spec"]))
+        sizes = {name[8:]: int(value) for name, value in row.items() if name.startswith("in size.") and value is not None}
+        mapping = mappings.load_for(row["in mapping"], cascade, sizes, None, arch)
+        groups.add(len(mapping.groups))
+        expected = cost.model(cascade, arch, mapping, sizes)
+        assert row["latency_s"] == pytest.approx(expected.latency_s, rel=1e-12)
+        assert row["traffic_bytes"] == pytest.approx(expected.traffic_bytes, rel=1e-12)
+        assert expected.groups[0].buffer_need <= size
+    assert groups == {1, 2}  # on chip, and through the backing store
+
+
 def test_products_zips_and_lists(tmp_path: Path) -> None:
     text = """name: tree
 points:
