@@ -62,6 +62,9 @@ class SweepFile(Block):
     filters: tuple[str, ...] = ()
     objectives: Annotated[tuple[str, ...], Field(min_length=1)] = ("latency_s", "energy_pj")
     """Columns of the results, smaller is better; `-NAME`: larger is better."""
+    workload: tuple[str, ...] = ()
+    """Names that points set which say what is asked, such as a model and a length, not how it is done: only points in which they are
+    equal compete."""
     sampling: Sampling = Sampling()
 
 
@@ -89,6 +92,15 @@ class Sweep:
                 span = self.document.span(("filters", number))
                 raise EinsmithError(Diagnostic("E701", f"filter `{text}`: {error}", span, file=str(self.path))) from None
         return points[keep]
+
+    def workloads(self, points: Codes) -> Codes:
+        """The number of the workload of each point; one that differs in no name of `workload` has the same."""
+        table = self.space.table(points)
+        of: Codes = np.zeros(len(points), dtype=np.int64)
+        for name in self.file.workload:
+            column = table.columns[name]
+            of = np.unique(of * (len(column.values) + 1) + column.codes + 1, return_inverse=True)[1].reshape(-1)
+        return of
 
     def first(self) -> Codes:
         """The points that are evaluated first: all of them, unless the space is refined. Raises EinsmithError (E702) for none."""
@@ -140,6 +152,12 @@ def load(path: str | Path) -> Sweep:
     document = read(found)
     file = validate(SweepFile, document)
     space = Space(tuple(_Reader(document).dimensions(file.points, ("points",))))
+    names = [name for table in space.dimensions for name in table.columns]
+    for number, name in enumerate(file.workload):
+        if name not in names:
+            known = ", ".join(f"`{known}`" for known in names)
+            span = document.span(("workload", number))
+            raise EinsmithError(Diagnostic("E701", f"no point sets `{name}`", span, help=f"they set {known}", file=str(found)))
     return Sweep(found, file, space, document)
 
 

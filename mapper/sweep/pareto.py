@@ -20,3 +20,10 @@ def front(values: NDArray[np.float64]) -> NDArray[np.int64]:
         kept.append(int(row))
         best = np.vstack([best[~(value <= best).all(axis=1)], value])
     return np.array(kept, dtype=np.int64)
+
+
+def fronts(values: NDArray[np.float64], of: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of the front of each group of rows (`of`: the group of each row), group by group."""
+    order = np.argsort(of, kind="stable")
+    pieces = np.split(order, np.flatnonzero(np.diff(of[order])) + 1)
+    return np.concatenate([np.zeros(0, dtype=np.int64), *(rows[front(values[rows])] for rows in pieces)])

@@ -23,11 +23,15 @@ import numpy as np
 from ...einsum.diagnostics import Diagnostic
 from .evaluate import TEXTS
 from .file import Sweep
-from .pareto import front
+from .pareto import fronts
 from .shards import Job, jobs
 from .space import Codes, Table
 from .store import RESULTS, Store
 from .workers import Dask, Local
+
+
+SHOWN = 8
+"""Points of the front, or workloads, that the printed result names."""
 
 
 class Worker(Protocol):
@@ -92,32 +96,61 @@ class Swept:
             f"in {self.seconds:.1f} s" + (f" ({fresh / self.seconds:,.0f} points a second)" if fresh and self.seconds > 0 else "")
         )
         lines.append(f"results in {self.results}")
-        lines.append(f"Pareto front ({', '.join(self.objectives)}): {len(self.front)} points")
-        for point in self.front[:8]:
-            figures = ", ".join(f"{name} {point[name.lstrip('-')]:.4g}" for name in self.objectives)
-            lines.append(f"  {point['point']:>9,}  {figures}  {_inputs(point)}")
-        if len(self.front) > 8:
-            lines.append(f"  and {len(self.front) - 8} more")
+        kinds = self.workloads
+        several = len(kinds) > 1
+        each = f", one for each {' and '.join(next(iter(kinds.values()))[0]['workload'])}: {len(kinds)} of them" if several else ""
+        lines.append(f"Pareto front ({', '.join(self.objectives)}){each}: {len(self.front)} points")
+        names = self._telling()
+        for name, points in list(kinds.items())[:SHOWN]:
+            if several:
+                lines.append(f"  {name}: {len(points)} points, least {self.objectives[0]}:")
+            for point in points[: 1 if several else SHOWN]:
+                figures = ", ".join(f"{name} {point[name.lstrip('-')]:.4g}" for name in self.objectives)
+                lines.append(f"  {point['point']:>9,}  {figures}  {_inputs(point, names)}")
+        more = len(kinds if several else self.front) - SHOWN
+        if more > 0:
+            lines.append(f"  and {more} more")
         return "\n".join(lines)
 
+    @property
+    def workloads(self) -> dict[str, list[dict[str, Any]]]:
+        """The points of the front of each workload."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for point in self.front:
+            found.setdefault(" ".join(f"{name}={value}" for name, value in point["workload"].items()), []).append(point)
+        return found
+
+    def _telling(self) -> dict[str, str]:
+        """Names that tell the points of a front apart, with how they are printed: those set alike everywhere are one."""
+        found: dict[str, str] = {}
+        for name in dict.fromkeys(name for point in self.front for name in point["sets"]):
+            values = {repr((point["workload"], point["sets"].get(name))) for point in self.front}
+            if len(values) > len(self.workloads) or len(self.front) == 1:
+                key = repr([point["sets"].get(name) for point in self.front])
+                found[key] = f"{found[key]},{name}" if key in found else name
+        return {names.split(",")[0]: names for names in found.values()}
+
     def _repr_html_(self) -> str:
-        head = [*self.objectives, "what it is"]
+        head = ["workload"] * any(self.workloads) + [*self.objectives, "what it is"]
+        names = self._telling()
         rows = [
             "<tr>"
+            + f"<td>{escape(name)}</td>" * bool(name)
             + "".join(f"<td>{point[name.lstrip('-')]:.4g}</td>" for name in self.objectives)
-            + f"<td>{escape(_inputs(point))}</td></tr>"
-            for point in self.front[:20]
+            + f"<td>{escape(_inputs(point, names))}</td></tr>"
+            for name, points in self.workloads.items()
+            for point in points
         ]
         return (
             f"<p><b>{escape(self.name)}</b>: {self.points:,} points, {self.failed:,} failed; Pareto front of {len(self.front)}</p>"
             f"<table><thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr></thead>"
-            f"<tbody>{''.join(rows)}</tbody></table>"
+            f"<tbody>{''.join(rows[:20])}</tbody></table>"
         )
 
 
-def _inputs(point: dict[str, Any]) -> str:
-    found = point["sets"]
-    return " ".join(f"{name}={value}" for name, value in found.items())
+def _inputs(point: dict[str, Any], names: dict[str, str]) -> str:
+    """What a point sets, in words."""
+    return " ".join(f"{text}={point['sets'][name]}" for name, text in names.items() if name in point["sets"])
 
 
 def sweep(
@@ -180,13 +213,16 @@ class _Runner:
         budget = self.plan.file.sampling.points or 0
         while len(seen) < budget:
             table, points = self._read()
-            best = points[front(self._objectives(table))]
+            best = points[fronts(self._objectives(table), self.plan.workloads(points))]
             near = self.plan.space.neighbours(best)
             more = self.plan.kept(near[~np.isin(near, seen)])[: budget - len(seen)]
             if not len(more):
                 return
             seen = np.union1d(seen, more)
             self.add(jobs(self.plan, more))
+
+    def _workload(self, table: Table, row: int) -> dict[str, Any]:
+        return {name: table.columns[name].get(row) for name in self.plan.file.workload}
 
     def _objectives(self, table: Any) -> Any:
         columns = []
@@ -238,11 +274,11 @@ class _Runner:
             sink = io.BytesIO()
             pq.write_table(whole, sink, compression="zstd")
             self.store.finish(run, sink.getvalue(), self.plan.document.source.text)
-        rows = front(self._objectives(whole))
+        rows = fronts(self._objectives(whole), self.plan.workloads(points))
         table = self.plan.space.table(points[rows])
         best = tuple(
             {
-                "point": int(points[row]), "sets": table.point(at),
+                "point": int(points[row]), "workload": self._workload(table, at), "sets": table.point(at),
                 **{n.lstrip("-"): float(whole[n.lstrip("-")][int(row)].as_py()) for n in self.plan.file.objectives},
             }
             for at, row in enumerate(rows)
