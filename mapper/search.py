@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..einsum.cascade import Cascade, Coord, Einsum, Expr, accesses, free_ranks
+from ..einsum.cascade import Cascade, Coord, Einsum, Expr, Scan, Select, accesses, free_ranks
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.flatten import flatten
 from ..einsum.sizes import Sizes, bind
@@ -47,6 +47,8 @@ MAX_GRID = 2**20
 """Cells of the grid on which the share of live points is bounded."""
 MAX_EVALUATIONS = 20_000
 """Full evaluations after which a search ends without proof."""
+FEW_CHOICES = 256
+"""Layouts and bindings of a group that are all tried; of more, those that are not dominated."""
 
 
 @dataclass
@@ -582,7 +584,8 @@ class _Groups:
             if self._spent(found):
                 self.tally.cut_off = True
                 break
-            self._add(found, self._complete(candidate, choice, found))
+            for new in self._complete(candidate, choice, found):
+                self._add(found, new)
 
     def _no_better(self, floor: Vector, found: Found) -> bool:
         """Whether a lower bound rules out anything better than what was found, by more than the gap that is asked for."""
@@ -636,9 +639,7 @@ class _Groups:
         except EinsmithError as error:
             self.tally.closest.append((closest[0], error.diagnostics[0]))
 
-    def _add(self, found: list[Found], new: Found | None) -> None:
-        if new is None:
-            return
+    def _add(self, found: list[Found], new: Found) -> None:
         if self.objective in PRODUCTS:
             found[:] = [item for _, item in _front([(item.value, item) for item in [*found, new]])]
         elif not found or _key(self.objective, new.value) < _key(self.objective, found[0].value):
@@ -758,6 +759,9 @@ class _Groups:
 
     def _find_choices(self, nest: Nest) -> list[_Choice]:
         vectors = {name: self._layouts(nest, name) for name in self.arch.arrays}
+        bindings = math.prod(sum(self._able(nest, name)[number] for name in vectors) for number in range(len(nest.steps)))
+        few = bindings * math.prod(len(found) for found in vectors.values()) <= FEW_CHOICES
+        vectors = vectors if few else {name: self._fastest(found) for name, found in vectors.items()}
         options: list[tuple[Vector, tuple[tuple[str, ...], dict[str, tuple[str | None, ...]]]]] = []
         for combination in itertools.product(*vectors.values()):
             layouts = {name: layout for name, (_, layout) in zip(vectors, combination, strict=True)}
@@ -772,11 +776,11 @@ class _Groups:
                             more[place] += mine[0]
                             more[len(layouts) :] = [energy + mine[1] for energy in more[len(layouts) :]]
                             grown.append((tuple(more), (*binding, name)))
-                front = _front(grown)
+                front = grown if few else _front(grown)
                 self.tally.dominated += len(grown) - len(front)
             options += [(value, (binding, layouts)) for value, binding in front]
         arrays = len(self.arch.arrays)
-        choices = [_Choice(value[:arrays], sum(value[arrays:]), *rest) for value, rest in _front(options)]
+        choices = [_Choice(value[:arrays], sum(value[arrays:]), *rest) for value, rest in (options if few else _front(options))]
         return sorted(
             choices, key=lambda choice: (*_key(self.objective, (max(choice.cycles), choice.energy, 0.0)), sum(choice.cycles))
         )
@@ -785,38 +789,37 @@ class _Groups:
         """What makes one binding worse than another: cycles of each array, and energy where the objective asks for it."""
         return tuple(cycles) if self.objective in ("latency", "traffic") else (*cycles, energy)
 
+    def _fastest(self, layouts: list[_Layout]) -> list[_Layout]:
+        """The layouts that are not dominated."""
+        flat = [tuple(number for one in each for number in (one or (0.0, 0.0))) for each, _ in layouts]
+        kept = _front(list(zip(flat, layouts, strict=True)))
+        self.tally.dominated += len(layouts) - len(kept)
+        return [layout for _, layout in kept]
+
     def _layouts(self, nest: Nest, array_name: str) -> list[_Layout]:
-        """What each step costs under each layout of an array; dominated layouts are dropped."""
+        """What each step costs under each layout of an array; of equals the one whose sums come out first stands first."""
         array = self.arch.arrays[array_name]
         able = self._able(nest, array_name)
         ranks = sorted(
-            {rank for step in nest.steps for rank in step.ranks if nest.size(rank) > 1}, key=self.cascade.rank_order.__getitem__
+            {rank for step in nest.steps for rank in _spatial(self.cascade, step) if nest.size(rank) > 1},
+            key=self.cascade.rank_order.__getitem__,
         )
-        sequential = {self.cascade.tensor(step.output).iterates for step in nest.steps}
-        sequential |= {getattr(step.einsum.body, "rank", None) for step in nest.steps}
-        ranks = [rank for rank in ranks if rank not in sequential]
         alike = len(set(array.side)) == 1  # which side is which does not matter
-        empty = (
-            len(array.side) if self.objective not in ("latency", "traffic") else max(0, len(array.side) - len(ranks))
-        )  # more lanes: fewer cycles
+        empty = len(array.side)
         sides_of_all: dict[tuple[str | None, ...], tuple[str | None, ...]] = {}
         for layout in itertools.permutations([*ranks, *[None] * empty], len(array.side)):
             sides_of_all.setdefault(tuple(sorted(layout, key=str)) if alike else layout, layout)
-        found: list[tuple[int, Vector, _Layout]] = []
+        found: list[tuple[int, _Layout]] = []
         for layout in sides_of_all.values():
             each: list[tuple[float, float] | None] = []
             ripple = 0
             for step, ok in zip(nest.steps, able, strict=True):
-                bound = replace(step, binding=_bind(array_name, layout, step), array=array)
+                bound = replace(step, binding=_bind(self.cascade, array_name, layout, step), array=array)
                 energy = 0.0 if self.objective in ("latency", "traffic") or not ok else step_pj(nest, bound)
                 each.append((nest.busy(bound), energy) if ok else None)
                 ripple += nest.ripple(bound) if ok else 0
-            flat = tuple(number for one in each for number in (one or (0.0, 0.0)))
-            found.append((ripple, flat, (tuple(each), layout)))
-        found.sort(key=lambda item: item[0])  # of equals the one whose sums come out first
-        kept = _front([(flat, layout) for _, flat, layout in found])
-        self.tally.dominated += len(found) - len(kept)
-        return [item for _, item in kept]
+            found.append((ripple, (tuple(each), layout)))
+        return [layout for _, layout in sorted(found, key=lambda item: item[0])]
 
     def _able(self, nest: Nest, array_name: str) -> list[bool]:
         array = self.arch.arrays[array_name]
@@ -843,10 +846,13 @@ class _Groups:
 
     # --- complete mappings ---
 
-    def _complete(self, candidate: _Candidate, choice: _Choice, found: list[Found]) -> Found | None:
-        """The mapping with bindings, places and tiles in flight; None if it does not fit or cannot be better."""
+    def _complete(self, candidate: _Candidate, choice: _Choice, found: list[Found]) -> Iterator[Found]:
+        """The mapping with bindings, places and tiles in flight; nothing if it does not fit or cannot be better.
+
+        Where registers leave room for too few tiles in flight, also with tensors sent to the buffer.
+        """
         bindings = {
-            step.output: _bind(array, choice.layouts[array], step)
+            step.output: _bind(self.cascade, array, choice.layouts[array], step)
             for step, array in zip(candidate.nest.steps, choice.binding, strict=True)
             if not step.initial
         }
@@ -859,23 +865,28 @@ class _Groups:
         floor = cycles, candidate.energy + choice.energy, candidate.words
         if found and self.objective not in PRODUCTS and self._no_better(_key(self.objective, floor), found[0]):
             self.tally.bounded += 1
-            return None
+            return
         stay: dict[str, str] | None = self._stay(nest)
         problem: EinsmithError | None = None
+        fits = False
         while stay is not None:
             nest.group = nest.group.model_copy(update={"stay": stay, "in_flight": 1})
             try:
                 settle(nest)
             except EinsmithError as error:
-                problem, stay = error, self._move_out(nest, stay, error)
+                problem = error
+                stay = self._move_out(nest, stay) if error.diagnostics[0].code == "E521" else None
                 continue
-            flying = min(self._wanted(nest, candidate, choice), most_in_flight(nest))
+            wanted = self._wanted(nest, candidate, choice)
+            flying = min(wanted, most_in_flight(nest))
             nest.group = nest.group.model_copy(update={"in_flight": max(1, flying)})
             self.tally.evaluated += 1
-            return Found(nest, group_cost(nest))
-        assert problem is not None
-        self._refused(problem)
-        return None
+            new, fits = Found(replace(nest), group_cost(nest)), True
+            yield new
+            stay = self._move_out(nest, stay) if flying < wanted and new.cost.timing.cycles > steady else None
+        if not fits:
+            assert problem is not None
+            self._refused(problem)
 
     def _wanted(self, nest: Nest, candidate: _Candidate, choice: _Choice) -> int:
         """Tiles in flight that hide the latency of a tile twice over behind the busiest resource: tiles also queue."""
@@ -884,10 +895,8 @@ class _Groups:
         latency = max(longest(nest, nominal(nest)).values(), default=0.0)
         return min(4096, math.ceil(2 * latency / interval), int(tiles)) if interval else 1
 
-    def _move_out(self, nest: Nest, stay: dict[str, str], problem: EinsmithError) -> dict[str, str] | None:
-        """Send the largest tensor of an overfull register file to the buffer."""
-        if problem.diagnostics[0].code != "E521":
-            return None
+    def _move_out(self, nest: Nest, stay: dict[str, str]) -> dict[str, str] | None:
+        """Send the largest tensor that is in registers to the buffer; None if there is none."""
         at_arrays = [name for name, place in stay.items() if place in self.arch.arrays]
         if not at_arrays:
             return None
@@ -903,7 +912,7 @@ class _Groups:
             name = step.output
             readers = [reader for reader in nest.steps if any(access.tensor == name for access in reader.reads)]
             lives = [nest.crosses(step, reader, name) for reader in readers] + [nest.crosses(step, step, name)]
-            if step.initial or self.cascade.tensor(name).iterates or min(lives) < within:
+            if step.initial or min(lives) < within:
                 continue
             shape = frozenset(self.cascade.tensor(name).ranks)
             if all(reader.ranks == shape and nest.between(step, reader) is None for reader in readers):
@@ -924,12 +933,19 @@ def _holding(nest: Nest, depths: Sequence[int]) -> tuple[Loop, ...]:
     return tuple(loops)
 
 
-def _bind(array: str, layout: tuple[str | None, ...], step: Step) -> Binding:
-    """A layout of an array for one step: sides whose rank it does not iterate have one lane at work."""
-    sides: list[tuple[str, ...]] = [(rank,) if rank is not None and rank in step.ranks else () for rank in layout]
+def _bind(cascade: Cascade, array: str, layout: tuple[str | None, ...], step: Step) -> Binding:
+    """A layout of an array for one step: sides whose rank it does not spread have one lane at work."""
+    able = _spatial(cascade, step)
+    sides: list[tuple[str, ...]] = [(rank,) if rank is not None and rank in able else () for rank in layout]
     while sides and not sides[-1]:
         sides.pop()
     return Binding(array=array, spatial=tuple(sides))
+
+
+def _spatial(cascade: Cascade, step: Step) -> frozenset[str]:
+    """The ranks of a step but for the one along which it runs position by position."""
+    body = step.einsum.body
+    return step.ranks - {cascade.tensor(step.output).iterates} - ({body.rank} if isinstance(body, Scan | Select) else set())
 
 
 def _lacking(diagnostic: Diagnostic) -> float:
