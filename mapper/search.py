@@ -47,7 +47,7 @@ MAX_GRID = 2**20
 """Cells of the grid on which the share of live points is bounded."""
 MAX_EVALUATIONS = 20_000
 """Full evaluations after which a search ends without proof."""
-FEW_CHOICES = 256
+FEW_CHOICES = 64
 """Layouts and bindings of a group that are all tried; of more, those that are not dominated."""
 
 
@@ -554,7 +554,7 @@ class _Groups:
         keys: Any = _key(self.objective, (tilings.cycles, tilings.energy, tilings.words))
         order = np.lexsort(keys[::-1])
         for rank, position in enumerate(order.tolist()):
-            if found and self.objective not in PRODUCTS and self._no_better((keys[0][position], keys[1][position]), found[0]):
+            if self.objective not in PRODUCTS and self._no_better(tilings.floor(position), found):
                 self.tally.bounded += len(order) - rank
                 break
             if self._spent(found):
@@ -564,7 +564,7 @@ class _Groups:
                 value = _key(self.objective, found[0].value)[0] if found else math.inf
                 self.tally.watch(self.tally.evaluated, value, float(keys[0][position]))
             loops, depths, words = tilings.at(position)
-            if found and self.objective not in PRODUCTS and self._ruled_out(loops, tilings.floor(position), found[0]):
+            if found and self._ruled_out(loops, tilings.floor(position), found):
                 self.tally.bounded += 1
                 continue
             candidate = self._candidate(loops, depths, words)
@@ -578,7 +578,10 @@ class _Groups:
         """Complete the mappings of some loops, best bound first."""
         for position, choice in enumerate(candidate.choices):
             floor = max(*choice.cycles, candidate.transfer_cycles), candidate.energy + choice.energy, candidate.words
-            if found and self.objective not in PRODUCTS and self._no_better(_key(self.objective, floor), found[0]):
+            if self._no_better(floor, found):
+                if self.objective in PRODUCTS:
+                    self.tally.dominated += 1
+                    continue
                 self.tally.dominated += len(candidate.choices) - position
                 break  # they are sorted by it
             if self._spent(found):
@@ -587,19 +590,22 @@ class _Groups:
             for new in self._complete(candidate, choice, found):
                 self._add(found, new)
 
-    def _no_better(self, floor: Vector, found: Found) -> bool:
+    def _no_better(self, floor: Vector, found: list[Found]) -> bool:
         """Whether a lower bound rules out anything better than what was found, by more than the gap that is asked for."""
-        value = _key(self.objective, found.value)
-        return bool(floor[0] >= value[0] * (1 - self.gap) if self.gap else floor >= value)
+        if self.objective in PRODUCTS:
+            return any(known.value[0] <= floor[0] and known.value[1] <= floor[1] for known in found)
+        if not found:
+            return False
+        least, value = _key(self.objective, floor), _key(self.objective, found[0].value)
+        return bool(least[0] >= value[0] * (1 - self.gap) if self.gap else least >= value)
 
-    def _ruled_out(self, loops: tuple[Loop, ...], floor: Vector, found: Found) -> bool:
+    def _ruled_out(self, loops: tuple[Loop, ...], floor: Vector, found: list[Found]) -> bool:
         """Whether the bindings that are known for these tiles leave nothing better."""
         choices = self.known_choices.get(frozenset((loop.rank, loop.tile) for loop in loops))
         if not choices:
-            return False
+            return self._no_better(floor, found)
         cycles, energy, words = floor
-        least = min(max(choice.cycles) for choice in choices)
-        return self._no_better(_key(self.objective, (max(cycles, least), energy, words)), found)
+        return self._no_better((max(cycles, min(max(choice.cycles) for choice in choices)), energy, words), found)
 
     def _spent(self, found: list[Found]) -> bool:
         return bool(found) and (self.tally.evaluated >= MAX_EVALUATIONS or self.tally.stop())
@@ -863,7 +869,7 @@ class _Groups:
         per_word = self.arch.word_bytes * self.arch.clock_hz / level.bandwidth if level.bandwidth else 0.0
         cycles = steady + exposed(nest, compute, candidate.transfer_cycles, steady, per_word)
         floor = cycles, candidate.energy + choice.energy, candidate.words
-        if found and self.objective not in PRODUCTS and self._no_better(_key(self.objective, floor), found[0]):
+        if self._no_better(floor, found):
             self.tally.bounded += 1
             return
         stay: dict[str, str] | None = self._stay(nest)
