@@ -8,7 +8,7 @@ carries its `source`; wrong keys and values are reported with their positions. N
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -44,6 +44,8 @@ class SharedMemory(Block):
     per_multiprocessor: Bytes
     reserved_per_block: Annotated[int, Field(ge=0)] = 0
     """Taken by the system for each resident block, bytes."""
+    asynchronous: bool = False
+    """Can tiles be copied from memory to shared memory without passing through registers, while the threads go on?"""
     source: str
 
 
@@ -61,9 +63,12 @@ class Matrix(Block):
     float16: Positive | None = None
     bfloat16: Positive | None = None
     tf32: Positive | None = None
-    reads_shared_memory: bool = False
-    """Do the matrix units read operands from shared memory by themselves? Then a stage in use cannot be refilled, and a pipeline of
-    n stages holds n copies; otherwise operands pass through registers, and it holds n - 1."""
+    unit: Literal["warp", "warpgroup", "tensor memory"] = "warp"
+    """What does a product. `warp`: each warp, operands and sums in its registers (`mma.sync`, `mfma`). `warpgroup`: four warps
+    together, operands in shared memory, sums in registers (`wgmma`). `tensor memory`: likewise, sums in a memory of their own
+    (`tcgen05`). Products of fewer than 64 rows are done by single warps everywhere."""
+    tensor_memory_columns: Annotated[int, Field(ge=0)] = 0
+    """Columns of 128 values of 32 bits that a block may have."""
     source: str
 
 

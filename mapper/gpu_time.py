@@ -1,0 +1,219 @@
+"""Time of a kernel on a GPU: what each resource alone would take, and the latency that nothing hides.
+
+In: a `Program`, a `Gpu`, sizes; then tile sizes, warps, stages and how many blocks are resident. Out: seconds of the matrix
+units, the vector lanes, the special functions, the memory, and of latency. Nothing of it is measured: it ranks candidates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..einsum.cascade import Cascade, Einsum, Expr, Map, Reduce, Scan, Select, accesses
+from ..einsum.sizes import Sizes, evaluate_scalar
+from .contraction import contraction, simplified
+from .gpu import Gpu
+from .loop_masks import HalfLine, conditions, first, last
+from .products import body_of, is_read, mentions
+from .program import Loop, Program
+
+SPECIAL = frozenset(
+    {"exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "softplus", "silu", "gelu", "erf", "sin", "cos", "/", "**"}
+)
+"""Operations that go through the special-function units."""
+STEP_CYCLES = 500.0
+"""Cycles of one step that overlap with nothing: barriers and the turn of the loop. A guess that ranks long tiles above short ones.
+"""
+SAMPLES = 32
+"""Tiles of which the steps are counted where a mask makes them differ."""
+
+Axes = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What one Einsum does for one tile, as sums of products of block sizes."""
+
+    flops: tuple[Axes, ...]
+    """Axes of each matrix product; a multiply-add is two operations."""
+    lanes: tuple[Axes, ...]
+    functions: tuple[Axes, ...]
+
+
+@dataclass(frozen=True)
+class _Load:
+    """A tile that a phase reads."""
+
+    element: int
+    """Bytes of one value."""
+    axes: Axes
+    moving: bool
+
+
+class Timing:
+    """Times of one program on one GPU for given sizes."""
+
+    def __init__(
+        self, program: Program, gpu: Gpu, dtype_bytes: int, matrix_rate: float | None, extents: Mapping[str, int], bound: Sizes
+    ) -> None:  # fmt: skip
+        self.program, self.gpu, self.bytes, self.matrix_rate = program, gpu, dtype_bytes, matrix_rate
+        self.extents, self.bound = extents, bound
+        self.work = [[_work(program, einsum) for einsum in body_of(phase)] for phase in program.phases]
+        self.loads = [self._loads(number) for number in range(len(program.phases))]
+        self.stores = [
+            (tuple(a for a in program.cascade.tensor(name).ranks if a in program.axes), program.in_loop(name))
+            for name in program.stores
+        ]
+        self.lines = {
+            number: [line for c in conditions(program, phase) if c.skippable for line in c.lines]
+            for number, phase in enumerate(program.phases)
+            if isinstance(phase, Loop)
+        }
+        self._counted: dict[tuple[int, ...], float] = {}
+        self.compulsory = sum(
+            self._element(program.source, t.name) * math.prod(extents.get(r, 1) for r in t.ranks)
+            for t in (*program.source.inputs, *(program.source.tensor(o) for o in program.source.outputs))
+        )
+
+    def _element(self, cascade: Cascade, tensor: str) -> int:
+        return {"float": self.bytes, "int": 4, "bool": 1}[cascade.tensor(tensor).dtype]
+
+    def _loads(self, number: int) -> list[_Load]:
+        program = self.program
+        found: dict[tuple[object, ...], _Load] = {}
+        for einsum in body_of(program.phases[number]):
+            for access in accesses(einsum.body):
+                if program.cascade.tensor(access.tensor).kind == "input":
+                    moving = program.loop is not None and mentions(access, program.loop)
+                    axes = tuple(program.axes_of(access))
+                    found.setdefault(
+                        (access.tensor, access.indices), _Load(self._element(program.cascade, access.tensor), axes, moving)
+                    )
+        return list(found.values())
+
+    def instances(self, blocks: Mapping[str, int]) -> int:
+        """Program instances."""
+        program = self.program
+        return math.prod(self.extents[r] if r not in program.tiled else -(-self.extents[r] // blocks[r]) for r in program.grid)
+
+    def __call__(self, blocks: Mapping[str, int], warps: int, stages: int, resident: int) -> dict[str, float]:
+        gpu, program = self.gpu, self.program
+        instances = self.instances(blocks)
+        matrix = vector = special = traffic = longest = 0.0
+        for number, phase in enumerate(program.phases):
+            count = self.steps(number, blocks) if isinstance(phase, Loop) else 1.0
+            longest += count if isinstance(phase, Loop) else 0
+            for work in self.work[number]:
+                matrix += 2.0 * count * sum(math.prod(blocks[a] for a in axes) for axes in work.flops)
+                vector += count * sum(math.prod(blocks[a] for a in axes) for axes in work.lanes)
+                special += count * sum(math.prod(blocks[a] for a in axes) for axes in work.functions)
+            for load in self.loads[number]:
+                traffic += load.element * math.prod(blocks[a] for a in load.axes) * (count if load.moving else 1.0)
+        for axes, every_step in self.stores:
+            traffic += self.bytes * math.prod(blocks[a] for a in axes) * (longest if every_step else 1.0)
+        units = gpu.multiprocessors.count
+        rounds = math.ceil(instances / units)  # instances that the busiest multiprocessor runs
+        share = rounds * units  # as if every multiprocessor were as busy
+        clock = gpu.multiprocessors.clock_hz
+        matrix_s = 0.0
+        if self.matrix_rate is not None:
+            matrix_s = matrix * share / self.matrix_rate
+        else:
+            vector += matrix / 2  # fused multiply-adds on the vector lanes
+        vector_s = vector * share / gpu.vector_rate
+        special_s = special * share / gpu.special_rate
+        waiting = 0.0
+        if resident * warps / 4 < 2:  # one group of warps at a time: matrix units and lanes take turns
+            waiting = matrix_s + vector_s + special_s - max(matrix_s, vector_s, special_s)
+        busy = min(1.0, instances / units)  # multiprocessors that ask for anything at all
+        memory_s = max(self.compulsory / (gpu.memory.bandwidth * busy), traffic * instances / (gpu.cache.bandwidth * busy))
+        turns = math.ceil(rounds / resident)
+        step_s = STEP_CYCLES / clock * longest * rounds / max(1.0, min(resident, 2))
+        exposed = gpu.memory.latency_s * (2 if program.loops else 1) * turns
+        if stages < 2:
+            exposed += gpu.cache.latency_s * longest * turns
+        return {
+            "matrix units": matrix_s, "vector lanes": vector_s, "special functions": special_s, "memory": memory_s,
+            "latency": exposed + step_s + waiting + gpu.launch.latency_s,
+        }  # fmt: skip
+
+    def steps(self, number: int, blocks: Mapping[str, int]) -> float:
+        """Mean number of steps of a loop that run per program instance: those that no mask empties."""
+        program = self.program
+        key = (number, *(blocks[a] for a in (*program.tiled, *((program.inner,) if program.inner else ()))))
+        if key not in self._counted:
+            self._counted[key] = self._steps(number, blocks)
+        return self._counted[key]
+
+    def _steps(self, number: int, blocks: Mapping[str, int]) -> float:
+        program, lines = self.program, self.lines[number]
+        assert program.loop is not None
+        parent = program.cascade.rank(program.loop).part_of
+        extent = self.extents[parent or program.loop]
+        tile = blocks[program.inner] if program.inner is not None else 1
+        all_steps = -(-extent // tile)
+        if not lines or len(program.tiled) != 1:
+            return float(all_steps)
+        (rank,) = program.tiled
+        sampled = range(0, -(-self.extents[rank] // blocks[rank]), max(1, -(-self.extents[rank] // blocks[rank]) // SAMPLES))
+        total = 0
+        for place in sampled:
+            values = {
+                **self.bound.scalars,
+                first(rank).name: place * blocks[rank],
+                last(rank).name: min((place + 1) * blocks[rank], self.extents[rank]) - 1,
+            }
+            total += _between(lines, values, extent, tile, all_steps)
+        return total / len(sampled)
+
+
+def _work(program: Program, einsum: Einsum) -> _Work:
+    """Operations of matrix products, of vector lanes and of special functions of an Einsum."""
+    body: Expr = simplified(program, einsum.body) if isinstance(einsum.body, Reduce) else einsum.body
+    flops: list[Axes] = []
+    lanes: list[Axes] = []
+    functions: list[Axes] = []
+    todo: list[Expr] = [body]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Reduce):
+            split = contraction(program, node)
+            if split is not None:
+                flops.append((split.i, split.j, split.k))
+                lanes += [(split.i, split.j)] * len(split.outside)
+                for side, axis in ((split.left, split.i), (split.right, split.j)):
+                    if not is_read(program, side):
+                        lanes.append((axis, split.k))  # conversion to the type of the inputs
+                        todo += side if len(side) > 1 else ()
+                continue
+            lanes.append(tuple(program.axes_of(node.body) | (frozenset(node.ranks) & frozenset(program.axes))))
+            todo.append(node.body)
+        elif isinstance(node, Scan | Select):
+            lanes.append(tuple(program.axes_of(node.body) | (frozenset({node.rank}) & frozenset(program.axes))))
+            todo.append(node.body)
+        elif isinstance(node, Map):
+            axes = tuple(program.axes_of(node))
+            if node.op == "where":
+                todo += node.args[1:]  # masks apply to few steps; see the loops of the kernel
+                continue
+            if node.op in SPECIAL:
+                functions.append(axes)
+            lanes.append(axes)
+            todo += node.args
+    return _Work(tuple(flops), tuple(lanes), tuple(functions))
+
+
+def _between(lines: list[HalfLine], values: Mapping[str, int | float], extent: int, tile: int, all_steps: int) -> int:
+    """Steps between the bounds of the masks; all of them where a bound needs data."""
+    low, high = 0, extent - 1
+    for line in lines:
+        try:
+            value = int(evaluate_scalar(line.bound.high if line.upper else line.bound.low, values))
+        except (KeyError, ValueError, ArithmeticError):
+            continue
+        if line.upper:
+            high = min(high, value)
+        else:
+            low = max(low, value)
+    return min(all_steps, max(0, high // tile - low // tile + 1)) if high >= low else 0

@@ -1,0 +1,181 @@
+"""Registers of a thread at the fullest point of a kernel.
+
+In: a `Program`, a `Gpu`, then tile sizes and warps. Out: `Registers`: what must be held at once, and what a compiler takes if it
+may. Alive are the running states, the intermediates still needed, the operands that units read from registers, and the addresses
+of the tiles being fetched. A tile that comes from a matrix product is spread over the warps as its unit leaves it: a warp that
+has fewer rows or columns than its instruction computes the others' again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..einsum.cascade import Access, Einsum, Map, accesses
+from .contraction import contraction
+from .gpu import Gpu
+from .products import Product, Unit, body_of, instruction_rows, lies_as, products, shares, streamed, sums
+from .program import Loop, Program
+
+BASE = 28
+"""Registers of a thread for coordinates, counters and sizes: what compiled kernels had beside their tiles."""
+VECTOR = 16
+"""Bytes that a thread fetches at one address."""
+SLICE = 16
+"""Steps of a contraction whose operands a warp has at hand at least."""
+COLUMNS = 8
+"""Columns of the instruction of one warp."""
+
+
+@dataclass(frozen=True)
+class Registers:
+    """Registers of 32 bits a thread."""
+
+    least: int
+    """Without which values are spilled."""
+    likely: int
+    """With whole operands at hand, as compilers have them while there is room."""
+
+
+class Pressure:
+    """The registers of one program on one GPU."""
+
+    def __init__(self, program: Program, gpu: Gpu, dtype_bytes: int, exact: bool) -> None:
+        self.program, self.gpu, self.bytes, self.exact = program, gpu, dtype_bytes, exact
+        self.products = products(program)
+        self.by_output: dict[str, list[Product]] = {}
+        for product in self.products:
+            self.by_output.setdefault(product.output, []).append(product)
+        self.made = lies_as(program, self.products)
+        self.phases = [_Phase(program, number, self.by_output) for number in range(len(program.phases))]
+        self.streams: dict[int, list[tuple[str, ...]]] = {}
+        for number, access in streamed(program):
+            axes = tuple(a for a in program.axes if a in program.axes_of(access))
+            self.streams.setdefault(number, []).append(axes)
+
+    def __call__(self, blocks: Mapping[str, int], warps: int, stages: int) -> Registers:
+        units = {id(one): one.unit(self.gpu, blocks, warps, self.exact) for one in self.products}
+        least = likely = 0.0
+        for number, phase in enumerate(self.phases):
+            fetched = sum(self._fetched(axes, blocks, warps) for axes in self.streams.get(number, []) if len(axes) > 1)
+            always = fetched + sum(self._tile(state, blocks, warps, units) for state in phase.states)
+            always += self._ahead(number, units, blocks, warps, stages)
+            for moment in phase.moments:
+                live = max(
+                    sum(self._tile(t, blocks, warps, units) for t in moment.before),
+                    sum(self._tile(t, blocks, warps, units) for t in moment.after),
+                    max(
+                        (math.prod(blocks[a] for a in axes) / (warps * self.gpu.multiprocessors.warp) for axes in moment.wide),
+                        default=0,
+                    ),
+                )
+                sliced, whole = 0.0, 0.0
+                for product in moment.products:
+                    a, b = self._operands(product, blocks, warps, units[id(product)])
+                    sliced = max(sliced, a + b)
+                    a, b = self._operands(product, blocks, warps, units[id(product)], whole=True)
+                    whole = max(whole, a + b)
+                least = max(least, always + live + sliced)
+                likely = max(likely, always + live + whole)
+        return Registers(BASE + math.ceil(least), BASE + math.ceil(likely))
+
+    def _fetched(self, axes: tuple[str, ...], blocks: Mapping[str, int], warps: int) -> float:
+        """Registers of a thread to fetch a tile: its addresses, and the tile itself where it cannot be copied past registers."""
+        size = math.prod(blocks[a] for a in axes) * self.bytes / (warps * self.gpu.multiprocessors.warp)
+        return 2 * max(1.0, size / VECTOR) + (0.0 if self.gpu.shared_memory.asynchronous else size / 4)
+
+    def _ahead(self, phase: int, units: Mapping[int, Unit], blocks: Mapping[str, int], warps: int, stages: int) -> float:
+        """Registers for the result of a product that is done one step ahead, out of tensor memory."""
+        tiles = [
+            blocks[one.rows] * blocks[one.columns] / (warps * self.gpu.multiprocessors.warp)
+            for one in self.products
+            if one.phase == phase and one.loop and units[id(one)] == "tensor memory" and one.feeds
+        ]
+        return max(tiles, default=0.0) if stages > 1 else 0.0
+
+    def _tile(self, tensor: str, blocks: Mapping[str, int], warps: int, units: Mapping[int, Unit]) -> float:
+        """Registers of a thread for one tensor's tile."""
+        axes = [a for a in self.program.cascade.tensor(tensor).ranks if a in blocks]
+        threads = warps * self.gpu.multiprocessors.warp
+        size = math.prod(blocks[a] for a in axes)
+        product = self.made.get(tensor)
+        if product is None or units[id(product)] == "none":
+            return size / threads
+        unit = units[id(product)]
+        over_rows, over_columns = shares(product, self.products, self.gpu, blocks, warps, unit)
+        high = instruction_rows(product, self.gpu, blocks)
+        if len(axes) == 1:
+            return max(1.0, size / over_rows / (self.gpu.multiprocessors.warp // 4)) if axes[0] == product.rows else size / threads
+        rows = max(blocks[axes[0]], high * over_rows) / blocks[axes[0]]
+        columns = max(blocks[axes[-1]], COLUMNS * over_columns) / blocks[axes[-1]]
+        return size * rows * columns / threads
+
+    def _operands(
+        self, product: Product, blocks: Mapping[str, int], warps: int, unit: Unit, whole: bool = False
+    ) -> tuple[float, float]:  # fmt: skip
+        """Registers of a thread for the operands of a product: of a slice of it, or whole."""
+        lanes = self.gpu.multiprocessors.warp
+        over_rows, over_columns = shares(product, self.products, self.gpu, blocks, warps, unit)
+        rows = max(blocks[product.rows], instruction_rows(product, self.gpu, blocks) * over_rows) / over_rows
+        columns = max(blocks[product.columns], COLUMNS * over_columns) / over_columns
+        k = blocks[product.k]
+        words = self.bytes / 4
+        if unit in ("warpgroup", "tensor memory"):
+            return (words * rows * k / lanes if not product.left.is_read and unit == "warpgroup" else 0.0), 0.0
+        piece = k if whole else min(k, SLICE)
+        left = words * rows * (k if not product.left.is_read else piece) / lanes
+        return left, words * columns * piece / lanes
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """One Einsum of a phase: tensors alive before and after it, its products, tiles of sums done as vector code."""
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    products: tuple[Product, ...]
+    wide: tuple[tuple[str, ...], ...]
+
+
+class _Phase:
+    """Liveness within straight code or one step of a loop."""
+
+    def __init__(self, program: Program, number: int, by_output: Mapping[str, list[Product]]) -> None:
+        phase = program.phases[number]
+        body = body_of(phase)
+        cascade = program.cascade
+        self.states = tuple(phase.states) if isinstance(phase, Loop) else ()
+        last_use: dict[str, int] = {}
+        for place, einsum in enumerate(body):
+            for access in accesses(einsum.body):
+                last_use[access.tensor] = place
+        local = {e.output for e in body if e.output not in self.states}
+        # a product that is only added to a state is summed in the state's own registers
+        added = {
+            a.tensor
+            for e in body
+            if e.output in self.states and isinstance(e.body, Map) and e.body.op == "+"
+            for a in e.body.args
+            if isinstance(a, Access) and cascade.tensor(a.tensor).kind == "einsum"
+        }
+        defined = {e.output: n for n, e in enumerate(body)}
+        moments = []
+        for place, einsum in enumerate(body):
+            before = {t for t in local if defined[t] < place <= last_use.get(t, -1)} - added
+            after = ({t for t in local if defined[t] <= place < last_use.get(t, -1)} | ({einsum.output} & local)) - added
+            moments.append(
+                _Moment(
+                    tuple(sorted(before)), tuple(sorted(after)), tuple(by_output.get(einsum.output, ())), _wide(program, einsum)
+                )
+            )
+        self.moments = tuple(moments)
+
+
+def _wide(program: Program, einsum: Einsum) -> tuple[tuple[str, ...], ...]:
+    found = []
+    for reduce in sums(program, einsum):
+        if contraction(program, reduce) is None:
+            axes = program.axes_of(reduce.body) | (frozenset(reduce.ranks) & frozenset(program.axes))
+            found.append(tuple(a for a in program.axes if a in axes))
+    return tuple(found)

@@ -1,0 +1,282 @@
+"""Matrix products of a program: in their order, with what their operands are.
+
+In: a `Program`. Out: its `Product`s, each with the axes of its rows, columns and contraction as the kernel turns them, and for
+each operand where it comes from: read before the loop, read at every step, or computed. What a GPU keeps where follows from
+that (`staging`, `pressure`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ..einsum.cascade import Access, Coord, Einsum, Expr, Reduce, accesses, walk
+from .contraction import Contraction, contraction, simplified
+from .gpu import Gpu
+from .program import Loop, Program, Straight
+
+MATRIX_SIDE = 16
+"""Shortest side of an operand of a matrix product."""
+WIDE_TILE = 32
+"""Rows and columns of the larger instruction of a warp, where it has two."""
+GROUP_ROWS = 64
+"""Least rows of a product that a group of four warps does together."""
+
+Source = Literal["held", "moving", "computed", "kept"]
+"""Read before the loop; read at every step; computed where it is needed; computed before the loop that needs it."""
+Unit = Literal["none", "warp", "warpgroup", "tensor memory"]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An operand of a matrix product that waits in shared memory."""
+
+    tensor: str
+    axes: tuple[str, ...]
+    every_step: bool
+    """Read anew at each step, so that each stage has its own copy."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One operand of a matrix product."""
+
+    source: Source
+    key: object
+    """What is read: the same for two operands that are one tile."""
+    axes: tuple[str, ...]
+    from_product: bool = False
+    """Computed, and from a matrix product: then it lies in registers as the unit leaves its results."""
+
+    @property
+    def is_read(self) -> bool:
+        return self.source in ("held", "moving")
+
+
+@dataclass(frozen=True)
+class Product:
+    """One matrix product, turned as the kernel turns it: left (rows, k), right (k, columns)."""
+
+    output: str
+    phase: int
+    loop: bool
+    rows: str
+    columns: str
+    k: str
+    left: Side
+    right: Side
+    feeds: bool = False
+    """Does another product of the same phase need its result?"""
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        return self.left, self.right
+
+    def unit(self, gpu: Gpu, blocks: Mapping[str, int], warps: int, exact: bool) -> Unit:
+        """Which unit does the product. `exact`: no matrix unit takes the type."""
+        if exact:
+            return "none"
+        kind = gpu.matrix.unit
+        if kind == "warp" or blocks[self.rows] < GROUP_ROWS or warps % 4 or (kind == "tensor memory" and warps > 8):
+            return "warp"
+        return kind
+
+
+def wide_rows(rows: int, columns: int) -> int:
+    """Rows of the instruction that a warp does a product with where it has a larger and a smaller one."""
+    return WIDE_TILE if min(rows, columns) >= WIDE_TILE else WIDE_TILE // 2
+
+
+def instruction_rows(product: Product, gpu: Gpu, blocks: Mapping[str, int]) -> int:
+    """Rows that one warp does at once."""
+    return MATRIX_SIDE if gpu.shared_memory.asynchronous else wide_rows(blocks[product.rows], blocks[product.columns])
+
+
+def shares(
+    product: Product, together: Sequence[Product], gpu: Gpu, blocks: Mapping[str, int], warps: int, unit: Unit
+) -> tuple[int, int]:  # fmt: skip
+    """Warps along the rows and along the columns of a product.
+
+    Groups of warps share out rows. Single warps do so for all products of a loop, or columns where the last one is wider than high;
+    or each product for itself, where a product that feeds another shares out rows alone.
+    """
+    if unit == "warpgroup":
+        return warps, 1
+    if unit == "tensor memory":
+        rows = min(warps, blocks[product.rows] // MATRIX_SIDE)
+        return rows, warps // rows
+    if not gpu.shared_memory.asynchronous:
+        rows = warps if product.feeds else max(1, min(warps, blocks[product.rows] // instruction_rows(product, gpu, blocks)))
+        return rows, warps // rows
+    last = [one for one in together if one.phase == product.phase][-1]
+    return (warps, 1) if blocks[last.rows] >= blocks[last.columns] else (1, warps)
+
+
+def lies_as(program: Program, together: Sequence[Product]) -> dict[str, Product]:
+    """Tensor -> the product whose result it is, or is computed from: it lies in registers as that product leaves it."""
+    outputs = {product.output: product for product in reversed(together)}
+    found: dict[str, Product] = {}
+    for phase in program.phases:
+        for einsum in body_of(phase):
+            if einsum.output in outputs:
+                found[einsum.output] = outputs[einsum.output]
+                continue
+            axes = set(program.cascade.tensor(einsum.output).ranks)
+            for access in accesses(einsum.body):
+                product = found.get(access.tensor)
+                if product is not None and {product.rows, product.columns} & axes:
+                    found.setdefault(einsum.output, product)
+    return found
+
+
+def body_of(phase: Straight | Loop) -> tuple[Einsum, ...]:
+    return phase.body if isinstance(phase, Loop) else phase.einsums
+
+
+def sums(program: Program, einsum: Einsum) -> list[Reduce]:
+    """Reductions of an Einsum, after what need not be under the sum was taken out of it."""
+    body: Expr = einsum.body
+    if isinstance(body, Reduce):
+        body = simplified(program, body)
+    return [node for node in walk(body) if isinstance(node, Reduce)]
+
+
+def is_read(program: Program, factors: tuple[Expr, ...]) -> bool:
+    """Is an operand a tile of an input, as it is in memory?"""
+    return len(factors) == 1 and isinstance(factors[0], Access) and program.cascade.tensor(factors[0].tensor).kind == "input"
+
+
+def mentions(expr: Expr, rank: str) -> bool:
+    return any(isinstance(node, Coord) and node.rank == rank for node in walk(expr))
+
+
+def products(program: Program) -> tuple[Product, ...]:
+    """All matrix products, in the order in which the kernel does them."""
+    found: list[Product] = []
+    order: dict[str, tuple[str, ...]] = {}  # axes of results that are held turned
+    made: set[str] = set()  # tensors that come from a product
+    for number, phase in enumerate(program.phases):
+        fresh = {e.output for e in body_of(phase)} if isinstance(phase, Loop) else None
+        for einsum in body_of(phase):
+            here = False
+            for reduce in sums(program, einsum):
+                split = contraction(program, reduce)
+                if split is None:
+                    continue
+                here = True
+                left, right = (
+                    _side(program, side, fresh, order, made, (k, axis))
+                    for side, k, axis in ((split.left, split.k, split.i), (split.right, split.k, split.j))
+                )
+                straight = _turns(left, (split.i, split.k)) + _turns(right, (split.k, split.j))
+                turned = _turns(left, (split.k, split.i)) + _turns(right, (split.j, split.k))
+                rows, columns = split.i, split.j
+                if turned < straight:
+                    left, right, rows, columns = right, left, columns, rows
+                found.append(Product(einsum.output, number, isinstance(phase, Loop), rows, columns, split.k, left, right))
+                order[einsum.output] = (rows, columns)
+            if here or any(access.tensor in made for access in accesses(einsum.body)):
+                made.add(einsum.output)
+    return tuple(replace(one, feeds=_feeds(program, one)) for one in found)
+
+
+def contractions(program: Program) -> tuple[Contraction, ...]:
+    """All matrix products, as their Einsums have them."""
+    return tuple(
+        split
+        for phase in program.phases
+        for einsum in body_of(phase)
+        for reduce in sums(program, einsum)
+        if (split := contraction(program, reduce)) is not None
+    )
+
+
+def _feeds(program: Program, product: Product) -> bool:
+    """Does the result of a product reach an operand of another one in its phase?"""
+    reached = {product.output}
+    for einsum in body_of(program.phases[product.phase]):
+        if einsum.output in program.cascade.outputs or einsum.output == product.output:
+            continue
+        read = {access.tensor for access in accesses(einsum.body)}
+        if not read & reached:
+            continue
+        for reduce in sums(program, einsum):
+            split = contraction(program, reduce)
+            if split is not None and {a.tensor for side in (split.left, split.right) for f in side for a in accesses(f)} & reached:
+                return True
+        reached.add(einsum.output)
+    return False
+
+
+def _side(
+    program: Program,
+    factors: tuple[Expr, ...],
+    fresh: set[str] | None,
+    order: Mapping[str, tuple[str, ...]],
+    made: set[str],
+    axes: tuple[str, str],
+) -> Side:
+    """One operand. `fresh`: what the loop around computes; None outside of loops."""
+    loop = fresh is not None
+    if is_read(program, factors):
+        (access,) = factors
+        assert isinstance(access, Access)
+        moving = loop and program.loop is not None and mentions(access, program.loop)
+        held = tuple(a for a in program.axes if a in program.axes_of(access))
+        return Side("moving" if moving else "held", (access.tensor, access.indices), held)
+    read = [access for factor in factors for access in accesses(factor)]
+    names = {access.tensor for access in read}
+    if len(factors) == 1 and isinstance(factors[0], Access) and factors[0].tensor in order:
+        held = order[factors[0].tensor]
+    else:
+        held = tuple(a for a in program.axes if a in axes)
+    changing = fresh is None or bool(names & fresh) or any(program.loop and mentions(access, program.loop) for access in read)
+    return Side("computed" if changing else "kept", None, held, bool(names & made))
+
+
+def _turns(side: Side, wanted: tuple[str, str]) -> int:
+    """Must a computed tile be transposed to stand like that?"""
+    return int(side.source in ("computed", "kept") and side.axes != wanted)
+
+
+def streamed(program: Program) -> tuple[tuple[int, Access], ...]:
+    """Tiles read at every step that matrix products need, as operands or through what is computed first; each with its loop.
+
+    Compilers fetch these, and no others, ahead of the step that needs them.
+    """
+    found: dict[tuple[int, Access], None] = {}
+    for number, phase in enumerate(program.phases):
+        if not isinstance(phase, Loop):
+            continue
+        needed: set[str] = set()
+        for einsum in reversed(phase.body):
+            operands = [
+                node
+                for reduce in sums(program, einsum)
+                if (split := contraction(program, reduce)) is not None
+                for factor in (*split.left, *split.right)
+                for node in accesses(factor)
+            ]
+            reached = list(accesses(einsum.body)) if einsum.output in needed else operands
+            needed |= {access.tensor for access in reached}
+            for access in reached:
+                if program.cascade.tensor(access.tensor).kind == "input" and mentions(access, program.loop or ""):
+                    found[number, access] = None
+    return tuple(found)
+
+
+def staged(program: Program) -> tuple[Operand, ...]:
+    """Operands of matrix products that are read from memory, each once."""
+    found: dict[object, Operand] = {}
+    for product in products(program):
+        for side in (product.left, product.right):
+            if side.is_read:
+                assert isinstance(side.key, tuple)
+                found.setdefault(side.key, Operand(side.key[0], side.axes, side.source == "moving"))
+    return tuple(found.values())
+
+
+def shortest_side(program: Program, axis: str) -> int:
+    """Shortest block along an axis: that of a matrix product if it takes part in one."""
+    return MATRIX_SIDE if any(axis in (one.rows, one.columns, one.k) for one in products(program)) else 1

@@ -1,0 +1,249 @@
+"""Shared memory and tensor memory that a kernel takes: operands of matrix products, and what threads hand to one another.
+
+In: a `Program`, a `Gpu`, then tile sizes, warps and stages. Out: `Staged`: bytes of the operands in use at one time, bytes in all,
+columns of tensor memory. It follows what compilers do with each operand; see docs/design/kernels.md:
+
+* read before the loop: one buffer to the end of the loop (where copies pass through registers: until it is in registers);
+* read at every step, pipelined: a buffer a stage in use or on its way, for the whole loop; else one buffer while it is needed;
+* computed: in registers, unless the warps that need it are not those that have it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..einsum.cascade import Access, Einsum, accesses
+from .contraction import contraction
+from .gpu import Gpu
+from .products import Product, Side, Unit, body_of, lies_as, products, shares, streamed, sums, wide_rows
+from .program import Program
+
+BARRIER = 8
+"""Bytes of one barrier in shared memory."""
+ALIGNMENT = 1024
+"""Bytes to which buffers of a unit that reads shared memory are aligned."""
+COLUMN_ROWS = 128
+"""Rows of 32-bit values in one column of tensor memory."""
+GROUP_WARPS = 4
+"""Warps that do a product together."""
+NARROW = 32
+"""Columns of a result in tensor memory below which two groups of warps cannot share it out in place."""
+WARP_ROWS = 16
+"""Rows of a product that one warp of a group does."""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What one choice of tiles takes."""
+
+    operands: int
+    """Bytes of operands of matrix products in use at one time."""
+    total: int
+    """Bytes in all."""
+    columns: int = 0
+    """Columns of tensor memory."""
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """Bytes at each product: that last for its loop, that it alone needs; and those that nothing else stands beside."""
+
+    lasting: list[int]
+    passing: list[int]
+    alone: list[int]
+
+    def add(self, product: int, size: int, together: bool) -> None:
+        """Bytes that one product needs, beside its other ones or after them."""
+        self.passing[product] = self.passing[product] + size if together else max(self.passing[product], size)
+
+
+class Staging:
+    """The buffers of one program on one GPU."""
+
+    def __init__(self, program: Program, gpu: Gpu, dtype_bytes: int, exact: bool) -> None:
+        self.program, self.gpu, self.bytes, self.exact = program, gpu, dtype_bytes, exact
+        self.products = products(program)
+        self.scratches = _scratches(program, self.products)
+        self.reads = _reads(self.products)
+        operands = {(side.key, product.phase) for product in self.products for side in product.sides}
+        self.streams = [
+            (phase, self.element(access), tuple(a for a in program.axes if a in program.axes_of(access)))
+            for phase, access in streamed(program)
+            if ((access.tensor, access.indices), phase) not in operands
+        ]
+        """Tiles that are read at every step and computed with before they are operands."""
+        self.of_phase: dict[int, list[int]] = {}
+        for number, product in enumerate(self.products):
+            self.of_phase.setdefault(product.phase, []).append(number)
+
+    def element(self, access: Access) -> int:
+        """Bytes of one value as it is in memory."""
+        return {"float": self.bytes, "int": 4, "bool": 1}[self.program.cascade.tensor(access.tensor).dtype]
+
+    def size(self, axes: tuple[str, ...], blocks: Mapping[str, int]) -> int:
+        return self.bytes * math.prod(blocks[a] for a in axes)
+
+    def __call__(self, blocks: Mapping[str, int], warps: int, stages: int) -> Staged:
+        units = [one.unit(self.gpu, blocks, warps, self.exact) for one in self.products]
+        if not units:
+            return Staged(0, max((self._handed(s, blocks, warps) for s in self.scratches), default=0))
+        use = self._buffers(units, blocks, warps, stages)
+        operands = max([a + b for a, b in zip(use.lasting, use.passing, strict=True)] + use.alone)
+        base: dict[int, int] = {}
+        for product, lasting in zip(self.products, use.lasting, strict=True):
+            base[product.phase] = max(base.get(product.phase, 0), lasting)
+        handed = [base.get(s.phase, 0) + self._handed(s, blocks, warps) for s in self.scratches]
+        for product, unit in zip(self.products, units, strict=True):  # a narrow result changes hands between two groups of warps
+            if unit == "tensor memory" and warps > GROUP_WARPS and blocks[product.columns] < NARROW:
+                handed.append(base[product.phase] + 4 * blocks[product.rows] * blocks[product.columns])
+        total = max([operands, *handed])
+        if "tensor memory" in units:
+            total += ALIGNMENT + BARRIER * stages
+        return Staged(operands, total, self._columns(units, blocks))
+
+    def _buffers(self, units: Sequence[Unit], blocks: Mapping[str, int], warps: int, stages: int) -> Buffers:
+        use = Buffers([0] * len(self.products), [0] * len(self.products), [0])
+        lasting = use.lasting
+        direct = self.gpu.shared_memory.asynchronous
+        together = direct or stages > 1  # else operands go through shared memory to registers one after the other
+        for numbers, side in self.reads:
+            size = self.size(side.axes, blocks)
+            first, last = self.products[numbers[0]], self.products[numbers[-1]]
+            native = any(units[n] in ("warpgroup", "tensor memory") for n in numbers)
+            if side.source == "moving" and stages > 1:
+                for n in self.of_phase[first.phase]:
+                    lasting[n] += (stages if native else stages - 1) * size
+            elif side.source == "moving":
+                for n in range(numbers[0], numbers[-1] + 1):
+                    use.add(n, size, together)
+            elif not direct and not native and first.phase == last.phase:
+                use.alone.append(size)
+            else:
+                start = self.of_phase[first.phase][0] if first.loop else numbers[0]
+                end = self.of_phase[last.phase][-1] if last.loop else numbers[-1]
+                for n in range(start, end + 1):
+                    lasting[n] += size
+        if direct and stages > 1:
+            for phase, element, axes in self.streams:
+                for n in self.of_phase.get(phase, ()):
+                    lasting[n] += (stages - 1) * element * math.prod(blocks[a] for a in axes)
+        for number, (product, unit) in enumerate(zip(self.products, units, strict=True)):
+            for side in product.sides:
+                if not side.is_read and self._exchanged(product, side, unit, blocks, warps, together):
+                    size = self.size(side.axes, blocks)
+                    if side.source == "kept" and not together and not side.from_product:
+                        use.alone.append(size)
+                    elif side.source == "kept":
+                        for n in self.of_phase[product.phase]:
+                            lasting[n] += size
+                    else:
+                        use.add(number, size, together)
+        return use
+
+    def _exchanged(
+        self, product: Product, side: Side, unit: Unit, blocks: Mapping[str, int], warps: int, together: bool
+    ) -> bool:  # fmt: skip
+        """Does a computed operand pass through shared memory, because other warps need it than have it?"""
+        if side is product.right or unit == "none":
+            return True
+        if unit == "tensor memory":
+            return False
+        if not side.from_product:
+            return True
+        rows = blocks[product.rows]
+        if unit == "warpgroup":
+            return side.source == "kept" and rows < WARP_ROWS * warps
+        if side.source == "kept" and together:
+            return True
+        if (
+            self.gpu.shared_memory.asynchronous
+        ):  # all products of a chain share out rows, or columns where the last is wider than high
+            return rows < blocks[product.columns]
+        # each product has its own instruction; one that feeds another shares out rows alone
+        heights = {wide_rows(blocks[one.rows], blocks[one.columns]) for one in self.products if one.phase == product.phase}
+        high = wide_rows(rows, blocks[product.columns])
+        return len(heights) > 1 or 1 < min(warps, -(-rows // high)) < warps
+
+    def _columns(self, units: list[Unit], blocks: Mapping[str, int]) -> int:
+        """Columns of tensor memory: a 32-bit value of a sum, half of that for a computed left operand."""
+        columns = 0
+        for product, unit in zip(self.products, units, strict=True):
+            if unit == "tensor memory":
+                tiles = -(-blocks[product.rows] // COLUMN_ROWS)
+                columns += tiles * blocks[product.columns]
+                if not product.left.is_read:
+                    columns += tiles * blocks[product.k] * self.bytes // 4
+        return columns
+
+    def _handed(self, scratch: Scratch, blocks: Mapping[str, int], warps: int) -> int:
+        """Bytes of an exchange between warps that is not of an operand."""
+        kept = math.prod(blocks[a] for a in scratch.kept)
+        if not scratch.reduced:
+            return self.bytes * kept
+        along = min(warps, math.prod(blocks[a] for a in scratch.reduced))
+        product = scratch.product
+        if product is not None:
+            unit = product.unit(self.gpu, blocks, warps, self.exact)
+            rows, columns = shares(product, self.products, self.gpu, blocks, warps, unit)
+            if unit != "none":
+                along = rows if product.rows in scratch.reduced else columns
+        return 4 * kept * along if along > 1 else 0
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """An exchange of one Einsum: of partial results of a reduction, or of a tile read in another layout than the products'."""
+
+    phase: int
+    kept: tuple[str, ...]
+    reduced: tuple[str, ...] = ()
+    product: Product | None = None
+    """That the reduced tile comes from."""
+
+
+def _reads(products: tuple[Product, ...]) -> list[tuple[list[int], Side]]:
+    """Each tile that products read, with the numbers of the products that use it: a tile read at every step once per loop."""
+    found: dict[object, tuple[list[int], Side]] = {}
+    for number, product in enumerate(products):
+        for side in product.sides:
+            if side.is_read:
+                key = (side.key, product.phase if side.source == "moving" else None)
+                found.setdefault(key, ([], side))[0].append(number)
+    return list(found.values())
+
+
+def _scratches(program: Program, together: tuple[Product, ...]) -> tuple[Scratch, ...]:
+    found: dict[Scratch, None] = {}
+    made = lies_as(program, together)
+    for number, phase in enumerate(program.phases):
+        for einsum in body_of(phase):
+            for reduce in sums(program, einsum):
+                if contraction(program, reduce) is None:
+                    kept = tuple(a for a in program.axes if a in program.axes_of(reduce))
+                    reduced = tuple(a for a in program.axes if a in reduce.ranks)
+                    sources = [made[a.tensor] for a in accesses(reduce.body) if a.tensor in made]
+                    found[Scratch(number, kept, reduced, sources[0] if sources else None)] = None
+            found.update(dict.fromkeys(Scratch(number, axes) for axes in _tiles_read(program, einsum)))
+            if einsum.output in program.stores:  # results are stored in another layout than products leave them in
+                axes = tuple(a for a in program.axes if a in program.cascade.tensor(einsum.output).ranks)
+                if len(axes) > 1:
+                    found[Scratch(number, axes)] = None
+    return tuple(found)
+
+
+def _tiles_read(program: Program, einsum: Einsum) -> list[tuple[str, ...]]:
+    """Axes of tiles of inputs that an Einsum uses beside its matrix products."""
+    operands = set()
+    for reduce in sums(program, einsum):
+        split = contraction(program, reduce)
+        if split is not None:
+            operands |= {node for side in (split.left, split.right) if len(side) == 1 for node in side if isinstance(node, Access)}
+    found = []
+    for access in accesses(einsum.body):
+        if access not in operands and program.cascade.tensor(access.tensor).kind == "input":
+            axes = tuple(a for a in program.axes if a in program.axes_of(access))
+            if len(axes) > 1:
+                found.append(axes)
+    return found
