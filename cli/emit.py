@@ -12,7 +12,7 @@ from .common import guarded, sized, write_text
 
 if TYPE_CHECKING:
     from ..kernels.aot import Compiled
-    from ..mapper.plan import Plan
+    from ..mapper.stages import ModulePlan
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Emitted:
 
     file: str | None
     source: str
-    plan: Plan
+    plan: ModulePlan
     note: str
     compiled: dict[str, Compiled] = field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
@@ -38,12 +38,19 @@ class Emitted:
 
         if self.file is None:
             return self.source.rstrip("\n")
-        best = self.plan.best
         lines = [self.note] if self.note else []
-        blocks = ", ".join(f"{name} {size}" for name, size in best.blocks.items())
-        lines.append(f"{self.file}: tiles of {blocks}; {best.warps} warps, {best.stages} stages")
-        memory = f"{best.shared_bytes:,} bytes shared, {best.registers} registers"
-        lines.append(f"  predicted  {memory}; {tile_time(best.predicted_s)}, bound by {best.bound} (not measured)")
+        several = len(self.plan.kernels) > 1
+        if several:
+            between = ", ".join(self.plan.between)
+            count = len(self.plan.kernels)
+            lines.append(f"{self.file}: {count} kernels, {tile_time(self.plan.predicted_s)} together; between them {between}")
+        for kernel in self.plan.kernels:
+            best = kernel.best
+            blocks = ", ".join(f"{name} {size}" for name, size in best.blocks.items())
+            whose = f"  {kernel.cascade.name}" if several else self.file
+            lines.append(f"{whose}: tiles of {blocks}; {best.warps} warps, {best.stages} stages")
+            memory = f"{best.shared_bytes:,} bytes shared, {best.registers} registers"
+            lines.append(f"  predicted  {memory}; {tile_time(best.predicted_s)}, bound by {best.bound} (not measured)")
         lines += [f"  compiled   {one}" for one in self.compiled.values()]
         lines += [f"  passed over: {text}" for text in self.passed_over]
         return "\n".join(lines)
@@ -97,24 +104,22 @@ def command(
     from ..einsum.library import locate
     from ..einsum.spec import load
     from ..kernels.aot import TARGETS
-    from ..kernels.emit import emit
+    from ..kernels.emit import emit_module
     from ..kernels.settle import settle
     from ..mapper import gpu as gpus
-    from ..mapper.one_pass import one_pass
-    from ..mapper.plan import plan
+    from ..mapper.stages import module_plans
 
     for name in targets:
         if name not in TARGETS:
             raise EinsmithError(Diagnostic("E611", f"no compiler for the target `{name}`", help=f"one of {', '.join(TARGETS)}"))
     target = gpus.load(gpu)
-    textbook = load(locate("attention", spec))
-    form = one_pass(textbook, sizes, params)
-    planned = plan(form.cascade, target, sizes, params, dtype=dtype, allow_tf32=allow_tf32)
+    plans = module_plans(load(locate("attention", spec)), target, sizes, params, dtype=dtype, allow_tf32=allow_tf32)
     if compiling:
-        settled = settle(form.cascade, planned, textbook, targets, allow_tf32=allow_tf32)
-        found = Emitted(None, settled.source, settled.plan, form.note, settled.compiled, settled.passed_over)
+        settled = settle(plans, targets, allow_tf32=allow_tf32)
+        found = Emitted(None, settled.source, settled.plan, settled.plan.note, settled.compiled, settled.passed_over)
     else:
-        found = Emitted(None, emit(form.cascade, planned, textbook=textbook), planned, form.note)
+        planned = next(plans)
+        found = Emitted(None, emit_module(planned), planned, planned.note)
     if output is not None:
         write_text(output, found.source)
         found.file = str(output)

@@ -10,21 +10,20 @@ import rich_click as click
 from .common import guarded, sized
 
 if TYPE_CHECKING:
-    from ..mapper.plan import Plan
+    from ..mapper.stages import ModulePlan
 
 
 @dataclass
 class Planned:
     """A plan, and what was done to the cascade before it."""
 
-    plan: Plan
-    note: str
+    plan: ModulePlan
 
     def as_json(self) -> dict[str, Any]:
-        return {**self.plan.as_json(), "note": self.note or None}
+        return {**self.plan.as_json(), "note": self.plan.note or None}
 
     def __str__(self) -> str:
-        return (f"{self.note}\n" if self.note else "") + str(self.plan)
+        return (f"{self.plan.note}\n" if self.plan.note else "") + str(self.plan)
 
 
 @click.command()
@@ -55,9 +54,8 @@ def command(
     from ..einsum.library import locate
     from ..einsum.spec import load
     from ..mapper import gpu as gpus
-    from ..mapper.one_pass import one_pass
-    from ..mapper.plan import plan
+    from ..mapper.stages import plan_module
 
     target = gpus.load(gpu)
-    form = one_pass(load(locate("attention", spec)), sizes, params)
-    return Planned(plan(form.cascade, target, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep), form.note)
+    cascade = load(locate("attention", spec))
+    return Planned(plan_module(cascade, target, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep))

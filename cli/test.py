@@ -67,11 +67,10 @@ def command(
     from ..einsum.library import locate
     from ..einsum.spec import load
     from ..kernels.check import cascade_of, check
-    from ..kernels.emit import emit
+    from ..kernels.emit import emit_module
     from ..kernels.shapes import Case
     from ..mapper import gpu as gpus
-    from ..mapper.one_pass import one_pass
-    from ..mapper.plan import plan
+    from ..mapper.stages import plan_module
 
     path, note = Path(kernel), ""
     if path.suffix == ".py":
@@ -79,9 +78,8 @@ def command(
         cascade = cascade_of(path.read_text(encoding="utf-8", errors="replace"), kernel) if path.is_file() else None
     else:
         cascade = load(locate("attention", kernel))
-        form = one_pass(cascade, sizes, params)
-        note = form.note
-        module = emit(form.cascade, plan(form.cascade, gpus.load(gpu), sizes, params, dtype="float32"), textbook=cascade)
+        planned = plan_module(cascade, gpus.load(gpu), sizes, params, dtype="float32")
+        note, module = planned.note, emit_module(planned)
     cases = [Case("given", {**dict(cascade.sizes), **sizes})] if sizes and cascade is not None else None
     return Tested(
         check(module, cascade, cases=cases, dtypes=dtypes or None, params=params or None, seed=seed, timeout_s=timeout_s), note

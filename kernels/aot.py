@@ -14,6 +14,7 @@ from typing import Any
 
 from ..einsum.cascade import Cascade
 from ..mapper.plan import Plan
+from ..mapper.stages import ModulePlan
 from .child import ask
 from .store import stored
 
@@ -28,6 +29,8 @@ class Compiled:
 
     target: str
     shared_bytes: int = 0
+    staged_bytes: int | None = None
+    """Of it, operands of matrix products in use at one time."""
     registers: int | None = None
     """A thread; None if the tool to read it is not there."""
     spill_bytes: int | None = None
@@ -37,6 +40,8 @@ class Compiled:
     tensor_memory_columns: int = 0
     """Of 512, on targets that have tensor memory."""
     error: str | None = None
+    kernels: tuple[Compiled, ...] = ()
+    """Each kernel of a module that has several; the numbers above are then the greatest of them, instructions their sum."""
 
     @property
     def launches(self) -> bool:
@@ -50,6 +55,7 @@ class Compiled:
         return {
             "shared_bytes": self.shared_bytes, "registers": self.registers, "spill_bytes": self.spill_bytes, "mma": dict(self.mma),
             "launches": self.launches,
+            **({"kernels": [kernel.as_json() for kernel in self.kernels]} if self.kernels else {}),
         }  # fmt: skip
 
     def __str__(self) -> str:
@@ -63,7 +69,7 @@ class Compiled:
 
 def compile_module(
     source: str,
-    plan: Plan,
+    plan: Plan | ModulePlan,
     cascade: Cascade,
     targets: Sequence[str] | None = None,
     *,
@@ -71,17 +77,34 @@ def compile_module(
     timeout_s: float = 300.0,
 ) -> dict[str, Compiled]:
     """Compile a module for its plan's sizes and type. `cascade` names the inputs. Raises EinsmithError (E607, E608)."""
-    extents = plan.sizes.extents
+    (found,) = compile_modules([(source, plan)], cascade, targets, allow_tf32=allow_tf32, timeout_s=timeout_s)
+    return found
+
+
+def compile_modules(
+    modules: Sequence[tuple[str, Plan | ModulePlan]],
+    cascade: Cascade,
+    targets: Sequence[str] | None = None,
+    *,
+    allow_tf32: bool = False,
+    timeout_s: float = 300.0,
+) -> list[dict[str, Compiled]]:
+    """Compile several modules in one process: texts and plans of one cascade that differ in their first candidates."""
+    plan = modules[0][1]
+    extents = (plan.kernels[0] if isinstance(plan, ModulePlan) else plan).sizes.extents
     known = {r.name: extents[r.name] for r in cascade.ranks if r.name in extents}
     job = {
-        "file": str(stored(source)),
+        "modules": [{"file": str(stored(source))} for source, _ in modules],
         "inputs": {t.name: ([known[r] for r in t.ranks], t.dtype) for t in cascade.inputs},
         "scalars": {},
         "dtype": plan.dtype,
         "targets": list(targets or (plan.gpu.target,)),
-        "warps": plan.best.warps,
-        "stages": plan.best.stages,
         "allow_tf32": allow_tf32,
     }
     found = ask("aot_worker", job, interpret=False, timeout_s=timeout_s)["compiled"]
-    return {target: Compiled(target, **values) for target, values in found.items()}
+    return [{target: _compiled(target, values) for target, values in one.items()} for one in found]
+
+
+def _compiled(target: str, values: Mapping[str, Any]) -> Compiled:
+    parts = tuple(_compiled(target, part) for part in values.get("kernels", ()))
+    return Compiled(target, **{**values, "kernels": parts})

@@ -1,4 +1,4 @@
-"""Worker of `aot`: compiles one generated module for several targets. Runs in a process of its own."""
+"""Worker of `aot`: compiles generated modules for several targets. Runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,19 +13,34 @@ from .child import answer, load_module
 
 
 def compile_all(job: dict[str, Any]) -> dict[str, Any]:
-    """Compile `job["file"]` for `job["targets"]` with inputs of the given sizes and type (no data: meta tensors)."""
-    import torch
-    from triton.compiler import ASTSource
+    """Compile each of `job["modules"]` for `job["targets"]` with inputs of the given sizes and type (no data: meta tensors)."""
+    return {"compiled": [_compile_module(job, **module) for module in job["modules"]]}
 
-    module = load_module(job["file"])
+
+def _compile_module(job: dict[str, Any], file: str) -> dict[str, Any]:
+    """Every launch of a module; what its kernels take together is that of the greatest, instructions are added up."""
+    import torch
+
+    module = load_module(file)
     dtype = getattr(torch, job["dtype"])
     with torch.device("meta"):
         inputs = {
             name: torch.empty(shape, dtype=dtype if kind == "float" else torch.bool if kind == "bool" else torch.int32)
             for name, (shape, kind) in job["inputs"].items()
         }
-    grid, arguments, _ = module._prepare(**inputs, **job["scalars"], allow_tf32=job["allow_tf32"])
-    kernel = next(value for name, value in vars(module).items() if name.endswith("_kernel") and hasattr(value, "arg_names"))
+    launches, _, _ = module._prepare(**inputs, **job["scalars"], allow_tf32=job["allow_tf32"])
+    result: dict[str, Any] = {}
+    for target in job["targets"]:
+        kernels = [_compiled(_source(kernel, arguments), target, options) for kernel, _, arguments, options in launches]
+        result[target] = _together(kernels)
+    return result
+
+
+def _source(kernel: Any, arguments: dict[str, Any]) -> Any:
+    """A kernel specialised for the arguments of one launch."""
+    import torch
+    from triton.compiler import ASTSource
+
     constant_names = {kernel.arg_names[i] for i in kernel.constexprs}
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
@@ -44,27 +59,37 @@ def compile_all(job: dict[str, Any]) -> dict[str, Any]:
             signature[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
             if value % 16 == 0:
                 attributes[(number,)] = [["tt.divisibility", 16]]
-    result = {}
-    for target in job["targets"]:
-        source = ASTSource(kernel, signature, constants, attributes)
-        result[target] = _compiled(source, target, job["warps"], job["stages"])
-    return {"grid": grid[0], "compiled": result}
+    return ASTSource(kernel, signature, constants, attributes)
+
+
+def _together(kernels: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row for all kernels of a module."""
+    failed = [one for one in kernels if "error" in one]
+    if failed or len(kernels) == 1:
+        return (failed or kernels)[0]
+    found: dict[str, Any] = {"mma": {name: sum(one["mma"].get(name, 0) for one in kernels) for name in _INSTRUCTIONS}}
+    found["mma"] = {name: count for name, count in found["mma"].items() if count}
+    for name in ("shared_bytes", "staged_bytes", "registers", "spill_bytes", "tensor_memory_columns"):
+        values = [one[name] for one in kernels if one.get(name) is not None]
+        if values:
+            found[name] = max(values)
+    return {**found, "kernels": kernels}
 
 
 _TYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "int32": "i32", "int64": "i64", "int8": "i8", "bool": "i1"}
 
 
-def _compiled(source: Any, target: str, warps: int, stages: int) -> dict[str, Any]:
+def _compiled(source: Any, target: str, options: dict[str, int]) -> dict[str, Any]:
     import triton
     from triton.backends.compiler import GPUTarget
 
     where = GPUTarget("cuda", int(target[3:]), 32) if target.startswith("sm_") else GPUTarget("hip", target, 64)
     try:
-        compiled = triton.compile(source, target=where, options={"num_warps": warps, "num_stages": stages})
+        compiled = triton.compile(source, target=where, options=options)
     except Exception as error:  # the compiler's own errors have many types
         return {"error": " ".join(str(error).split())[-400:] or type(error).__name__}
     text = compiled.asm.get("ptx") or compiled.asm.get("amdgcn") or ""
-    found: dict[str, Any] = {"shared_bytes": int(compiled.metadata.shared)}
+    found: dict[str, Any] = {"shared_bytes": int(compiled.metadata.shared), "staged_bytes": staged_bytes(compiled.asm["ttgir"])}
     tensor_memory = getattr(compiled.metadata, "tmem_size", None)
     if tensor_memory:
         found["tensor_memory_columns"] = int(tensor_memory)
@@ -74,6 +99,69 @@ def _compiled(source: Any, target: str, warps: int, stages: int) -> dict[str, An
         found |= _amd_resources(text)
     found["mma"] = {name: count for name, pattern in _INSTRUCTIONS.items() if (count := len(re.findall(pattern, text)))}
     return found
+
+
+_ALLOCATION = re.compile(r"(%\S+) = ttg\.local_alloc\b.*?!ttg\.memdesc<((?:\d+x)+)[a-z]+(\d+)")
+
+
+def staged_bytes(ttgir: str) -> int:
+    """Most bytes of the buffers in shared memory that are in use at one time: operands of matrix products, not scratch.
+
+    A buffer lives from its allocation to the last line that mentions it or a view of it, or to the end of the outermost loop in
+    which that line stands and the allocation does not.
+    """
+    lines = ttgir.splitlines()
+    ends: dict[int, int] = {}  # line that opens a block -> line that closes it
+    open_blocks: list[int] = []
+    for number, line in enumerate(lines):
+        bare = re.sub(r"\{[^{}]*\}", "", re.sub(r'"[^"]*"', "", line))
+        for mark in re.findall(r"[{}]", bare):
+            if mark == "{":
+                open_blocks.append(number)
+            elif open_blocks:
+                ends[open_blocks.pop()] = number
+    loops = [(first, last) for first, last in ends.items() if "scf.for" in lines[first] or "scf.while" in lines[first]]
+    changes: dict[int, int] = {}
+    for number, line in enumerate(lines):
+        found = _ALLOCATION.search(line)
+        if found is None:
+            continue
+        size = int(found[3]) // 8
+        for extent in found[2].split("x")[:-1]:
+            size *= int(extent)
+        last = _last_use(lines, number, found[1])
+        for first_line, last_line in loops:
+            if number < first_line < last <= last_line:
+                last = max(last, last_line)
+        changes[number] = changes.get(number, 0) + size
+        changes[last + 1] = changes.get(last + 1, 0) - size
+    now = most = 0
+    for number in sorted(changes):
+        now += changes[number]
+        most = max(most, now)
+    return most
+
+
+def _last_use(lines: list[str], start: int, name: str) -> int:
+    """The last line that mentions a buffer or a view of it. A name may be taken again in another block."""
+    names, last = {name}, start
+    for number in range(start + 1, len(lines)):
+        used = set(_NAME.findall(lines[number]))
+        if not names & used:
+            continue
+        defined = set(_DEFINED.findall(lines[number]))
+        if names & (used - defined):
+            last = number
+        view = re.match(r"\s*(%\S+) = ttg\.memdesc_\w+ (%[A-Za-z0-9_.$-]+)", lines[number])
+        is_view = view is not None and view[2] in names
+        names -= defined
+        if is_view and view is not None:
+            names.add(view[1])
+    return last
+
+
+_NAME = re.compile(r"%[A-Za-z0-9_.$-]+")
+_DEFINED = re.compile(r"(%[A-Za-z0-9_.$-]+)(?::\d+)? = ")
 
 
 _INSTRUCTIONS = {

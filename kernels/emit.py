@@ -1,22 +1,24 @@
 """Emission: a standalone Triton module from a cascade and its plan.
 
-In: a `Plan` (and the textbook cascade it came from, if there is one). Out: the text of a module that imports torch and triton
-only: the kernel, `run(**inputs)`, `reference(**inputs)` in plain torch, `PLAN`, and a test of its own when run as a program.
-The kernel is lowered from the cascade (`lower`), never chosen by name.
+In: a `ModulePlan`. Out: the text of a module that imports torch and triton only: its kernels, `run(**inputs)`,
+`reference(**inputs)` in plain torch, `PLAN`, and a test of its own when run as a program. Kernels are lowered from the cascade
+(`lower`), never chosen by name.
 """
 
 from __future__ import annotations
 
 import keyword
 import pprint
+import re
 import textwrap
 
 from ..einsum.cascade import Cascade
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.printer import print_cascade, print_einsum
 from ..mapper.plan import Plan, tile_time
+from ..mapper.stages import ModulePlan, operand_only
 from .helpers import helper_sources
-from .host import Host
+from .host import TYPES, Host
 from .lower import RESERVED
 from .reference import HELPERS, reference
 from .self_test import SelfTest
@@ -25,14 +27,19 @@ from .signature import Signature, wrapped
 
 
 def emit(cascade: Cascade, plan: Plan, *, textbook: Cascade | None = None) -> str:
-    """The module. `cascade` is what the plan was made of; `textbook` what the user wrote, for the reference. Raises E612."""
-    _check_names(textbook or cascade)
-    return _Module(cascade, plan, textbook or cascade).text()
+    """The module of one kernel. `cascade` is what the plan was made of; `textbook` what the user wrote, for the reference."""
+    return emit_module(ModulePlan(textbook or cascade, (plan,)))
+
+
+def emit_module(plan: ModulePlan) -> str:
+    """The module of all kernels of a plan. Raises EinsmithError (E612)."""
+    _check_names(plan.textbook)
+    return _Module(plan).text()
 
 
 HOST_NAMES = RESERVED | {
-    "INTERPRETED", "allow_tf32", "arguments", "case", "device", "dtype", "exact", "generator", "given", "grid", "like", "narrow",
-    "os", "out", "outputs", "plain", "test",
+    "INTERPRETED", "LANGUAGE_TYPES", "allow_tf32", "arguments", "between", "case", "device", "dtype", "exact", "generator", "given",
+    "grid", "kernel", "launches", "like", "narrow", "options", "os", "out", "outputs", "plain", "test",
 }  # fmt: skip
 """Names that the host part of a module uses itself."""
 
@@ -52,34 +59,53 @@ def _check_names(cascade: Cascade) -> None:
 
 
 class _Module:
-    def __init__(self, cascade: Cascade, plan: Plan, textbook: Cascade) -> None:
-        self.cascade, self.plan, self.textbook = cascade, plan, textbook
-        self.takes = Signature(cascade, plan, textbook)
-        self.host = Host(self.takes)
-        self.program, self.body = self.takes.program, self.takes.body
+    def __init__(self, plan: ModulePlan) -> None:
+        self.plan, self.textbook = plan, plan.textbook
+        workspace = {}
+        for kernel in plan.kernels:
+            for name in kernel.cascade.outputs:
+                kind = TYPES[kernel.cascade.tensor(name).dtype]
+                if name not in plan.textbook.outputs:
+                    workspace[name] = "torch.float32" if kind == "dtype" and not operand_only(plan, name) else kind
+        names = kernel_names(plan)
+        self.kernels = [
+            Signature(one.cascade, one, plan.textbook, name, workspace) for one, name in zip(plan.kernels, names, strict=True)
+        ]
+        self.host = Host(self.kernels)
 
     # --- text ---
 
     def text(self) -> str:
-        parts = [self.header(), self.imports(), self.constants(), helper_sources(self.body.helpers), self.kernel_text()]
+        helpers = {name for takes in self.kernels for name in takes.body.helpers}
+        parts = [self.header(), self.imports(), self.constants(), helper_sources(helpers)]
+        parts += [self.kernel_text(takes) for takes in self.kernels]
         parts += [HELPERS.strip("\n"), self.host.launch(), self.host.run(), self.reference(), SelfTest(self.host).text()]
         return "\n\n\n".join(part.strip("\n") for part in parts if part.strip()) + "\n"
 
     def header(self) -> str:
-        best, plan = self.plan.best, self.plan
-        sizes = ", ".join(f"{name}={value}" for name, value in self.takes.sizes().items())
-        blocks = ", ".join(f"{r} {best.blocks[r]}" for r in self.program.axes)
-        lines = [
-            f'"""{self.cascade.name}: a Triton kernel generated from its cascade by einsmith.',
+        plan, count = self.plan, len(self.kernels)
+        sizes = ", ".join(f"{name}={value}" for name, value in self.kernels[0].sizes().items())
+        what = "a Triton kernel" if count == 1 else f"{count} Triton kernels"
+        lines = [f'"""{self.textbook.name}: {what} generated from its cascade by einsmith.', ""]
+        if count == 1:
+            lines += [*self.cascade_lines(plan.kernels[0].cascade), ""]
+            lines.append(f"Plan for {plan.gpu.name} ({plan.gpu.target}), {plan.dtype} inputs:")
+            lines += [
+                *self.kernel_lines(self.kernels[0]),
+                f"{tile_time(plan.predicted_s)} at {sizes} (bound by {plan.best.bound}).",
+            ]
+        else:
+            lines.append(f"Plan for {plan.gpu.name} ({plan.gpu.target}), {plan.dtype} inputs, at {sizes};")
+            lines.append(
+                f"{tile_time(plan.predicted_s)} predicted for all; {', '.join(plan.between)} lie in memory between kernels."
+            )
+            for takes in self.kernels:
+                best = takes.plan.best
+                lines += ["", f"{takes.kernel}:", *self.cascade_lines(takes.cascade), *self.kernel_lines(takes)]
+                lines.append(f"{tile_time(best.predicted_s)} (bound by {best.bound}).")
+        lines += [
             "",
-            *self.cascade_lines(),
-            "",
-            f"Plan for {plan.gpu.name} ({plan.gpu.target}), {plan.dtype} inputs:",
-            f"tiles of {blocks}; {best.warps} warps, {best.stages} stages.",
-            f"Predicted, not measured: {best.shared_bytes:,} bytes of shared memory, {best.registers} registers a thread,",
-            f"{tile_time(best.predicted_s)} at {sizes} (bound by {best.bound}).",
-            "",
-            "    run(...)        the kernel; returns its outputs by name",
+            f"    run(...)        the kernel{'s' if count > 1 else ''}; returns {'the' if count > 1 else 'its'} outputs by name",
             "    reference(...)  the same in plain torch",
             "    PLAN            the plan",
             "",
@@ -88,11 +114,19 @@ class _Module:
         ]
         return "\n".join(line.rstrip() for line in lines)
 
-    def cascade_lines(self) -> list[str]:
+    def kernel_lines(self, takes: Signature) -> list[str]:
+        best = takes.plan.best
+        blocks = ", ".join(f"{r} {best.blocks[r]}" for r in takes.program.axes) or "one number"
+        return [
+            f"tiles of {blocks}; {best.warps} warps, {best.stages} stages.",
+            f"Predicted, not measured: {best.shared_bytes:,} bytes of shared memory, {best.registers} registers a thread,",
+        ]
+
+    def cascade_lines(self, cascade: Cascade) -> list[str]:
         return [
             "    " + line.replace("\\", "\\\\").replace('"""', "'''")
-            for e in self.cascade.einsums
-            for line in print_einsum(e, self.cascade).splitlines()
+            for e in cascade.einsums
+            for line in print_einsum(e, cascade).splitlines()
         ]
 
     def imports(self) -> str:
@@ -115,28 +149,42 @@ class _Module:
 
     def constants(self) -> str:
         described = self.plan.as_json()["plan"]
-        described["blocks"] = dict(self.plan.best.blocks)
+        parts = described.get("kernels", [described])
+        for part, kernel in zip(parts, self.plan.kernels, strict=True):
+            part["blocks"] = dict(kernel.best.blocks)
         text = pprint.pformat(described, width=120, sort_dicts=False)
         grid = [case.sizes for case in shape_grid(self.textbook)][:6]
         cases = pprint.pformat(grid, width=120, sort_dicts=False)
         spec = print_cascade(self.textbook).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
         return f'PLAN = {text}\n\nSPEC = """\\\n{spec}"""\n\nCASES = {cases}'
 
-    def kernel_text(self) -> str:
-        takes = self.takes
+    def kernel_text(self, takes: Signature) -> str:
         constants = takes.constexprs()
         arguments = [takes.lowering.pointer(n) for n in takes.pointers()] + list(takes.strides().values())
         arguments += [n for n in takes.scalar_arguments() if n not in constants]
         arguments += [f"{n}: tl.constexpr" for n in constants]
         arguments += [f"{n}: tl.constexpr" for n in takes.used_blocks().values()] + ["PRECISION: tl.constexpr"]
-        floats = [t.name for t in takes.blocked.inputs if t.dtype == "float" and t.name in takes.pointers()]
+        if takes.type_is_argument():
+            arguments.append("DTYPE: tl.constexpr")
         lines = ["@triton.jit", f"def {takes.kernel}("]
         lines += wrapped(arguments, 4)
         lines.append("):")
-        if any("DTYPE" in line for line in self.body.lines):
-            like = floats[0] if floats else self.cascade.outputs[0]
-            lines.append(f"    DTYPE: tl.constexpr = {takes.lowering.pointer(like)}.dtype.element_ty")
-        return "\n".join([*lines, *self.body.lines])
+        if takes.needs_type() and not takes.type_is_argument():
+            lines.append(f"    DTYPE: tl.constexpr = {takes.typed_pointer()}.dtype.element_ty")
+        return "\n".join([*lines, *takes.body.lines])
 
     def reference(self) -> str:
-        return reference(self.textbook, self.takes.spelled, self.host.signature(), self.host.scalars(self.textbook))
+        host = self.host
+        return reference(self.textbook, host.spelled, host.signature(), host.scalars(self.textbook))
+
+
+def kernel_names(plan: ModulePlan) -> list[str]:
+    """A name for each kernel, all different: that of its cascade."""
+    found: list[str] = []
+    for kernel in plan.kernels:
+        name = re.sub(r"\W", "_", kernel.cascade.name).strip("_").lower() or "cascade"
+        name = f"{'_' if name[0].isdigit() else ''}{name}"
+        while f"{name}_kernel" in found:
+            name += "_"
+        found.append(f"{name}_kernel")
+    return found

@@ -51,6 +51,11 @@ def _floor_mod_float(a, b):
 def _multiply(a, b):
     return a * b
 """,
+    "_greater": """
+@triton.jit
+def _greater(a, b):
+    return tl.maximum(a, b)
+""",
     "_relu": '''
 @triton.jit
 def _relu(x):

@@ -1,10 +1,13 @@
 """The host part of a generated module: from the shapes of tensors to the launch.
 
-In: a `Signature`. Out: text: `_prepare` (checks the inputs, computes sizes, counts and parameters, makes the outputs and lists
-the arguments of the kernel; the ahead-of-time compiler calls it on tensors without data) and `run`.
+In: the `Signature` of each kernel. Out: text: `_prepare` (checks the inputs, computes sizes, counts and parameters, makes the
+outputs and what lies between kernels, and lists the launches; the ahead-of-time compiler calls it on tensors without data) and
+`run`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from ..einsum.cascade import Cascade, Expr, Map, Scalar
 from ..mapper.loop_masks import whole_scalars
@@ -13,7 +16,10 @@ from .index_range import index_checks
 from .scalars import python
 from .signature import Signature, scalars_of, wrapped
 
+TYPES = {"float": "dtype", "int": "torch.int64", "bool": "torch.int8"}
+"""Kind of a tensor -> its type in memory, where it is an output."""
 CHECKS = '''
+LANGUAGE_TYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
 NARROW = (torch.uint8, torch.int8, torch.int16)
 
 
@@ -66,13 +72,16 @@ def _whole(name, value):
 
 
 class Host:
-    """Writes the host part."""
+    """Writes the host part: for the kernels of a module, in the order in which they are launched."""
 
-    def __init__(self, signature: Signature) -> None:
-        self.takes = signature
-        self.cascade, self.plan, self.textbook = signature.cascade, signature.plan, signature.textbook
-        self.program, self.blocked = signature.program, signature.blocked
-        self.spelled = signature.spelled
+    def __init__(self, kernels: Sequence[Signature]) -> None:
+        self.kernels = tuple(kernels)
+        self.textbook = kernels[0].textbook
+        self.spelled = kernels[0].spelled
+        self.workspace = {
+            name: kind for takes in kernels for name, kind in takes.workspace.items() if name in takes.cascade.outputs
+        }
+        """What one kernel leaves for another -> its type in memory."""
 
     def inputs(self) -> list[str]:
         return [t.name for t in self.textbook.inputs]
@@ -170,60 +179,79 @@ class Host:
         return "*, " + ", ".join([*(self.spelled(n) for n in self.inputs()), *self.keywords()])
 
     def launch(self) -> str:
-        """`_prepare`: shapes to arguments of the kernel; used by `run` and by the ahead-of-time compiler."""
-        program, blocked = self.program, self.blocked
+        """`_prepare`: shapes to arguments of the kernels; used by `run` and by the ahead-of-time compiler."""
         names = [self.spelled(n) for n in self.inputs()]
-        best = self.plan.best
         lines = [
             f"def _prepare({self.signature()}, allow_tf32=False):",
-            '    """Grid and arguments of the kernel for these inputs, outputs made and empty."""',
+            '    """Launches (kernel, grid, arguments, options), outputs made and empty, tensors between kernels."""',
         ]
         lines.append(f"    given = {{{', '.join(f'{n!r}: {self.spelled(n)}' for n in self.inputs())}}}")
         lines.append("    dtype = _checked(given)")
         for name in names:
             lines.append(f"    {name} = _laid_out(given[{self._raw(name)!r}])")
         lines += [f"    {line}" for line in self.scalars(self.textbook)]
-        for name in self.host_only():
-            lines.append(f"    {name}")
+        if len(self.kernels) == 1:
+            lines += [f"    {line}" for line in self.host_only(self.kernels[0])]
         for tensor in self.textbook.inputs:
             lines.append(f'    _check("{tensor.name}", {self.spelled(tensor.name)}, {self.shape(tensor.ranks)})')
         lines += [f"    {line}" for line in index_checks(self.textbook, self.spelled)]
-        for axis, block in self.takes.used_blocks().items():
-            if axis in program.tiled or (axis == program.inner and not self.plan.tile_fixed):
+        device = f"{names[0]}.device" if names else '"cuda"'
+        bodies = [self.one_launch(takes) for takes in self.kernels]
+        for output in self.textbook.outputs:
+            tensor = self.textbook.tensor(output)
+            made = f"torch.empty({self.shape(tensor.ranks)}, dtype={TYPES[tensor.dtype]}, device={device})"
+            lines.append(f"    {self.spelled(output)} = {made}")
+        lines.append("    between = {}")
+        for name, kind in self.workspace.items():
+            shape = self.shape(self.owner(name).tensor(name).ranks)
+            lines.append(f'    between["{name}"] = torch.empty({shape}, dtype={kind}, device={device})')
+        lines.append("    launches = []")
+        lines += [line for body in bodies for line in body]
+        lines.append(f"    outputs = {{{', '.join(f'{n!r}: {self.spelled(n)}' for n in self.textbook.outputs)}}}")
+        lines.append("    return launches, outputs, between")
+        return CHECKS.strip("\n") + "\n\n\n" + "\n".join(lines)
+
+    def owner(self, name: str) -> Cascade:
+        """The cascade whose kernel writes a tensor that lies between kernels."""
+        return next(takes.cascade for takes in self.kernels if name in takes.cascade.outputs)
+
+    def value(self, tensor: str) -> str:
+        """A tensor in the host part."""
+        return f'between["{tensor}"]' if tensor in self.workspace else self.spelled(tensor)
+
+    def one_launch(self, takes: Signature) -> list[str]:
+        """Blocks, grid and arguments of one kernel."""
+        lines = []
+        if len(self.kernels) > 1:
+            lines += [f"    {line}" for line in self.host_only(takes)]
+        program, best = takes.program, takes.plan.best
+        for axis, block in takes.used_blocks().items():
+            if axis in program.tiled or (axis == program.inner and not takes.plan.tile_fixed):
                 lines.append(f"    {block} = {best.blocks[axis]}")
             else:
-                least = shortest_side(self.program, axis)
-                extent = python(blocked.rank(axis).extent, self.spelled)
+                least = shortest_side(program, axis)
+                extent = python(takes.blocked.rank(axis).extent, self.spelled)
                 lines.append(f"    {block} = max({least}, triton.next_power_of_2({extent}))")
-        first = names[0] if names else None
-        near = []
-        for (walked, dimension), axis in self.takes.body.spans.items():
-            stride = f"{self.spelled(walked)}.stride({dimension})"
-            near.append(f'    _near("{walked}", {dimension}, {stride}, {self.takes.lowering.blocks[axis]})')
-        for output in self.cascade.outputs:
-            tensor = self.textbook.tensor(output)
-            shape = self.shape(tensor.ranks)
-            kind = {"float": "dtype", "int": "torch.int64", "bool": "torch.int8"}[tensor.dtype]
-            device = f"{first}.device" if first else '"cuda"'
-            lines.append(f"    {self.spelled(output)} = torch.empty({shape}, dtype={kind}, device={device})")
-        lines += near
-        extents = {rank: python(blocked.rank(rank).extent, self.spelled) for rank in program.grid}
-        blocks = self.takes.lowering.blocks
+        for (walked, dimension), axis in takes.body.spans.items():
+            stride = f"{self.value(walked)}.stride({dimension})"
+            lines.append(f'    _near("{walked}", {dimension}, {stride}, {takes.lowering.blocks[axis]})')
+        extents = {rank: python(takes.blocked.rank(rank).extent, self.spelled) for rank in program.grid}
+        blocks = takes.lowering.blocks
         count = [f"triton.cdiv({n}, {blocks[r]})" if r in program.tiled else _factor(n) for r, n in extents.items()]
         lines.append(f"    grid = ({' * '.join(count) or '1'},)")
         lines.append("    arguments = dict(")
-        items = [f"{self.takes.lowering.pointer(n)}={self.spelled(n)}" for n in self.takes.pointers()]
-        items += [
-            f"{name}={self.spelled(tensor)}.stride({dimension})" for (tensor, dimension), name in self.takes.strides().items()
-        ]
-        items += [f"{name}={code}" for name, code in self.takes.scalar_arguments().items()]
-        items += [f"{name}={name}" for name in self.takes.used_blocks().values()]
+        items = [f"{takes.lowering.pointer(n)}={self.value(n)}" for n in takes.pointers()]
+        items += [f"{name}={self.value(tensor)}.stride({dimension})" for (tensor, dimension), name in takes.strides().items()]
+        items += [f"{name}={code}" for name, code in takes.scalar_arguments().items()]
+        items += [f"{name}={name}" for name in takes.used_blocks().values()]
         items.append('PRECISION="tf32" if allow_tf32 else "ieee"')
+        if takes.type_is_argument():
+            items.append("DTYPE=LANGUAGE_TYPES[dtype]")
         lines += wrapped(items, 8)
         lines.append("    )")
-        lines.append(f"    outputs = {{{', '.join(f'{n!r}: {self.spelled(n)}' for n in self.cascade.outputs)}}}")
-        lines.append("    return grid, arguments, outputs")
-        return CHECKS.strip("\n") + "\n\n\n" + "\n".join(lines)
+        options = f'{{"num_warps": {best.warps}, "num_stages": {best.stages}}}'
+        lines.append(f"    launches.append(({takes.kernel}, grid, arguments, {options}))")
+        return lines
 
     def shape(self, ranks: tuple[str, ...]) -> str:
         """Python text of the shape of a tensor."""
@@ -233,28 +261,28 @@ class Host:
     def _raw(self, spelled: str) -> str:
         return next(n for n in self.inputs() if self.spelled(n) == spelled)
 
-    def host_only(self) -> list[str]:
+    def host_only(self, takes: Signature) -> list[str]:
         """Sizes and counts that only the derived cascade has: the tile of the loop."""
         lines = []
         known = set(self.textbook.symbols) | {n for n, _ in self.textbook.params} | set(self.textbook.counts)
-        inner = self.program.inner
-        for cascade in (self.cascade, self.blocked):
+        inner = takes.program.inner
+        for cascade in (takes.cascade, takes.blocked):
             for name in cascade.symbols:
                 if name in known:
                     continue
                 known.add(name)
                 chosen = dict(cascade.sizes).get(name, 1)
-                if inner is not None and self.takes.tile_symbol() == self.spelled(name):
-                    chosen = self.takes.fixed_tile() or self.plan.best.blocks[inner]
+                if inner is not None and takes.tile_symbol() == self.spelled(name):
+                    chosen = takes.fixed_tile() or takes.plan.best.blocks[inner]
                 lines.append(f"{self.spelled(name)} = {chosen}")
             extra = {n: e for n, e in cascade.counts.items() if n not in known}
             extra |= {n: e for n, e in cascade.params if n not in known}
             for name, expr in extra.items():
                 known.add(name)
                 lines.append(f"{self.spelled(name)} = {python(expr, self.spelled)}")
-        inner_symbol = self.takes.tile_symbol()
-        if inner is not None and inner_symbol is not None and not self.plan.tile_fixed and inner_symbol in self.textbook.symbols:
-            lines.insert(0, f"{inner_symbol} = {self.plan.best.blocks[inner]}")
+        inner_symbol = takes.tile_symbol()
+        if inner is not None and inner_symbol is not None and not takes.plan.tile_fixed and inner_symbol in self.textbook.symbols:
+            lines.insert(0, f"{inner_symbol} = {takes.plan.best.blocks[inner]}")
             lines[1:1] = [
                 f"{self.spelled(n)} = {python(e, self.spelled)}"
                 for n, e in self.textbook.counts.items()
@@ -263,26 +291,27 @@ class Host:
         return lines
 
     def run(self) -> str:
-        best = self.plan.best
         names = ", ".join(
             f"{self.spelled(n)}={self.spelled(n)}" for n in [*self.inputs(), *(k.split("=")[0] for k in self.keywords())]
         )
         floats = [t.name for t in self.textbook.inputs if t.dtype == "float"]
-        bools = [n for n in self.cascade.outputs if self.textbook.tensor(n).dtype == "bool"]
+        bools = [n for n in self.textbook.outputs if self.textbook.tensor(n).dtype == "bool"]
+        kernels = "the kernel" if len(self.kernels) == 1 else "the kernels"
         lines = [
             f"def run({self.signature()}, allow_tf32=False, out=None):",
-            '    """Launch the kernel. Returns its outputs by name; `out(outputs)`, if given, sees them before the launch."""',
+            f'    """Launch {kernels}. Returns the outputs by name; `out(tensors)`, if given, sees beforehand what they write."""',
         ]
         if floats:
             lines.append(f"    narrow = INTERPRETED and {self.spelled(floats[0])}.dtype == torch.bfloat16")
             lines.append("    if narrow:  # the interpreter computes on the bits of bfloat16: use float32 there")
             for name in floats:
                 lines.append(f"        {self.spelled(name)} = {self.spelled(name)}.float()")
-        lines.append(f"    grid, arguments, outputs = _prepare({names}, allow_tf32=allow_tf32)")
+        lines.append(f"    launches, outputs, between = _prepare({names}, allow_tf32=allow_tf32)")
         lines.append("    if out is not None:")
-        lines.append("        out(outputs)")
-        lines.append("    if grid[0] > 0:")
-        lines.append(f"        {self.takes.kernel}[grid](**arguments, num_warps={best.warps}, num_stages={best.stages})")
+        lines.append("        out({**outputs, **between})")
+        lines.append("    for kernel, grid, arguments, options in launches:")
+        lines.append("        if grid[0] > 0:")
+        lines.append("            kernel[grid](**arguments, **options)")
         for name in bools:
             lines.append(f'    outputs["{name}"] = outputs["{name}"] != 0')
         if floats:

@@ -31,6 +31,8 @@ from ..einsum.cascade import (
     Number,
     Reduce,
     Scalar,
+    Scan,
+    Select,
     children,
     free_ranks,
     walk,
@@ -41,6 +43,7 @@ from ..mapper.blocking import refuse
 from ..mapper.contraction import contraction, simplified
 from ..mapper.loop_masks import HalfLine, conditions, normalise, whole_scalars
 from ..mapper.program import WHOLE_COORDINATE, Loop, Program, position
+from . import ordered
 from .exponent import LOG2E, fold
 from .tile import ATOM, BITWISE, COMPARISON, PRODUCT, SUM, UNARY, Kind, Tile, combine, permuted, spread
 
@@ -94,11 +97,12 @@ class Scope:
 
 
 class Lowering:
-    """Writes one kernel. `exact`: the inner tile has exactly as many coordinates as its block."""
+    """Writes one kernel. `exact`: the inner tile has exactly as many coordinates as its block; `single`: inputs that another kernel
+    left in float32, whatever the type of the inputs is."""
 
-    def __init__(self, program: Program, exact: bool) -> None:
+    def __init__(self, program: Program, exact: bool, single: frozenset[str] = frozenset()) -> None:
         program = fold(program)
-        self.program, self.exact = program, exact
+        self.program, self.exact, self.single = program, exact, single
         self.cascade = program.cascade
         self.whole_scalars = whole_scalars(program.cascade)
         self.body = Body([])
@@ -568,7 +572,7 @@ class Lowering:
         self.emit(f"{name} = tl.load({address}{f', mask={mask}{other}' if mask else ''})")
         if kind == "bool":
             self.emit(f"{name} = {name} != 0")
-        tile = Tile(name, axes, kind, loaded=kind == "float")
+        tile = Tile(name, axes, kind, loaded=kind == "float" and access.tensor not in self.single)
         self.scopes[-1].tiles[key] = tile
         return tile
 
@@ -645,8 +649,14 @@ class Lowering:
                 return Tile(self.spelled(rank), (rank,) if rank in self.program.axes else (), "int")
             case Access():
                 return self.access(expr)
+            case Reduce(op="argmax" | "argmin"):
+                return ordered.position(self, expr)
             case Reduce():
                 return self.reduce(expr)
+            case Scan():
+                return ordered.scan(self, expr)
+            case Select():
+                return ordered.select(self, expr)
             case Map() if self.host_number(expr):
                 return Tile(self.computed(expr))
             case Map(op="where", args=(condition, yes, no)):

@@ -64,6 +64,12 @@ def _at(x, *indices):
     return x[tuple(torch.broadcast_tensors(*inside))] if inside else x
 
 
+def _best(x, place, count, descending):
+    """The best values along a dimension and where they stand; ties go to the lowest index."""
+    values, places = torch.sort(x, dim=place, descending=descending, stable=True)
+    return values.narrow(place, 0, count), places.narrow(place, 0, count)
+
+
 def _spread(x, sizes):
     """x with the given sizes where it has size 1 (-1: as it is)."""
     x = x.view(*([1] * (len(sizes) - x.dim())), *x.shape)
@@ -145,6 +151,8 @@ class _Writer:
             found |= free_ranks(index)
         if isinstance(einsum.body, Reduce):
             found |= set(einsum.body.ranks)
+        if isinstance(einsum.body, Scan | Select):
+            found.add(einsum.body.rank)
         found |= set(self.cascade.tensor(einsum.output).ranks)
         for access in accesses(einsum.body):
             for index in access.indices:
@@ -263,7 +271,7 @@ class _Writer:
         tensor = self.cascade.tensor(einsum.output)
         pad = "    " * indent
         name = self.value_name(einsum.output)
-        if tensor.kind == "scatter" or isinstance(einsum.body, Scan | Select):
+        if tensor.kind == "scatter":
             raise refuse("E603", f"a kernel module has no plain form of the Einsum of `{einsum.output}`", einsum)
         ranks = tuple(r for r in tensor.ranks if r not in self.fixed and r != tensor.iterates)
         axes = self._axes(einsum, ranks)
@@ -314,12 +322,21 @@ class _Writer:
                 return f"torch.arange(n_{rank}, device=like.device).view({shape})"
             case Access(tensor=name, indices=indices):
                 return self.access(name, indices, axes)
+            case Reduce(op="argmax" | "argmin", ranks=(rank,)):
+                place, descending = axes.index(rank), expr.op == "argmax"
+                return f"_best({self.along(expr.body, axes, rank)}, {place}, 1, {descending})[1].squeeze({place})"
             case Reduce():
                 return self.reduce(expr, axes)
+            case Scan(op="cumsum" | "cumprod" as op):
+                return f"torch.{op}({self.along(expr.body, axes, expr.rank)}, {axes.index(expr.rank)})"
+            case Scan():
+                return f"torch.cummax({self.along(expr.body, axes, expr.rank)}, {axes.index(expr.rank)})[0]"
+            case Select(op=op):
+                within = tuple(expr.rank if r == expr.fills else r for r in axes)
+                part = "[1]" if op.startswith("arg") else "[0]"
+                return f"_best({self.along(expr.body, within, expr.rank)}, {axes.index(expr.fills)}, n_{expr.fills}, True){part}"
             case Map():
                 return self.map(expr, axes)
-            case _:
-                raise refuse("E603", "a kernel module has no plain form of a scan or a selection")
 
     def access(self, name: str, indices: tuple[Expr, ...], axes: tuple[str, ...]) -> str:
         code = self.value_name(name)
@@ -393,6 +410,11 @@ class _Writer:
         for place in sorted(places, reverse=True):
             code = f"{function}({code}, {place})"
         return code
+
+    def along(self, expr: Expr, axes: tuple[str, ...], rank: str) -> str:
+        """Code of an expression as a tensor with all coordinates of one of its dimensions."""
+        sizes = ", ".join(f"n_{r}" if r == rank else "-1" for r in axes)
+        return f"_spread(_t({self.value(expr, axes)}, like), ({sizes},))"
 
     def map(self, expr: Map, axes: tuple[str, ...]) -> str:
         args = [self.value(arg, axes) for arg in expr.args]

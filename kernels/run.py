@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ..einsum.cascade import Cascade
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..mapper import gpu as gpus
-from ..mapper.one_pass import one_pass
-from ..mapper.plan import plan
+from ..mapper.stages import plan_module
 from .check import device, keywords
 from .child import ask
-from .emit import emit
+from .emit import emit_module
 from .store import stored
 
 if TYPE_CHECKING:
@@ -64,10 +63,7 @@ def run_triton(
 
 def module_for(cascade: Cascade, gpu: str, sizes: Mapping[str, int], params: Mapping[str, int | float] | None, dtype: str) -> str:
     """Text of the module for a cascade at given sizes."""
-    form = one_pass(cascade, sizes, params).cascade
-    own = {name: value for name, value in sizes.items() if name in form.symbols}
-    planned = plan(form, gpus.load(gpu), own, params, dtype=dtype)
-    return emit(form, planned, textbook=cascade)
+    return emit_module(plan_module(cascade, gpus.load(gpu), sizes, params, dtype=dtype))
 
 
 def compile_cascade(

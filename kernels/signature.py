@@ -8,6 +8,7 @@ both written from it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from ..einsum.cascade import Cascade, Expr, Number, Scalar, walk
 from ..mapper.plan import Plan
@@ -18,17 +19,33 @@ from .scalars import python
 class Signature:
     """What the kernel takes. `exact`: the inner tile always has as many coordinates as its block."""
 
-    def __init__(self, cascade: Cascade, plan: Plan, textbook: Cascade) -> None:
-        self.cascade, self.plan, self.textbook = cascade, plan, textbook
+    def __init__(self, cascade: Cascade, plan: Plan, textbook: Cascade, kernel: str, workspace: Mapping[str, str]) -> None:
+        self.cascade, self.plan, self.textbook, self.kernel = cascade, plan, textbook, kernel
+        self.workspace = workspace
+        """Tensors that lie between kernels -> their type in memory, as the host writes it."""
         self.program = plan.program
         self.blocked = plan.program.cascade
         blocks, inner = plan.best.blocks, plan.program.inner
         exact = inner is None or not plan.tile_fixed or (self.fixed_tile() == blocks[inner] and not self.tile_is_given())
-        self.lowering = Lowering(plan.program, exact)
+        single = frozenset(name for name, kind in workspace.items() if kind == "torch.float32")
+        self.lowering = Lowering(plan.program, exact, single)
         self.body = self.lowering.run()
         self.spelled = self.lowering.spelled
-        name = re.sub(r"\W", "_", cascade.name).strip("_").lower() or "cascade"
-        self.kernel = f"{'_' if name[0].isdigit() else ''}{name}_kernel"
+
+    def typed_pointer(self) -> str | None:
+        """A pointer whose element type is that of the inputs; None if the kernel has none."""
+        inputs = [t.name for t in self.blocked.inputs if t.dtype == "float"]
+        outputs = [name for name in self.cascade.outputs if self.cascade.tensor(name).dtype == "float"]
+        given = [n for n in (*inputs, *outputs) if n in self.pointers() and self.workspace.get(n, "dtype") == "dtype"]
+        return self.lowering.pointer(given[0]) if given else None
+
+    def needs_type(self) -> bool:
+        """Does the body name the type of the inputs?"""
+        return any("DTYPE" in line for line in self.body.lines)
+
+    def type_is_argument(self) -> bool:
+        """Must the type of the inputs be an argument, as no pointer tells it?"""
+        return self.needs_type() and self.typed_pointer() is None
 
     def tile_is_given(self) -> bool:
         """May the caller of `run` choose the inner tile?"""

@@ -103,17 +103,16 @@ def block(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> B
 def check_supported(cascade: Cascade) -> None:
     """Refuse what no kernel is generated for, naming the Einsum."""
     for einsum in cascade.einsums:
-        what = None
-        if isinstance(einsum.body, Scan):
-            what = f"the scan `{einsum.body.op}`"
-        elif isinstance(einsum.body, Select):
-            what = f"the selection `{einsum.body.op}`"
-        elif isinstance(einsum.body, Reduce) and einsum.body.op in ("argmax", "argmin"):
-            what = f"the reduction `{einsum.body.op}`"
-        elif cascade.tensor(einsum.output).kind == "scatter":
-            what = "a scatter"
-        if what is not None:
-            raise refuse("E603", f"no kernel is generated for {what} in the Einsum of `{einsum.output}`", einsum)
+        if cascade.tensor(einsum.output).kind == "scatter":
+            raise refuse("E603", f"no kernel is generated for a scatter in the Einsum of `{einsum.output}`", einsum)
+
+
+def needs_whole(einsum: Einsum) -> str | None:
+    """The rank that an Einsum needs in one tile, as it finds positions along it: no tile of a loop will do."""
+    body = einsum.body
+    if isinstance(body, Select):
+        return body.rank
+    return body.ranks[0] if isinstance(body, Reduce) and body.op in ("argmax", "argmin") else None
 
 
 def identity(tensor: Tensor) -> tuple[Expr, ...]:
@@ -177,9 +176,14 @@ def bound_ranks(einsum: Einsum) -> tuple[str, ...]:
     return einsum.body.ranks if isinstance(einsum.body, Reduce) else ()
 
 
+def scanned(einsum: Einsum) -> tuple[str, ...]:
+    return (einsum.body.rank,) if isinstance(einsum.body, Scan) else ()
+
+
 def sequential_rank(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> str | None:
     """The reduced rank to walk in order, by data flow; None if what is reduced is held whole, being at most `small` long."""
-    reduced = {rank for einsum in cascade.einsums for rank in bound_ranks(einsum)}
+    reduced = {rank for einsum in cascade.einsums for rank in (*bound_ranks(einsum), *scanned(einsum))}
+    reduced -= {rank for einsum in cascade.einsums if (rank := needs_whole(einsum)) is not None}
     outers = {r for r in reduced if (p := cascade.rank(r).part_of) and cascade.rank(p).split.outer == r}  # type: ignore[union-attr]
     reduced -= {r for r in reduced if cascade.rank(r).part_of and r not in outers}
     carried = {rank for t in cascade.tensors if t.kind != "input" for rank in t.ranks}
@@ -298,6 +302,12 @@ def accumulate(cascade: Cascade, loop: str) -> Cascade:
         body = einsum.body
         if einsum.output not in {t.name for t in tensors}:
             known = cascade.tensor(einsum.output)
+        if isinstance(body, Scan) and body.rank == (cascade.rank(loop).part_of or loop):
+            tensors_, einsums_ = _carried_scan(cascade, names, loop, einsum, body)
+            tensors += tensors_
+            einsums += einsums_
+            names = replace(names, tensors=(*names.tensors, *tensors_[:-1]))
+            continue
         if not (isinstance(body, Reduce) and loop in body.ranks):
             if known.name not in {t.name for t in tensors}:
                 tensors.append(known)
@@ -328,6 +338,44 @@ def accumulate(cascade: Cascade, loop: str) -> Cascade:
         names = replace(names, tensors=(*names.tensors, *tensors[-3:-1]))
     order = [*(t for t in cascade.inputs), *tensors]
     return replace(cascade, tensors=tuple(order), einsums=tuple(einsums))
+
+
+SCAN_REDUCES = {"cumsum": "sum", "cummax": "max", "cumprod": "prod"}
+"""The reduction whose running state a scan carries from tile to tile."""
+
+
+def _carried_scan(cascade: Cascade, names: Cascade, loop: str, einsum: Einsum, body: Scan) -> tuple[list[Tensor], list[Einsum]]:
+    """A scan along the loop: what all tiles before give together, then a scan within the tile.
+
+    S[p,m] = cumsum[m](X[p,m])     S_run[m1+1,p] = S_run[m1,p] + sum[m0](X[p,m1,m0])
+                                   S[p,m1,m0]    = S_run[m1,p] + cumsum[m0](X[p,m1,m0])
+    """
+    known = cascade.tensor(einsum.output)
+    parent = cascade.rank(loop).part_of
+    inner = cascade.rank(parent).split.inner if parent is not None else None  # type: ignore[union-attr]
+    op = SCAN_REDUCES[body.op]
+    ranks = tuple(rank for rank in known.ranks if rank not in (loop, inner))
+    out: tuple[Expr, ...] = tuple(Coord(rank) for rank in ranks)
+    run, tile = fresh(names, f"{einsum.output}_run"), fresh(names, f"{einsum.output}_tile")
+    at: tuple[Expr, ...] = (Coord(loop), *out)
+    new_at: tuple[Expr, ...] = (Map("+", (Coord(loop), Number(1))), *out)
+    before, join = Access(run, at), ACCUMULATE[op]
+    part: Expr = Reduce(op, (inner,), body.body) if inner is not None else body.body
+    tensors = [Tensor(tile, (loop, *ranks), known.dtype), Tensor(run, (loop, *ranks), known.dtype, "state", loop)]
+    einsums = [
+        Einsum(tile, at, part, einsum.span),
+        Einsum(run, (Number(0), *out), IDENTITY[op], einsum.span),
+        Einsum(run, new_at, Map(join, (before, Access(tile, at))), einsum.span),
+    ]
+    if inner is None:
+        return [*tensors, known], [*einsums, replace(einsum, body=Access(run, new_at))]
+    within = fresh(names, f"{einsum.output}_within")
+    inside = Access(within, einsum.indices)
+    return [*tensors, Tensor(within, known.ranks, known.dtype), known], [
+        *einsums,
+        Einsum(within, einsum.indices, Scan(body.op, inner, body.body), einsum.span),
+        replace(einsum, body=Map(join, (before, inside))),
+    ]
 
 
 def _points(cascade: Cascade, ranks: tuple[str, ...]) -> Expr:

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..einsum.cascade import Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, accesses, free_ranks
-from .blocking import SMALL, Blocked, block, bound_ranks, reads, refuse
+from ..einsum.cascade import Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, Select, accesses, free_ranks
+from .blocking import SMALL, Blocked, block, bound_ranks, needs_whole, reads, refuse, scanned
 
 WHOLE_COORDINATE = "(loop)"
 """Name of the rank variable that stands for the loop coordinate, such as m1*M0+m0, in a normalised expression."""
@@ -73,6 +73,9 @@ class Program:
         if WHOLE_COORDINATE in found and self.inner is not None:
             found.add(self.inner)
         bound = frozenset(expr.ranks) if isinstance(expr, Reduce) else frozenset()
+        if isinstance(expr, Select):
+            found |= {expr.fills}
+            bound = frozenset({expr.rank})
         return (frozenset(found) - bound) & frozenset(self.axes)
 
     def in_loop(self, tensor: str) -> bool:
@@ -90,6 +93,7 @@ def program(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) ->
     tiled = _tiled(blocked, grid, phases, extents)
     used = {r for e in flat.einsums for r in (*free_ranks(e.body), *bound_ranks(e), *_left(e))}
     inner = blocked.inner
+    _check_whole(flat, blocked.loop, inner)
     _check_tails(flat, blocked.loop, inner)
     whole = tuple(
         r.name for r in flat.ranks if r.name in used and r.name not in grid and r.name != blocked.loop and r.name != inner
@@ -99,12 +103,23 @@ def program(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) ->
     )  # fmt: skip
 
 
+def _check_whole(flat: Cascade, loop: str | None, inner: str | None) -> None:
+    """What finds positions along a rank needs all of it in one tile."""
+    for einsum in flat.einsums:
+        rank = needs_whole(einsum)
+        if rank is not None and rank in (loop, inner, flat.rank(loop).part_of if loop else None):
+            op = einsum.body.op if isinstance(einsum.body, Reduce | Select) else "?"
+            raise refuse("E603", f"no kernel finds `{op}` along `{rank}` tile by tile in the Einsum of `{einsum.output}`", einsum)
+
+
 def _check_tails(flat: Cascade, loop: str | None, inner: str | None) -> None:
     """Points beyond the end of a split rank are left out only where the loop walks its outer part, a tile at a time."""
     for einsum in flat.einsums:
         ranks = free_ranks(einsum.body) | frozenset(bound_ranks(einsum)) | _left(einsum)
         for split in flat.domain_splits(ranks):
             assert split.split is not None
+            if isinstance(split.extent, Map) and split.extent.op == "*" and split.split.tile in split.extent.args:
+                continue  # the tile divides the extent
             if (split.split.outer, split.split.inner) != (loop, inner):
                 outer, inner_part = split.split.outer, split.split.inner
                 message = f"no kernel goes along `{outer}` and `{inner_part}` together unless it walks `{outer}` in order"
@@ -166,7 +181,8 @@ def _parallel(blocked: Blocked, extents: Mapping[str, int]) -> tuple[str, ...]:
     flat = blocked.cascade
     on_all = [set().union(*(free_ranks(index) for index in indices)) for indices in blocked.stores.values()]
     common = set.intersection(*on_all) if on_all else set()
-    common -= {rank for einsum in flat.einsums for rank in bound_ranks(einsum)}
+    common -= {rank for einsum in flat.einsums for rank in (*bound_ranks(einsum), *scanned(einsum))}
+    common -= {rank for einsum in flat.einsums if isinstance(einsum.body, Select) for rank in (einsum.body.rank, einsum.body.fills)}
     common -= {blocked.loop, blocked.inner}
     for einsum in flat.einsums:
         carried = set(flat.tensor(einsum.output).ranks)

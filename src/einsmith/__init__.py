@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from .einsum.equal import Equality
     from .einsum.rewrite.derive import Derivation
     from .mapper.cost import Cost
-    from .mapper.plan import Plan
     from .mapper.search import Searched
+    from .mapper.stages import ModulePlan
     from .sim.simulate import Simulated
 
 __all__ = [
@@ -128,12 +128,14 @@ def simulate(
     return simulate_mapping(cascade, architecture.load(arch), mappings.load(mapping), sizes, params)
 
 
-def plan(cascade: Cascade, gpu: str = "h200", sizes: Sizes | None = None, *, params: Params | None = None, **options: Any) -> Plan:
-    """A GPU tiling plan with its predictions, and the ranked candidates."""
+def plan(
+    cascade: Cascade, gpu: str = "h200", sizes: Sizes | None = None, *, params: Params | None = None, **options: Any
+) -> ModulePlan:
+    """The kernels of a cascade as GPU tiling plans with their predictions and ranked candidates."""
     from .mapper import gpu as gpus
-    from .mapper.plan import plan as make_plan
+    from .mapper.stages import plan_module
 
-    return make_plan(cascade, gpus.load(gpu), sizes, params, **options)
+    return plan_module(cascade, gpus.load(gpu), sizes, params, **options)
 
 
 def compile(cascade: Cascade, gpu: str = "h200", sizes: Sizes | None = None, **options: Any) -> Callable[..., Any]:

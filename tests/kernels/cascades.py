@@ -112,3 +112,48 @@ cascade: |
   Y[b,p,f] = sum[m](N[b,p,m] * V[b,m,f]) / sum[m](N[b,p,m])
 outputs: [Y]
 """
+
+SHIFTED = """
+name: neighbours
+doc: Scores of a row and of the row before it (read from another tile), a scan along the keys, the best three of the blend.
+ranks: {p: P, m: M, j: 3, e: E, f: F}
+inputs: {Q: [p, e], K: [m, e], V: [m, f]}
+cascade: |
+  S[p,m] = Q[p,e] * K[m,e]
+  D[p,m] = S[p,m] - where(p > 0, S[p - 1,m], 0)
+  C[p,m] = cummax[m](D[p,m])
+  B[p,m] = cumsum[m](C[p,m] * 0.1) - D[p,m]
+  I[p,j] = argtopk[m](B[p,m])
+  T[p,j] = topk[m](B[p,m])
+  W[p]   = argmin[m](B[p,m])
+  Y[p,f] = sum[j](sigmoid(T[p,j]) * V[I[p,j],f]) + V[W[p],f]
+outputs: [Y, I]
+"""
+
+TWO_WALKS = """
+name: two-walks
+doc: A softmax over keys whose values come from a running state along them, and a state whose last position is needed.
+ranks: {p: P, m: M, e: E, f: F}
+inputs: {Q: [p, e], K: [m, e], V: [m, f], G: [m]}
+cascade: |
+  U[0,f]   = 0
+  U[m+1,f] = U[m,f] * sigmoid(G[m]) + V[m,f]
+  X[m,f]   = U[m+1,f] - V[m,f]
+  S[p,m]   = Q[p,e] * K[m,e]
+  M0[p]    = max[m](S[p,m])
+  N[p,m]   = exp(S[p,m] - M0[p])
+  Y[p,f]   = sum[m](N[p,m] * X[m,f]) / sum[m](N[p,m]) + U[M,f]
+outputs: [Y]
+"""
+
+PREFIX = """
+name: prefix-products
+doc: Scans along a rank that is walked, one of whole numbers.
+ranks: {h: H, t: T, f: F}
+inputs: {X: [h, t, f], I: {ranks: [h, t], dtype: int}}
+cascade: |
+  C[h,t,f] = cumsum[t](tanh(X[h,t,f]))
+  L[h,t]   = cummax[t](I[h,t] - t)
+  Z[h,f]   = sum[t](C[h,t,f] * X[h,t,f])
+outputs: [C, L, Z]
+"""

@@ -17,6 +17,7 @@ from einsmith.kernels.store import stored
 from einsmith.mapper import gpu
 from einsmith.mapper.one_pass import one_pass
 from einsmith.mapper.plan import plan
+from einsmith.mapper.stages import ModulePlan
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("golden") / "softmax-causal.kernel"
@@ -31,7 +32,7 @@ def test_the_textbook_was_derived() -> None:
 
 
 def test_sm_90_uses_the_matrix_units_and_the_predicted_shared_memory() -> None:
-    settled = settle(FORM.cascade, PLANNED, TEXTBOOK)
+    settled = settle([ModulePlan(TEXTBOOK, (PLANNED,))])
     found = settled.compiled["sm_90"]
     assert found.error is None
     assert found.shared_bytes == settled.plan.best.shared_bytes
@@ -48,7 +49,7 @@ def test_the_one_that_spills_least_is_not_passed_over(monkeypatch: pytest.Monkey
         return {"sm_90": aot.Compiled("sm_90", registers=255, spill_bytes=next(spills))}
 
     monkeypatch.setattr("einsmith.kernels.settle.compile_module", spilling)
-    settled = settle(FORM.cascade, PLANNED, TEXTBOOK, tries=3)
+    settled = settle([ModulePlan(TEXTBOOK, (PLANNED,))], tries=3)
     assert settled.compiled["sm_90"].spill_bytes == 8
     assert settled.plan.best is PLANNED.candidates[1]
     assert [text.split("registers, ")[1].split(" ")[0] for text in settled.passed_over] == ["24", "16"]

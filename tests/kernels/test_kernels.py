@@ -14,12 +14,13 @@ from einsmith.einsum import interpret, spec
 from einsmith.einsum.cascade import Cascade
 from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.kernels.check import Checked, check_all
-from einsmith.kernels.emit import emit
+from einsmith.kernels.emit import emit, emit_module
 from einsmith.kernels.run import run_triton
 from einsmith.kernels.shapes import Case
 from einsmith.mapper import gpu
 from einsmith.mapper.one_pass import one_pass
 from einsmith.mapper.plan import plan
+from einsmith.mapper.stages import plan_module
 
 
 def _cascades() -> ModuleType:
@@ -38,8 +39,8 @@ SMALL = {"B": 1, "H": 1, "P": 20, "M": 20, "E": 16, "F": 16}
 LONG = {"B": 2, "H": 2, "P": 300, "M": 300, "E": 32, "F": 32}
 RAGGED = {"B": 5, "P": 40, "M": 37, "E": 8, "F": 6}
 
-# name: (cascade, sizes of the plan, derived first?, loops that the kernel then has, cases; None: the whole grid of shapes)
-KERNELS: dict[str, tuple[str, dict[str, int], bool, int, list[Case] | None]] = {
+# name: (cascade, sizes of the plan, derived first?, loops that its kernels then have, cases; None: the whole grid of shapes)
+KERNELS: dict[str, tuple[str, dict[str, int], bool, int | list[int], list[Case] | None]] = {
     "softmax, derived": (cascades.FLASH, LONG, True, 1, None),
     "softmax, a loop for each pass": (
         cascades.FLASH, LONG, False, 2, [Case("tails", {"B": 1, "H": 1, "P": 40, "M": 50, "E": 16, "F": 24})]
@@ -63,6 +64,17 @@ KERNELS: dict[str, tuple[str, dict[str, int], bool, int, list[Case] | None]] = {
     ),
     "output along the loop": (cascades.CHANNELS, {"T": 1000, "C": 16}, True, 2, [Case("odd", {"T": 77, "C": 11})]),
     "product": (cascades.PRODUCT, {"I": 200, "J": 200, "K": 200}, True, 1, [Case("odd", {"I": 33, "J": 45, "K": 70})]),
+    "a row before, scans, selections": (
+        cascades.SHIFTED, {"P": 64, "M": 64, "E": 16, "F": 16}, True, [1, 0],
+        [Case("odd", {"P": 13, "M": 37, "E": 7, "F": 5}), Case("few", {"P": 1, "M": 3, "E": 1, "F": 1})],
+    ),
+    "two walks": (
+        cascades.TWO_WALKS, {"P": 64, "M": 300, "E": 16, "F": 16}, True, [2],
+        [Case("odd", {"P": 13, "M": 67, "E": 7, "F": 5}), Case("none", {"P": 3, "M": 0, "E": 4, "F": 4})],
+    ),
+    "scans along the loop": (
+        cascades.PREFIX, {"H": 2, "T": 100_000, "F": 16}, True, [1], [Case("odd", {"H": 2, "T": 77, "F": 5})]
+    ),
     "ragged": (cascades.LENGTHS, {"B": 4, "P": 300, "M": 300, "E": 16, "F": 16}, True, 1, [Case("odd", RAGGED)]),
 }  # fmt: skip
 BROKEN = {
@@ -77,13 +89,16 @@ BROKEN = {
 
 
 @functools.cache
-def module(name: str) -> tuple[Cascade, str, int]:
-    """The textbook cascade, the module generated for it, and how many loops its kernel has."""
-    text, sizes, derived, _, _ = KERNELS[name]
+def module(name: str) -> tuple[Cascade, str, int | list[int]]:
+    """The textbook cascade, the module generated for it, and how many loops its kernel has (or each of its kernels)."""
+    text, sizes, derived, loops, _ = KERNELS[name]
     textbook = spec.loads(text)
+    if isinstance(loops, list):
+        planned = plan_module(textbook, gpu.load("h200"), sizes, dtype="float32")
+        return textbook, emit_module(planned), [len(kernel.program.loops) for kernel in planned.kernels]
     form = one_pass(textbook, sizes).cascade if derived else textbook
-    planned = plan(form, gpu.load("h200"), sizes, dtype="float32")
-    return textbook, emit(form, planned, textbook=textbook), len(planned.program.loops)
+    single = plan(form, gpu.load("h200"), sizes, dtype="float32")
+    return textbook, emit(form, single, textbook=textbook), len(single.program.loops)
 
 
 def golden_module() -> tuple[Cascade, str]:
@@ -164,11 +179,11 @@ def test_what_is_not_lowered_is_refused_with_its_einsum() -> None:
     text = """
 name: t
 ranks: {p: P, m: M}
-inputs: {X: [p, m]}
+inputs: {X: [p], I: {ranks: [p], dtype: int}}
+tensors: {C: [m]}
 cascade: |
-  C[p,m] = cumsum[m](X[p,m])
-  Y[p]   = max[m](C[p,m])
-outputs: [Y]
+  C[I[p]] = sum[p](X[p])
+outputs: [C]
 """
     with pytest.raises(EinsmithError) as raised:
         plan(spec.loads(text), gpu.load("h200"), {"P": 8, "M": 8})

@@ -1,0 +1,330 @@
+"""Stages: a cascade cut into as many GPU kernels as it needs, each planned by itself.
+
+In: a cascade as the user wrote it, a GPU, sizes. Out: a `ModulePlan`: the plan of each kernel in the order of launches; what one
+kernel leaves for a later one lies in device memory between them. Where one kernel can do everything, there is one. Where it
+cannot (a tensor is read at coordinates that another program instance computes; two ranks must be walked), the cascade is cut
+between Einsums: the fewest kernels, then the fewest words between them, over all cuts of the Einsums in their order. Each part is
+derived by itself. `alternatives` are cuts that compute once what a single kernel would compute again for every tile; they are
+taken where they are predicted to be faster, or where the compiler finds no registers for the single kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+from typing import Any
+
+from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Reduce, Tensor, accesses, transform
+from ..einsum.diagnostics import EinsmithError
+from ..einsum.sizes import bind
+from .blocking import fresh, reads, refuse
+from .gpu import Gpu
+from .one_pass import OnePass, one_pass
+from .plan import Candidate, Plan, plan, tile_time
+from .program import position, program
+
+LAUNCH_S = 3e-6
+"""Seconds between one kernel's last block and the next one's first: a typical figure of launches queued in one stream."""
+
+
+@dataclass(frozen=True)
+class ModulePlan:
+    """The kernels of a module in the order of launches. `note` says how the cascade came to this form."""
+
+    textbook: Cascade
+    kernels: tuple[Plan, ...]
+    note: str = ""
+
+    @property
+    def best(self) -> Candidate:
+        """Of the only kernel."""
+        (only,) = self.kernels
+        return only.best
+
+    @property
+    def gpu(self) -> Gpu:
+        return self.kernels[0].gpu
+
+    @property
+    def dtype(self) -> str:
+        return self.kernels[0].dtype
+
+    @property
+    def predicted_s(self) -> float:
+        """Kernels one after another, and the gaps between them."""
+        return sum(kernel.best.predicted_s for kernel in self.kernels) + LAUNCH_S * (len(self.kernels) - 1)
+
+    @cached_property
+    def between(self) -> tuple[str, ...]:
+        """Tensors that one kernel writes for another."""
+        read = {t.name for kernel in self.kernels for t in kernel.cascade.inputs}
+        return tuple(name for kernel in self.kernels for name in kernel.cascade.outputs if name in read)
+
+    def as_json(self) -> dict[str, Any]:
+        """Of one kernel, its plan and candidates; of several, the plan of each under `kernels`, and all candidates by kernel."""
+        if len(self.kernels) == 1:
+            return self.kernels[0].as_json()
+        parts = [kernel.as_json() for kernel in self.kernels]
+        return {
+            "plan": {
+                "cascade": self.textbook.name, "gpu": self.gpu.name, "target": self.gpu.target, "dtype": self.dtype,
+                "kernels": [part["plan"] for part in parts], "between": list(self.between), "predicted_s": self.predicted_s,
+            },
+            "candidates": [
+                {"kernel": number, **candidate} for number, part in enumerate(parts) for candidate in part["candidates"]
+            ],
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        if len(self.kernels) == 1:
+            return str(self.kernels[0])
+        lines = [
+            f"{self.textbook.name} in {len(self.kernels)} kernels, {tile_time(self.predicted_s)} together; between them in memory: "
+            + ", ".join(self.between)
+        ]
+        for number, kernel in enumerate(self.kernels, 1):
+            lines += ["", f"kernel {number} of {len(self.kernels)}, for {', '.join(kernel.cascade.outputs)}", str(kernel)]
+        return "\n".join(lines)
+
+
+def plan_module(
+    cascade: Cascade,
+    gpu: Gpu,
+    sizes: Mapping[str, int] | None = None,
+    params: Mapping[str, int | float] | None = None,
+    *,
+    dtype: str = "float16",
+    allow_tf32: bool = False,
+    keep: int = 10,
+) -> ModulePlan:
+    """The plan with the least predicted time. Raises EinsmithError (E602 to E606) where there is no kernel for a part."""
+    return next(module_plans(cascade, gpu, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep))
+
+
+def module_plans(
+    cascade: Cascade,
+    gpu: Gpu,
+    sizes: Mapping[str, int] | None = None,
+    params: Mapping[str, int | float] | None = None,
+    *,
+    dtype: str = "float16",
+    allow_tf32: bool = False,
+    keep: int = 10,
+) -> Iterator[ModulePlan]:
+    """Plans, the fastest predicted first; then those to fall back on."""
+    planner = _Planner(cascade, gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep)
+    found = planner.first()
+    others = [other for other in planner.alternatives(found) if len(other.kernels) > len(found.kernels)]
+    yield from sorted((found, *others), key=lambda one: one.predicted_s)
+
+
+@dataclass
+class _Planner:
+    cascade: Cascade
+    gpu: Gpu
+    sizes: dict[str, int]
+    params: dict[str, int | float]
+    dtype: str
+    allow_tf32: bool
+    keep: int
+
+    @cached_property
+    def cuttable(self) -> Cascade:
+        """The cascade, in which what a running state leaves behind is a tensor of its own."""
+        return with_last_positions(self.cascade)
+
+    def first(self) -> ModulePlan:
+        """One kernel if that can be; else the cut with the fewest."""
+        try:
+            form, planned = self.kernel(self.cascade)
+            return ModulePlan(self.cascade, (planned,), form.note)
+        except EinsmithError as refusal:
+            groups = _units(self.cuttable)
+            parts = fewest(self.cuttable, groups, bind(self.cascade, self.sizes, self.params).extents) if len(groups) > 1 else None
+            if parts is None:
+                raise
+            try:
+                return self.module(parts)
+            except EinsmithError as other:
+                raise other from refusal
+
+    def kernel(self, part: Cascade) -> tuple[OnePass, Plan]:
+        form = one_pass(part, self.sizes, self.params)
+        return form, plan(
+            form.cascade, self.gpu, self.sizes, self.params, dtype=self.dtype, allow_tf32=self.allow_tf32, keep=self.keep
+        )
+
+    def module(self, parts: tuple[Cascade, ...]) -> ModulePlan:
+        found = [self.kernel(part) for part in parts]
+        notes = [f"{part.outputs[0]}: {form.note}" for part, (form, _) in zip(parts, found, strict=True) if "derived" in form.note]
+        return ModulePlan(self.cascade, tuple(planned for _, planned in found), "; ".join(notes))
+
+    def alternatives(self, first: ModulePlan) -> Iterator[ModulePlan]:
+        """What a kernel computes again for every coordinate of its grid, done once by a kernel before it."""
+        if len(first.kernels) > 1:
+            return
+        (single,) = first.kernels
+        again = repeated(self.cuttable, single)
+        early = tuple(e for e in self.cuttable.einsums if e.output in again)
+        late = tuple(e for e in self.cuttable.einsums if e.output not in again)
+        if not early or not late:
+            return
+        parts = [self.cut(group) for group in (early, late)]
+        if all(parts):
+            cuts = [group for part in parts if part for group in part]
+            try:
+                yield self.module(tuple(_part(self.cuttable, cuts, number) for number in range(len(cuts))))
+            except EinsmithError:
+                return
+
+    def cut(self, einsums: tuple[Einsum, ...]) -> list[tuple[Einsum, ...]] | None:
+        """Groups that are a kernel each."""
+        units = [unit for unit in _units(self.cuttable) if set(unit) <= set(einsums)]
+        return _fewest_groups(self.cuttable, units, bind(self.cascade, self.sizes, self.params).extents)
+
+
+def with_last_positions(cascade: Cascade) -> Cascade:
+    """A tensor for the last position of each running state that Einsums outside of its loop read."""
+    einsums, tensors = list(cascade.einsums), list(cascade.tensors)
+    for state in [t for t in cascade.tensors if t.kind == "state"]:
+        place = state.ranks.index(state.iterates or "")
+        name = fresh(replace(cascade, tensors=tuple(tensors)), f"{state.name}_last")
+        ranks = tuple(rank for rank in state.ranks if rank != state.iterates)
+        last: list[Expr] = []
+
+        def moved(
+            node: Expr, owner: Einsum, state: Tensor = state, place: int = place, name: str = name, last: list[Expr] = last
+        ) -> Expr:
+            if not isinstance(node, Access) or node.tensor != state.name or owner.output == state.name:
+                return node
+            if position(cascade, state.name, node.indices[place]) != "last":
+                return node
+            last.append(node.indices[place])
+            return Access(name, (*node.indices[:place], *node.indices[place + 1 :]))
+
+        einsums = [replace(e, body=transform(e.body, lambda node, owner=e: moved(node, owner))) for e in einsums]  # type: ignore[misc]
+        if last:
+            after = max(number for number, e in enumerate(einsums) if e.output == state.name) + 1
+            own = tuple(Coord(rank) for rank in ranks)
+            einsums.insert(after, Einsum(name, own, Access(state.name, (*own[:place], last[0], *own[place:]))))
+            tensors.insert(tensors.index(state) + 1, Tensor(name, ranks, state.dtype))
+    return replace(cascade, einsums=tuple(einsums), tensors=tuple(tensors))
+
+
+def repeated(cascade: Cascade, single: Plan) -> frozenset[str]:
+    """Reductions of the textbook cascade that lack a rank of the kernel's grid and do not depend on one that has it, with all
+    that they need."""
+    grid = {r for r in single.program.grid if single.sizes.extents.get(r, 1) > 1}
+    carried = {t.name: set(t.ranks) for t in cascade.tensors}
+    heavy = {
+        e.output
+        for e in cascade.einsums
+        if isinstance(e.body, Reduce) and cascade.tensor(e.output).kind == "einsum" and grid - carried[e.output]
+    }
+    producers = {e.output: e for e in cascade.einsums}
+    again: set[str] = set()
+    for name in heavy:
+        todo, needs = [name], set()
+        while todo:
+            here = todo.pop()
+            if here in needs or here not in producers:
+                continue
+            needs.add(here)
+            todo += [a.tensor for a in reads(producers[here])]
+        if not needs & set(cascade.outputs):
+            again |= needs
+    return frozenset(again)
+
+
+def fewest(cascade: Cascade, groups: list[tuple[Einsum, ...]], extents: Mapping[str, int]) -> tuple[Cascade, ...] | None:
+    """Parts that each fit a kernel: the fewest, then the fewest words between them; None if an Einsum alone does not fit."""
+    chosen = _fewest_groups(cascade, groups, extents)
+    return None if chosen is None else tuple(_part(cascade, chosen, number) for number in range(len(chosen)))
+
+
+def _fewest_groups(
+    cascade: Cascade, groups: list[tuple[Einsum, ...]], extents: Mapping[str, int]
+) -> list[tuple[Einsum, ...]] | None:
+    count = len(groups)
+    best: list[tuple[int, int, list[tuple[Einsum, ...]]] | None] = [None] * (count + 1)
+    best[0] = (0, 0, [])
+    for start in range(count):
+        here = best[start]
+        if here is None:
+            continue
+        for end in range(start + 1, count + 1):
+            together = tuple(e for group in groups[start:end] for e in group)
+            rest = tuple(e for group in groups[end:] for e in group)
+            part = _part(cascade, [together, rest], 0)
+            try:
+                for name in part.outputs:
+                    if part.tensor(name).kind == "state" and name not in cascade.outputs:
+                        raise refuse("E604", f"`{name}` is read within its loop by another kernel")
+                program(part, extents)
+            except EinsmithError:
+                if end > start + 1:
+                    break
+                continue
+            words = sum(prod(extents.get(r, 1) for r in part.tensor(name).ranks) for name in part.outputs)
+            found = (here[0] + 1, here[1] + words, [*here[2], together])
+            other = best[end]
+            if other is None or found[:2] < other[:2]:
+                best[end] = found
+    last = best[count]
+    return None if last is None else last[2]
+
+
+def _units(cascade: Cascade) -> list[tuple[Einsum, ...]]:
+    """Einsums that cannot be parted (a running state and what its step needs of it), in an order in which each comes after what
+    it reads."""
+    import networkx as nx
+
+    order = {e.output: number for number, e in reversed(list(enumerate(cascade.einsums)))}
+    graph: Any = nx.DiGraph()
+    graph.add_nodes_from(order)
+    for einsum in cascade.einsums:
+        graph.add_edges_from((a.tensor, einsum.output) for a in reads(einsum) if a.tensor in order and a.tensor != einsum.output)
+    condensed = nx.condensation(graph)
+
+    def place(node: int) -> int:
+        return min(order[name] for name in condensed.nodes[node]["members"])
+
+    return [
+        tuple(e for e in cascade.einsums if e.output in condensed.nodes[node]["members"])
+        for node in nx.lexicographical_topological_sort(condensed, key=place)
+    ]
+
+
+def _part(cascade: Cascade, groups: list[tuple[Einsum, ...]], number: int) -> Cascade:
+    """One group as a cascade of its own: what it reads from outside is an input, what others read or the user wants an output."""
+    mine = groups[number]
+    made = {e.output for e in mine}
+    wanted = {a.tensor for group in groups[number + 1 :] for e in group for a in reads(e)} | set(cascade.outputs)
+    needed = {a.tensor for e in mine for a in reads(e)} - made
+    inputs = [t if t.kind == "input" else replace(t, kind="input", iterates=None) for t in cascade.tensors if t.name in needed]
+    rest = [t for t in cascade.tensors if t.name in made]
+    outputs = tuple(t.name for t in rest if t.name in wanted)
+    name = cascade.name if len(groups) == 1 else f"{cascade.name}-{outputs[0] if outputs else number}"
+    return replace(cascade, name=name, tensors=(*inputs, *rest), einsums=mine, outputs=outputs)
+
+
+def operand_only(module: ModulePlan, tensor: str) -> bool:
+    """Is a tensor that lies between kernels read by them as an operand of matrix products and in no other way? Then it may lie
+    there in the type of the inputs, as it would be rounded to that anyway."""
+    from .plan import products
+
+    for kernel in module.kernels:
+        if tensor not in {t.name for t in kernel.cascade.inputs}:
+            continue
+        every = [a for e in kernel.program.cascade.einsums for a in accesses(e.body) if a.tensor == tensor]
+        sides = [
+            side[0]
+            for split in products(kernel.program)
+            for side in (split.left, split.right)
+            if len(side) == 1 and getattr(side[0], "tensor", None) == tensor
+        ]
+        if len(sides) < len(every):
+            return False
+    return True
