@@ -275,17 +275,21 @@ def register_pj(step: Step, unit: str) -> float:
 
 
 def step_pj(nest: Nest, step: Step) -> float:
-    """Energy that a step takes wherever the tensors of a tile stay: units, registers, operands that the buffer holds anyway."""
+    """Energy that a step takes wherever the tensors of a tile stay: units, registers, operands that storage levels hold anyway."""
     total = _einsum(nest, step).energy_pj
-    words = 0.0
+    words: dict[str, float] = {}
+    apart = nest.spread
     for stream in nest.streams:
         if any(reader.name == step.name for reader in stream.readers):
-            words += operand_words(nest, step, stream.tensor, stream.indices)
+            level = [place for place, _ in stream.chain if place in nest.arch.memory]
+            here = level[-1] if level else nest.arch.backing[0]
+            words[here] = words.get(here, 0.0) + operand_words(nest, step, stream.tensor, stream.indices, apart)
     for access in step.reads:
         resident = nest.residents.get(access.tensor)
-        if resident is not None and resident.depth < len(nest.group.loops):
-            words += operand_words(nest, step, access.tensor, access.indices)
-    return total + level_pj(nest.arch, nest.arch.buffer[1], words, 0.0)
+        if resident is not None and resident.depth < len(nest.group.loops) and resident.place in nest.arch.memory:
+            asked = operand_words(nest, step, access.tensor, access.indices, nest.spread_to(resident.place))
+            words[resident.place] = words.get(resident.place, 0.0) + asked
+    return total + sum(level_pj(nest.arch, nest.arch.memory[level], count, 0.0) for level, count in words.items())
 
 
 def _energy(nest: Nest, moved: Accesses, einsums: dict[str, EinsumCost]) -> dict[str, float]:

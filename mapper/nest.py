@@ -312,16 +312,19 @@ class Nest(Tiles):
 
     def crosses(self, producer: Step, reader: Step, tensor: str) -> int:
         """The outermost loop across whose iterations a tensor is alive; the number of loops if there is none."""
+        return next(self.crossings(producer, reader, tensor), len(self.group.loops))
+
+    def crossings(self, producer: Step, reader: Step, tensor: str) -> Iterator[int]:
+        """The loops across whose iterations a tensor is alive, whatever their order."""
         declared = self.cascade.tensor(tensor)
         for axis, loop in enumerate(self.group.loops):
             if self.trips[axis] == 1:
                 continue
             if producer.slots[axis] == "each":
                 if loop.rank not in declared.ranks or declared.iterates == loop.rank:
-                    return axis
+                    yield axis
             elif producer.slots[axis] != reader.slots[axis]:
-                return axis
-        return len(self.group.loops)
+                yield axis
 
 
 def _reads(step: Step, tensor: str) -> bool:

@@ -31,8 +31,6 @@ from collections.abc import Mapping as Map_
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
 from ..einsum.cascade import Cascade, Einsum, Expr, Scalar, Scan, Select, accesses, free_ranks
 from ..einsum.flatten import flatten
 from ..einsum.sizes import Sizes, bind
@@ -40,14 +38,14 @@ from .architecture import Architecture
 from .mapping import Loop
 from .operations import work
 from .steps import iterated, refuse
-from .tape import Floats
+from .team import require_searchable, teams
 
 MAX_LOOPED = 4
 """Most ranks, besides those without reuse, that one group loops over."""
 MAX_DIVISORS = 32
 """Most divisors of an extent that are all tried as tiles."""
 MAX_TILINGS = 2**16
-"""Tilings of one order of loops beyond which tiles are powers of two and sides of arrays alone."""
+"""Tilings of a group beyond which tiles are powers of two and sides of arrays alone, and then fewer ranks are looped over."""
 
 
 def sides(arch: Architecture) -> list[int]:
@@ -116,33 +114,79 @@ ANYTHING = Fixed()
 
 
 @dataclass(frozen=True)
-class Order:
-    """Loops in a given order, with the choices of their tiles."""
+class Cut:
+    """Loops over tiles in no order yet."""
 
-    loops: tuple[Loop, ...]
-    """With the first choice of each tile."""
-    choices: tuple[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]], ...]
-    """(loops, their tiles): the loops chosen together and every choice."""
+    moving: tuple[str, ...]
+    """Ranks of running states, tile 1."""
+    chosen: tuple[str, ...]
+    """Other ranks that are looped over."""
+    outer: str | None = None
+    """One of them, with a second loop outside all others."""
 
-    def __len__(self) -> int:
-        return math.prod(len(tiles) for _, tiles in self.choices)
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The rank of each loop; the second one over `outer` first."""
+        return (*((self.outer,) if self.outer else ()), *self.moving, *self.chosen)
 
-    def tiles(self) -> dict[int, Floats]:
-        """The tiles of each open loop over all choices."""
-        if not self.choices:
-            return {}
-        index = np.indices([len(tiles) for _, tiles in self.choices]).reshape(len(self.choices), -1)
-        return {
-            axis: np.array([choice[place] for choice in tiles], dtype=np.float64)[index[number]]
-            for number, (axes, tiles) in enumerate(self.choices)
-            for place, axis in enumerate(axes)
-        }
+    def orders(self) -> Iterator[tuple[int, ...]]:
+        """The loops, as positions in `axes`, in every order; a second loop right around the first is the same as none."""
+        first = (0,) if self.outer else ()
+        for order in itertools.permutations(range(len(first), len(self.axes))):
+            if not first or self.axes[order[0]] != self.outer:
+                yield first + order
 
-    def at(self, tiles: Map_[int, Floats], position: int) -> tuple[Loop, ...]:
-        """The loops with one choice of tiles."""
+
+@dataclass(frozen=True)
+class Looped:
+    """What the loops of a group are made of."""
+
+    outside: tuple[Loop, ...]
+    """First, with tile 1: ranks along which nothing is used twice."""
+    moving: tuple[str, ...]
+    choices: Map_[str, tuple[int, ...]]
+    """The tiles of each rank that may be looped over."""
+    narrow: Map_[str, tuple[int, ...]]
+    """Those that may have a second loop outside."""
+    extents: Map_[str, int]
+    most: int
+    """Most ranks looped over at once, those outside apart."""
+
+    def cuts(self) -> Iterator[Cut]:
+        """Those with one loop over each rank."""
+        for count in range(self.most - len(self.moving) + 1):
+            for chosen in itertools.combinations(self.choices, count):
+                yield Cut(self.moving, chosen)
+
+    def doubled(self, cut: Cut) -> Iterator[Cut]:
+        """The same loops and a second one over a rank, where another loop can come between them."""
+        if len(cut.axes) > 1:
+            for rank in cut.chosen:
+                if self.pairs(rank):
+                    yield Cut(cut.moving, cut.chosen, rank)
+
+    def pairs(self, rank: str) -> list[tuple[int, int]]:
+        """(tile of the outer loop, tile of the inner one): the outer one holds 2, 4, 8 ... of them."""
+        found = []
+        for tile in self.narrow[rank]:
+            held = 2
+            while held * tile < self.extents[rank]:
+                found.append((held * tile, tile))
+                held *= 2
+        return found
+
+    def tilings(self, cut: Cut) -> list[list[tuple[int, ...]]]:
+        """For the loops chosen together (those of one rank), every choice of their tiles."""
+        found: list[list[tuple[int, ...]]] = [[(1,)] for _ in cut.moving]
+        for rank in cut.chosen:
+            found.append(list(self.pairs(rank)) if rank == cut.outer else [(tile,) for tile in self.choices[rank]])
+        return found
+
+    def loops(self, cut: Cut, order: tuple[int, ...], tiles: Map_[str, tuple[int, ...]]) -> tuple[Loop, ...]:
+        """The loops in an order, `outside` left out; `tiles`: of each rank, the outermost first."""
         return tuple(
-            loop if axis not in tiles else Loop(rank=loop.rank, tile=int(tiles[axis][position]))
-            for axis, loop in enumerate(self.loops)
+            Loop(rank=cut.axes[axis], tile=tiles[cut.axes[axis]][0 if cut.outer is not None and axis == 0 else -1])
+            for axis in order
         )
 
 
@@ -156,13 +200,20 @@ def loop_nests(
     share: int = 1,
 ) -> Iterator[tuple[Loop, ...]]:
     """All loop nests of a group one by one; most of the illegal ones too."""
-    for order in loop_orders(cascade, arch, sizes, names, leaving, tiles, share):
-        chosen = order.tiles()
-        for position in range(len(order)):
-            yield order.at(chosen, position)
+    looped = looped_ranks(cascade, arch, sizes, names, leaving, tiles, share)
+    for plain in looped.cuts():
+        for cut in (plain, *looped.doubled(plain)):
+            ranks = (*cut.moving, *cut.chosen)
+            for order in cut.orders():
+                for choice in itertools.product(*looped.tilings(cut)):
+                    inner = looped.loops(cut, order, dict(zip(ranks, choice, strict=True)))
+                    yield looped.outside + inner
+                    for loop in inner[1:] if cut.outer is None else ():
+                        if loop.rank in cut.chosen:  # all of its tiles are held at once
+                            yield (*looped.outside, Loop(rank=loop.rank, tile=sizes.extents[loop.rank]), *inner)
 
 
-def loop_orders(
+def looped_ranks(
     cascade: Cascade,
     arch: Architecture,
     sizes: Sizes,
@@ -171,8 +222,8 @@ def loop_orders(
     tiles: Tiles = "doubled",
     share: int = 1,
     fixed: Fixed | None = None,
-) -> Iterator[Order]:
-    """All orders of loops of a group; the smallest tiles are one `share`-th of a side."""
+) -> Looped:
+    """The loops that a group may have; the smallest tiles are one `share`-th of a side."""
     einsums = [einsum for einsum in cascade.einsums if einsum.output in names]
     ranks = [rank.name for rank in cascade.ranks if any(rank.name in iterated(einsum) for einsum in einsums)]
     states = [rank for rank in ranks if any(cascade.tensor(e.output).iterates == rank for e in einsums)]
@@ -189,20 +240,24 @@ def loop_orders(
     every = {rank: tile_choices(starts, sizes.extents[rank], tiles) for rank in others}
     for rank in set(own) & set(others):
         narrow[rank] = every[rank] = [own[rank]] if own[rank] < sizes.extents[rank] else []
-    free = [rank for rank in others if every[rank]]
-    moving = [rank for rank in states if sizes.extents[rank] > 1]
-    for count in range(min(len(free), MAX_LOOPED - len(moving)) + 1):
-        for chosen in itertools.combinations(free, count):
-            choices = {rank: every[rank] for rank in chosen}
-            if math.prod(len(found) for found in choices.values()) > MAX_TILINGS:
-                choices = {rank: [t for t in found if t & (t - 1) == 0 or t in starts] for rank, found in choices.items()}
-            for inner in itertools.permutations([*moving, *chosen]):
-                yield _order(outside, inner, choices)
-                for rank in inner[1:]:
-                    if rank in chosen:
-                        yield _order((*outside, Loop(rank=rank, tile=sizes.extents[rank])), inner, choices)
-                        if pairs := _pairs(narrow[rank], sizes.extents[rank]):
-                            yield _order(outside, (rank, *inner), choices, pairs)
+    every = {rank: found for rank, found in every.items() if found}
+    moving = tuple(rank for rank in states if sizes.extents[rank] > 1)
+    most = max(len(moving), min(MAX_LOOPED, len(moving) + len(every)))
+    if _tilings(every, most - len(moving)) > MAX_TILINGS:
+        every = {rank: [t for t in found if t & (t - 1) == 0 or t in starts] for rank, found in every.items()}
+    while most > len(moving) + 1 and _tilings(every, most - len(moving)) > MAX_TILINGS:
+        most -= 1
+    chosen = {rank: tuple(found) for rank, found in every.items()}
+    return Looped(outside, moving, chosen, {rank: tuple(found) for rank, found in narrow.items()}, sizes.extents, most)
+
+
+def _tilings(choices: Map_[str, list[int]], most: int) -> int:
+    """How many tilings there are with so many ranks looped over at most."""
+    ways = [1] + [0] * most
+    for found in choices.values():
+        for count in range(most, 0, -1):
+            ways[count] += ways[count - 1] * len(found)
+    return sum(ways)
 
 
 def tile_choices(starts: list[int], extent: int, tiles: Tiles) -> list[int]:
@@ -216,36 +271,6 @@ def tile_choices(starts: list[int], extent: int, tiles: Tiles) -> list[int]:
         for start in [1, *starts] if tiles == "every" else starts:
             found |= {start << shift for shift in range((extent // start).bit_length())}
     return sorted(tile for tile in found if tile < extent)
-
-
-def _pairs(tiles: list[int], extent: int) -> list[tuple[int, int]]:
-    """(tile of the outer loop, tile of the inner one): the outer one holds 2, 4, 8 ... of them."""
-    found = []
-    for tile in tiles:
-        held = 2
-        while held * tile < extent:
-            found.append((held * tile, tile))
-            held *= 2
-    return found
-
-
-def _order(
-    fixed: tuple[Loop, ...], ranks: tuple[str, ...], tiles: dict[str, list[int]], pairs: list[tuple[int, int]] | None = None
-) -> Order:
-    choices: list[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]] = []
-    loops = list(fixed)
-    for place, rank in enumerate(ranks):
-        axis = len(fixed) + place
-        if pairs is not None and rank == ranks[0]:
-            if place:
-                choices.append(((len(fixed), axis), tuple(pairs)))
-            loops.append(Loop(rank=rank, tile=pairs[0][1 if place else 0]))
-        elif rank in tiles:
-            choices.append(((axis,), tuple((tile,) for tile in tiles[rank])))
-            loops.append(Loop(rank=rank, tile=tiles[rank][0]))
-        else:
-            loops.append(Loop(rank=rank, tile=1))
-    return Order(tuple(loops), tuple(sorted(choices, key=lambda choice: loops[choice[0][0]].rank)))
 
 
 def _no_reuse(
@@ -262,9 +287,12 @@ class GroupSpace:
     """How many mappings of one fusion group there are in the space."""
 
     einsums: tuple[str, ...]
+    teams: int
+    """Ways in which instances share the work."""
     orders: int
+    """Of loops, for all teams."""
     tilings: int
-    """Of all orders of loops."""
+    """Of all orders."""
     holds: int
     """Most combinations of what is held where, of one order."""
     layouts: int
@@ -292,7 +320,8 @@ class Space:
             "cascade": self.cascade, "arch": self.arch, "extents": self.extents, "partitions": self.partitions,
             "groups": [
                 {
-                    "einsums": list(group.einsums), "orders": group.orders, "tilings": group.tilings, "holds": group.holds,
+                    "einsums": list(group.einsums), "teams": group.teams, "orders": group.orders,
+                    "tilings": group.tilings, "holds": group.holds,
                     "layouts": group.layouts, "bindings": group.bindings, "mappings": group.mappings,
                 }
                 for group in self.groups
@@ -305,11 +334,11 @@ class Space:
             f"space of {self.cascade} on {self.arch}",
             f"  extents that splits leave open: {self.extents:,} choices",
             f"  fusion: {self.partitions:,} partitions into {len(self.groups):,} possible groups",
-            f"  {'orders':>8} {'tilings':>12} {'holds':>6} {'layouts':>8} {'bindings':>9} {'mappings':>10}  group",
+            f"  {'teams':>5} {'orders':>8} {'tilings':>12} {'holds':>6} {'layouts':>8} {'bindings':>9} {'mappings':>10}  group",
         ]
         for group in self.groups:
             lines.append(
-                f"  {group.orders:8,} {group.tilings:12,} {group.holds:6,} {group.layouts:8,} {group.bindings:9,} "
+                f"  {group.teams:5,} {group.orders:8,} {group.tilings:12,} {group.holds:6,} {group.layouts:8,} {group.bindings:9,} "
                 f"{group.mappings:10.3g}  {', '.join(group.einsums)}"
             )
         return "\n".join(
@@ -332,7 +361,7 @@ def explain(
     fixed: Fixed = ANYTHING,
 ) -> Space:
     """The size of the space, by group and dimension."""
-    arch.require_plain()
+    require_searchable(arch)
     flat = flatten(cascade)
     fixed.check(flat, arch)
     bound = bind(flat, sizes, params)
@@ -355,13 +384,22 @@ def _group_space(
     inside = frozenset(names)
     read = {access.tensor for e in cascade.einsums if e.output not in inside for access in accesses(e.body)}
     leaving = frozenset(name for name in names if name in read or name in cascade.outputs)
-    orders = list(loop_orders(cascade, arch, sizes, inside, leaving, tiles, 1, fixed))
     einsums = [einsum for einsum in cascade.einsums if einsum.output in inside]
     streams = {(access.tensor, access.indices) for e in einsums for access in accesses(e.body) if access.tensor not in inside}
+    orders = tilings = 0
     holds = 1
-    for order in orders:
-        ways = [sum(loop.rank in _ranks(indices) for loop in order.loops) for _, indices in streams]
-        holds = max(holds, math.prod(max(1, count) for count in ways))
+    groups = list(teams(cascade, arch, sizes, inside))
+    for team in groups:
+        looped = looped_ranks(cascade, arch, team.sizes, inside, leaving, tiles, 1, fixed)
+        for plain in looped.cuts():
+            for cut in (plain, *looped.doubled(plain)):
+                listed = list(cut.orders())
+                again = sum(cut.axes[axis] in cut.chosen for order in listed for axis in order[1:]) if cut.outer is None else 0
+                orders += len(listed) + again
+                tilings += (len(listed) + again) * math.prod(len(choice) for choice in looped.tilings(cut))
+                axes = (*(loop.rank for loop in looped.outside), *cut.axes)
+                places = math.prod(max(1, sum(rank in _ranks(indices) for rank in axes)) for _, indices in streams)
+                holds = max(holds, places ** len(arch.on_chip))
     ranks = {rank for einsum in einsums for rank in iterated(einsum) if sizes.extents[rank] > 1}
     layouts = math.prod(math.perm(len(ranks), min(len(array.side), len(ranks))) for array in arch.arrays.values())
     able: dict[str, set[str]] = {}
@@ -374,7 +412,7 @@ def _group_space(
         }
         able[einsum.output] = able.get(einsum.output, mine) & mine
     bindings = math.prod(len(arrays) for arrays in able.values())
-    return GroupSpace(names, len(orders), sum(len(order) for order in orders), holds, layouts, bindings)
+    return GroupSpace(names, len(groups), orders, tilings, holds, layouts, bindings)
 
 
 def _ranks(indices: tuple[Expr, ...]) -> frozenset[str]:

@@ -1,0 +1,683 @@
+"""The best mappings of one fusion group, best bound first.
+
+In: Einsums that may be a group, an objective. Out: the best mapping, or the Pareto front, or as much of the proof as was asked for:
+a search can be advanced until its lower bound passes a limit.
+
+What is looked at stands in one queue by its lower bound: a *cut* (loops in no order, on one team of instances) with bounds of all
+its tilings that no order can go below; and a *block* (one order of a cut, with bounds of its tilings and the inputs held in
+each), of which the next tiling is placed, bound to arrays and costed in full by the model. The least bound in the queue is what
+the group cannot beat.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping as Map_
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..einsum.cascade import Cascade, Einsum, free_ranks
+from ..einsum.diagnostics import Diagnostic, EinsmithError
+from ..einsum.sizes import Sizes
+from .architecture import Architecture
+from .batch import leaves, roomy
+from .cost import GroupCost, group_cost
+from .floors import Floors
+from .layouts import Choice, Vector, choices, front
+from .mapping import Binding, Group, Loop
+from .nest import FORWARD, Nest, Step, check_step, most_in_flight, outline, settle, settle_lasting
+from .orders import OUTSIDE, Block, Orders, Tilings
+from .residency import add_streams
+from .space import Cut, Fixed, Tiles, looped_ranks, sides
+from .tape import Floats
+from .team import Team, teams
+from .timing import exposed, longest, nominal
+
+Objective: TypeAlias = Literal["latency", "energy", "edp", "traffic", "pareto"]
+PRODUCTS = ("edp", "pareto")
+"""Objectives that do not add up over groups: whole Pareto fronts of cycles and energy are kept."""
+MAX_EVALUATIONS = 20_000
+"""Full evaluations after which a search ends without proof."""
+NOTHING = (math.inf, math.inf)
+
+
+@dataclass
+class Tally:
+    """What a search looked at."""
+
+    evaluated: int = 0
+    """Mappings of a group costed in full."""
+    illegal: int = 0
+    """Tilings that read a reduction before it is complete, or that the architecture cannot do."""
+    too_large: int = 0
+    """Tilings or mappings that do not fit a storage level."""
+    bounded: int = 0
+    """Tilings and mappings whose lower bound was no better than what was found."""
+    dominated: int = 0
+    """Layouts and bindings no better in any array."""
+    closest: list[tuple[float, Diagnostic]] = field(default_factory=list)
+    """Refusals of what did not fit, with bytes lacking: the smallest is shown if nothing fits."""
+    refused: list[Diagnostic] = field(default_factory=list)
+    cut_off: bool = False
+    tiles: Tiles = "doubled"
+    gap: float = 0.0
+    """Share of the objective by which what is found may miss the best."""
+    watch: Callable[[int, float, float], None] | None = None
+    stop: Callable[[], bool] = lambda: False
+
+    def refuse(self, error: EinsmithError, count: int = 1) -> None:
+        """Note why something is not looked at."""
+        diagnostic = error.diagnostics[0]
+        if diagnostic.code in ("E520", "E521"):
+            self.too_large += count
+            self.closest.append((_lacking(diagnostic), diagnostic))
+        else:
+            self.illegal += count
+            self.refused.append(diagnostic)
+
+
+def rank_of(objective: Objective, value: Any) -> Any:
+    """(cycles, energy, words) by the objective, then by the other of latency and energy."""
+    cycles, energy, words = value
+    match objective:
+        case "latency":
+            return cycles, energy
+        case "energy":
+            return energy, cycles
+        case "traffic":
+            return words, cycles
+        case _:
+            return cycles * energy, cycles
+
+
+@dataclass(frozen=True)
+class Found:
+    """One group, mapped and costed. Its value: cycles with fill and drain, energy, words across the boundary."""
+
+    nest: Nest
+    cost: GroupCost
+
+    @property
+    def value(self) -> Vector:
+        words = sum(sum(by.values()) for by in self.cost.traffic_words.values())
+        return self.cost.timing.cycles + self.cost.timing.fill, self.cost.energy_pj, words
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Einsums that are to be one group."""
+
+    cascade: Cascade
+    """Flat."""
+    arch: Architecture
+    sizes: Sizes
+    names: frozenset[str]
+    leaving: frozenset[str]
+    objective: Objective
+    shares: Map_[int, float]
+    """Least share of the points of masked Einsums that any tiling must do."""
+    fixed: Fixed
+
+    @property
+    def masked(self) -> bool:
+        return any(einsum.output in self.names and at in self.shares for at, einsum in enumerate(self.cascade.einsums))
+
+
+@dataclass
+class _Candidate:
+    """Loops that are legal, with what is held, the bindings worth trying, and what is known of the cost."""
+
+    nest: Nest
+    choices: list[Choice]
+    cycles: float
+    energy: float
+    carried: float
+    """Energy besides operations and operands."""
+    words: float
+    transfer: float
+    """Cycles of the backing store."""
+
+
+class _Ground:
+    """The tilings of all cuts on one team."""
+
+    def __init__(self, search: GroupSearch, team: Team, share: int) -> None:
+        problem = search.problem
+        self.search, self.team = search, team
+        self.looped = looped_ranks(
+            problem.cascade, problem.arch, team.sizes, problem.names, problem.leaving, search.tally.tiles, share, problem.fixed
+        )
+        looped = self.looped
+        ranks = (*looped.moving, *looped.choices)
+        loops = (
+            *looped.outside,
+            *(Loop(rank=rank, tile=looped.choices[rank][0] if rank in looped.choices else 1) for rank in ranks),
+        )
+        group = Group(loops=loops, einsums=search.plain, schedule="interleaved")
+        nest = Nest(problem.cascade, search.roomy, team.sizes, group, 1, search.steps(search.plain), problem.leaving)
+        add_streams(nest)
+        one = frozenset(range(len(looped.outside) + len(looped.moving)))
+        self.floors = Floors(nest, one, problem.shares, search.leaves)
+        self.cuts = list(looped.cuts())
+        self.starts = np.cumsum([0, *(math.prod(len(looped.choices[rank]) for rank in cut.chosen) for cut in self.cuts)])
+        count = int(self.starts[-1])
+        self.tiles = {rank: np.full(count, float(team.sizes.extents[rank])) for rank in looped.choices}
+        for cut, start, stop in zip(self.cuts, self.starts[:-1], self.starts[1:], strict=True):
+            sizes = [len(looped.choices[rank]) for rank in cut.chosen]
+            for rank, index in zip(cut.chosen, np.indices(sizes).reshape(len(sizes), -1) if sizes else (), strict=True):
+                self.tiles[rank][start:stop] = np.array(looped.choices[rank], dtype=np.float64)[index]
+        at = len(looped.outside) + len(looped.moving)
+        self.floor = self.floors(
+            {at + number: self.tiles[rank] for number, rank in enumerate(looped.choices)}
+            | ({} if looped.choices else {-1: np.zeros(count)})
+        )
+        whole = Cut(looped.moving, tuple(looped.choices))
+        tiles = {rank: (values,) for rank, values in self.tiles.items()}
+        everything = Tilings(tiles, self.floor, np.arange(count))
+        orders = Orders(nest, team, looped, whole, self.floors, everything, False)
+        cycles, energy, words, need = orders.unordered()
+        self.keys = rank_of(problem.objective, (cycles, energy, words))
+        self.cycles, self.energy = cycles, energy
+        self.fits = need <= 1.0
+        self.need = need
+
+    def tilings(self, cut: Cut, rows: NDArray[np.int64]) -> Tilings:
+        """The tilings of a cut whose rows are given; with a second loop over a rank, all that it may hold."""
+        tiles: dict[str, tuple[Floats, ...]] = {}
+        if cut.outer is not None:
+            pairs = self.looped.pairs(cut.outer)
+            inner = self.tiles[cut.outer][rows]
+            several = [[row, float(outer)] for row, tile in zip(rows, inner, strict=True) for outer, held in pairs if held == tile]
+            table = np.array(several, dtype=np.float64).reshape(-1, 2)
+            rows = table[:, 0].astype(np.int64)
+            tiles[cut.outer] = (table[:, 1], self.tiles[cut.outer][rows])
+        tiles |= {rank: (self.tiles[rank][rows],) for rank in cut.chosen if rank != cut.outer}
+        return Tilings(tiles, self.floor.at(rows), rows)
+
+
+class GroupSearch:
+    """The search of one group."""
+
+    def __init__(self, problem: Problem, tally: Tally) -> None:
+        self.problem, self.tally = problem, tally
+        self.arch, self.objective = problem.arch, problem.objective
+        self.roomy, self.leaves = roomy(problem.arch), leaves(problem.arch)
+        self.found: list[Found] = []
+        """The best, or (for products) the Pareto front."""
+        self.done = False
+        self._known_steps: dict[tuple[int, Binding], Step] = {}
+        self._known_choices: dict[Any, list[Choice]] = {}
+        self._queue: list[tuple[Any, int, Callable[[], None]]] = []
+        self._number = itertools.count()
+        self._share = 0
+        self._lacked = 0
+        self.plain = self._some_binding()
+        self._start()
+
+    @property
+    def floor(self) -> Any:
+        """What no mapping of the group can be better than, by the objective; what was found once that is proven."""
+        if self.done:
+            return rank_of(self.objective, self.found[0].value) if self.found else NOTHING
+        return self._queue[0][0] if self._queue else (0.0, 0.0)
+
+    def advance(self, limit: Any = None) -> None:
+        """Search until the best is proven, or nothing better than the limit is left."""
+        while not self.done:
+            while self._queue:
+                key = self._queue[0][0]
+                if self._beaten(key):
+                    self.tally.bounded += len(self._queue)
+                    self._queue.clear()
+                    break
+                if self._spent():
+                    self.tally.cut_off = True
+                    self._queue.clear()
+                    break
+                if limit is not None and key > limit:
+                    return
+                if self.tally.watch is not None:
+                    value = rank_of(self.objective, self.found[0].value)[0] if self.found else math.inf
+                    self.tally.watch(self.tally.evaluated, value, float(key[0]))
+                heapq.heappop(self._queue)[2]()
+            # tiles become smaller only if nothing fits, for want of room and not of legality
+            if self.found or self.tally.too_large == self._lacked or self._share >= max(sides(self.arch)):
+                self.done = True
+            else:
+                self._start()
+
+    # --- the queue ---
+
+    def _push(self, key: Any, act: Callable[[], None]) -> None:
+        heapq.heappush(self._queue, ((float(key[0]), float(key[1])), next(self._number), act))
+
+    def _start(self) -> None:
+        self._share = self._share * 2 or 1
+        self._lacked = self.tally.too_large
+        grounds = []
+        for team in teams(self.problem.cascade, self.arch, self.problem.sizes, self.problem.names):
+            try:
+                grounds.append(_Ground(self, team, self._share))
+            except EinsmithError as error:
+                self.tally.refuse(error)
+        for ground in grounds:
+            self.tally.too_large += int((~ground.fits).sum())
+            for number, cut in enumerate(ground.cuts):
+                start, stop = ground.starts[number : number + 2]
+                rows = start + np.flatnonzero(ground.fits[start:stop])
+                if len(rows):
+                    self._push_cut(ground, cut, rows)
+        if not self._queue and grounds:
+            self._queue_smallest(grounds)
+
+    def _push_cut(self, ground: _Ground, cut: Cut, rows: NDArray[np.int64]) -> None:
+        first, second = (key[rows] for key in ground.keys)
+        at = int(np.lexsort((second, first))[0])
+        self._push((first[at], second[at]), lambda: self._open(ground, cut, rows))
+
+    def _queue_smallest(self, grounds: list[_Ground]) -> None:
+        """Where no tiling fits, the one that lacks least, for its refusal."""
+        ground = min(grounds, key=lambda ground: float(ground.need.min(initial=math.inf)))
+        row = int(np.argmin(ground.need))
+        number = int(np.searchsorted(ground.starts, row, side="right")) - 1
+        self._push(NOTHING, lambda: self._open(ground, ground.cuts[number], np.array([row])))
+
+    def _open(self, ground: _Ground, cut: Cut, rows: NDArray[np.int64]) -> None:
+        """Put the blocks of a cut into the queue, and the cuts with a second loop over one of its ranks."""
+        if cut.outer is None:
+            for doubled in ground.looped.doubled(cut):
+                assert doubled.outer is not None
+                mine = rows[np.isin(ground.tiles[doubled.outer][rows], [inner for _, inner in ground.looped.pairs(doubled.outer)])]
+                if len(mine):
+                    self._push_cut(ground, doubled, mine)
+        rows = rows[~self._all_beaten(tuple(key[rows] for key in ground.keys), ground.cycles[rows], ground.energy[rows])]
+        if not len(rows):
+            self.tally.bounded += 1
+            return
+        tilings = ground.tilings(cut, rows)
+        order = next(cut.orders(), None)
+        if order is None:
+            return
+        looped, team = ground.looped, ground.team
+        firsts = {rank: tuple(int(values[0]) for values in tilings.tiles[rank]) for rank in cut.chosen}
+        firsts |= dict.fromkeys(cut.moving, (1,))
+        canonical = tuple(range(len(cut.axes)))
+        loops = (*team.loops, *looped.outside, *looped.loops(cut, canonical, firsts))
+        try:
+            nest = self.outline(loops, self.plain, self.roomy)
+            settle(nest)
+            orders = Orders(nest, team, looped, cut, ground.floors, tilings, self._every())
+            blocks = list(orders.blocks())
+        except EinsmithError as error:
+            self.tally.refuse(error, len(tilings.rows))
+            return
+        if not blocks:
+            self.tally.too_large += len(tilings.rows)
+            self._refuse_smallest(ground, cut, orders)
+        for block in blocks:
+            self._push_block(ground, cut, orders, block)
+
+    def _every(self) -> bool:
+        """Whether of the ways to hold the inputs more than that with least traffic can be the best."""
+        return len(self.arch.on_chip) == 1 and self.objective in ("latency", *PRODUCTS) and not self.problem.masked
+
+    def _push_block(self, ground: _Ground, cut: Cut, orders: Orders, block: Block) -> None:
+        keys = rank_of(self.objective, (block.cycles, block.energy, block.words))
+        open_ = np.flatnonzero(~self._all_beaten(keys, block.cycles, block.energy))
+        self.tally.bounded += len(block.rows) - len(open_)
+        if not len(open_):
+            return
+        ranking = open_[np.lexsort((keys[1][open_], keys[0][open_]))]
+
+        def act(at: int) -> None:
+            if at + 1 < len(ranking):
+                after = ranking[at + 1]
+                self._push((keys[0][after], keys[1][after]), lambda: act(at + 1))
+            self._try(ground, cut, orders, block, int(ranking[at]))
+
+        self._push((keys[0][ranking[0]], keys[1][ranking[0]]), lambda: act(0))
+
+    def _refuse_smallest(self, ground: _Ground, cut: Cut, orders: Orders) -> None:
+        """Note what the tiling of a cut that needs least lacks."""
+        order = next(cut.orders())
+        need = orders.least_need(order)
+        row = int(np.argmin(need))
+        places = tuple(orders.places(number, order)[-1] for number in range(len(orders.nest.streams)))
+        holds = (places,) * len(self.arch.on_chip)
+        try:
+            self._held(ground, cut, orders, order, row, holds)
+        except EinsmithError as error:
+            self.tally.closest.append((_lacking(error.diagnostics[0]), error.diagnostics[0]))
+
+    # --- bounds ---
+
+    def _beaten(self, key: Any) -> bool:
+        """Whether a lower bound rules out anything better than what was found, by more than the gap that is asked for."""
+        if not self.found or self.objective in PRODUCTS:
+            return False
+        value, gap = rank_of(self.objective, self.found[0].value), self.tally.gap
+        return bool(key[0] >= value[0] * (1 - gap) if gap else key >= value)
+
+    def _all_beaten(self, keys: tuple[Floats, ...], cycles: Floats, energy: Floats) -> NDArray[np.bool_]:
+        if not self.found:
+            return np.zeros(len(keys[0]), dtype=bool)
+        if self.objective in PRODUCTS:
+            beaten = np.zeros(len(keys[0]), dtype=bool)
+            for found in self.found:
+                beaten |= (cycles >= found.value[0]) & (energy >= found.value[1])
+            return beaten
+        value, gap = rank_of(self.objective, self.found[0].value), self.tally.gap
+        if gap:
+            return np.asarray(keys[0] >= value[0] * (1 - gap))
+        return np.asarray((keys[0] > value[0]) | ((keys[0] == value[0]) & (keys[1] >= value[1])))
+
+    def _ruled_out(self, floor: Vector) -> bool:
+        if self.objective in PRODUCTS:
+            return any(found.value[0] <= floor[0] and found.value[1] <= floor[1] for found in self.found)
+        return self._beaten(rank_of(self.objective, floor))
+
+    def _spent(self) -> bool:
+        return bool(self.found) and (self.tally.evaluated >= MAX_EVALUATIONS or self.tally.stop())
+
+    # --- one tiling ---
+
+    def _try(self, ground: _Ground, cut: Cut, orders: Orders, block: Block, at: int) -> None:
+        """Complete the mappings of some loops, best bound first."""
+        floor = float(block.cycles[at]), float(block.energy[at]), float(block.words[at])
+        if self._ruled_out(floor):
+            self.tally.bounded += 1
+            return
+        row = int(block.rows[at])
+        place = [int(orders.tilings.tiles[rank][-1][row]) for rank in cut.chosen]
+        key = (ground.team.loops, cut.moving, cut.chosen, tuple(place), block.level, self._lasting(orders, block))
+        if (known := self._known_choices.get(key)) and self._ruled_out(
+            (max(floor[0], min(max(c.cycles) for c in known)), *floor[1:])
+        ):
+            self.tally.bounded += 1
+            return
+        try:
+            nest = self._held(ground, cut, orders, block.order, row, block.holds[block.held[at]], block.level)
+        except EinsmithError as error:
+            self.tally.refuse(error)
+            return
+        if known is None:
+            energy = self.objective not in ("latency", "traffic")
+            known, dominated = choices(nest, self.problem.fixed.arrays, energy)
+            self.tally.dominated += dominated
+            known.sort(key=lambda c: (*rank_of(self.objective, (max(c.cycles), c.energy, 0.0)), sum(c.cycles)))
+            self._known_choices[key] = known
+        carried, transfer = float(block.carried[at]), float(block.moved[at])
+        words = floor[2]
+        if nest.masks and len(self.arch.on_chip) == 1:
+            words = sum(nest.stream_words(stream) for stream in nest.streams) + sum(map(nest.tensor_words, self.problem.leaving))
+            transfer = (self.arch.backing[1].seconds(words * self.arch.word_bytes, 0.0) or 0.0) * self.arch.clock_hz
+        candidate = _Candidate(nest, known, floor[0], floor[1], carried, words, transfer)
+        for position, choice in enumerate(known):
+            energy_floor = max(candidate.energy, candidate.carried + choice.energy)
+            if self._ruled_out((max(*choice.cycles, candidate.cycles), energy_floor, candidate.words)):
+                self.tally.dominated += len(known) - position
+                if self.objective not in PRODUCTS:
+                    break  # they are sorted by it
+                continue
+            if self._spent():
+                self.tally.cut_off = True
+                break
+            for new in self._complete(candidate, choice):
+                self._add(new)
+
+    def _lasting(self, orders: Orders, block: Block) -> frozenset[str]:
+        if self.objective in ("latency", "traffic"):
+            return frozenset()
+        return frozenset(each.made.tensor for each in orders.kept(block.order) if each.lasts)
+
+    def _add(self, new: Found) -> None:
+        if self.objective in PRODUCTS:
+            self.found[:] = [item for _, item in front([(item.value[:2], item) for item in [*self.found, new]])]
+        elif not self.found or rank_of(self.objective, new.value) < rank_of(self.objective, self.found[0].value):
+            self.found[:] = [new]
+
+    def outline(self, loops: tuple[Loop, ...], bindings: Map_[str, Binding], arch: Architecture | None = None, **how: Any) -> Nest:
+        group = Group(loops=loops, einsums=dict(bindings), schedule="interleaved", **how)
+        problem = self.problem
+        steps = self.steps(bindings)
+        return outline(problem.cascade, arch or self.arch, problem.sizes, group, 1, problem.leaving, steps, explain=False)
+
+    def steps(self, bindings: Map_[str, Binding]) -> tuple[Step, ...]:
+        return tuple(
+            self._step(position, einsum, bindings[einsum.output])
+            for position, einsum in enumerate(self.problem.cascade.einsums)
+            if einsum.output in self.problem.names
+        )
+
+    def _step(self, position: int, einsum: Einsum, binding: Binding) -> Step:
+        key = position, binding
+        if key not in self._known_steps:
+            problem = self.problem
+            self._known_steps[key] = check_step(problem.cascade, self.arch, problem.sizes, binding, position, einsum)
+        return self._known_steps[key]
+
+    def _some_binding(self) -> dict[str, Binding]:
+        """Each Einsum on the first array that can do it (for what does not depend on the array)."""
+        result: dict[str, Binding] = {}
+        for einsum in self.problem.cascade.einsums:
+            if einsum.output not in self.problem.names or einsum.output in result:
+                continue
+            fixed = self.problem.fixed.arrays
+            problem: EinsmithError | None = None
+            for name in [fixed[einsum.output]] if einsum.output in fixed else self.arch.arrays:
+                try:
+                    self._check_units(einsum.output, name)
+                except EinsmithError as error:
+                    problem = problem or error
+                else:
+                    result[einsum.output] = Binding(array=name)
+                    break
+            else:
+                assert problem is not None
+                raise problem
+        return result
+
+    def _check_units(self, name: str, array: str) -> None:
+        for position, einsum in enumerate(self.problem.cascade.einsums):
+            if einsum.output == name:
+                self._step(position, einsum, Binding(array=array))
+
+    # --- what is held ---
+
+    def _held(
+        self,
+        ground: _Ground,
+        cut: Cut,
+        orders: Orders,
+        order: tuple[int, ...],
+        row: int,
+        holds: tuple[tuple[int, ...], ...],
+        level: str | None = None,
+    ) -> Nest:
+        """The nest of a tiling with its inputs held as said; refused if they or what lasts do not fit after all."""
+        tiles = {rank: tuple(int(values[row]) for values in by) for rank, by in orders.tilings.tiles.items()}
+        tiles |= dict.fromkeys(cut.moving, (1,))
+        before = (*ground.team.loops, *ground.looped.outside)
+        inner = ground.looped.loops(cut, order, tiles)
+        streams = orders.nest.streams
+        if len(self.arch.on_chip) == 1 and self.problem.masked:
+            return self._hold_live((*before, *inner))
+        again: tuple[Loop, ...] = ()
+        if not before and (rank := _shared(orders, order, holds)) is not None:
+            again = (Loop(rank=rank, tile=ground.team.sizes.extents[rank]),)
+        loops = [*before, *again, *inner]
+        held: dict[int, dict[str, list[str]]] = {}
+        bypass: dict[str, list[str]] = {}
+        levels = self.arch.on_chip
+        for number, stream in enumerate(streams):
+            for place, level in enumerate(levels):
+                at = holds[place][number]
+                if place + 1 < len(levels) and holds[place + 1][number] == at:
+                    bypass.setdefault(level, []).append(stream.tensor)
+                    continue
+                depth = len(before) + len(again) + at  # OUTSIDE: the last loop before
+                if depth >= 0:
+                    held.setdefault(depth, {}).setdefault(level, []).append(stream.tensor)
+        for depth, by in held.items():
+            listed = {level: tuple(dict.fromkeys(names)) for level, names in by.items()}
+            hold: Any = listed if len(levels) > 1 else listed[levels[0]]
+            loops[depth] = loops[depth].model_copy(update={"hold": hold})
+        passing = {name: tuple(dict.fromkeys(tensors)) for name, tensors in bypass.items()}
+        stay = {} if level is None or level == levels[-1] else orders.staying(order, level)
+        nest = self.outline(tuple(loops), self.plain, bypass=passing, stay=stay)
+        settle_lasting(nest)
+        return nest
+
+    def _hold_live(self, loops: tuple[Loop, ...]) -> Nest:
+        """The nest with each input held where that makes least traffic and still fits, where masks leave tiles out."""
+        nest = self.outline(loops, self.plain)
+        options = []
+        for stream in nest.streams:
+            ranks = frozenset().union(*(free_ranks(index) for index in stream.indices))
+            depths = [depth for depth, loop in enumerate(loops, 1) if loop.rank in ranks] or [0]
+            found = []
+            for depth in depths:
+                at = replace(stream, depth=depth)
+                found.append(((nest.stream_words(at), float(nest.stream_tile(at))), depth))
+            options.append(front(found))
+        ways = sorted(itertools.product(*options), key=lambda items: (sum(v[0] for v, _ in items), sum(v[1] for v, _ in items)))
+        problem: EinsmithError | None = None
+        for items in ways:
+            cut = list(loops)
+            for stream, (_, depth) in zip(nest.streams, items, strict=True):
+                if depth:
+                    loop = cut[depth - 1]
+                    cut[depth - 1] = loop.model_copy(update={"hold": tuple(dict.fromkeys((*loop.hold, stream.tensor)))})
+            try:
+                held = self.outline(tuple(cut), self.plain)
+                settle_lasting(held)
+            except EinsmithError as error:
+                problem = error
+                continue
+            return held
+        assert problem is not None
+        raise problem
+
+    # --- complete mappings ---
+
+    def _complete(self, candidate: _Candidate, choice: Choice) -> Iterator[Found]:
+        """The mapping with bindings, places and tiles in flight; nothing if it does not fit or cannot be better.
+
+        Where registers leave room for too few tiles in flight, also with tensors sent to a storage level.
+        """
+        group = candidate.nest.group
+        nest = self.outline(group.loops, choice.bind(self.problem.cascade, candidate.nest.steps), bypass=group.bypass)
+        compute = max(choice.cycles)
+        steady = max(compute, candidate.transfer)
+        per_word = (self.arch.backing[1].seconds(self.arch.word_bytes, 0.0) or 0.0) * self.arch.clock_hz
+        one = next(nest.instances(nest.spread))
+        cycles = max(candidate.cycles, steady + exposed(one, compute, candidate.transfer, steady, per_word))
+        energy = max(candidate.energy, candidate.carried + choice.energy)
+        if self._ruled_out((cycles, energy, candidate.words)):
+            self.tally.bounded += 1
+            return
+        stay: dict[str, str] | None = self._stay(nest, group)
+        problem: EinsmithError | None = None
+        fits = False
+        while stay is not None:
+            nest.group = nest.group.model_copy(update={"stay": stay, "in_flight": 1})
+            try:
+                settle(nest)
+            except EinsmithError as error:
+                problem, stay = error, self._move_out(nest, stay, error.diagnostics[0])
+                continue
+            wanted = self._wanted(nest, candidate, choice)
+            flying = min(wanted, most_in_flight(nest))
+            nest.group = nest.group.model_copy(update={"in_flight": max(1, flying)})
+            self.tally.evaluated += 1
+            new, fits = Found(replace(nest), group_cost(nest)), True
+            yield new
+            crowded = flying < wanted and new.cost.timing.cycles > steady
+            stay = self._out_of_registers(nest, stay) if crowded else None
+        if not fits:
+            assert problem is not None
+            self.tally.refuse(problem)
+
+    def _wanted(self, nest: Nest, candidate: _Candidate, choice: Choice) -> int:
+        """Tiles in flight that hide the latency of a tile twice over behind the busiest resource: tiles also queue."""
+        one = next(nest.instances(nest.spread))
+        tiles = max([1.0, *(one.executions(step) for step in one.steps)])
+        interval = max(*choice.cycles, candidate.transfer) / tiles
+        latency = max(longest(one, nominal(one)).values(), default=0.0)
+        return min(4096, math.ceil(2 * latency / interval), int(tiles)) if interval else 1
+
+    def _move_out(self, nest: Nest, stay: dict[str, str], problem: Diagnostic) -> dict[str, str] | None:
+        """Send the largest tensor of a tile out of an overfull register file, or of a level to the one outside; None if there is
+        none."""
+        if problem.code == "E521":
+            return self._out_of_registers(nest, stay)
+        levels = self.arch.on_chip
+        full = next((level for level in levels[1:] if problem.code == "E520" and f"of `{level}`" in problem.message), None)
+        here = [r for r in nest.residents.values() if r.place == full and r.depth == len(nest.group.loops)]
+        if full is None or not here:
+            return None
+        largest = max(here, key=lambda r: (nest.resident_words(r), r.tensor)).tensor
+        return {**stay, largest: levels[levels.index(full) - 1]}
+
+    def _out_of_registers(self, nest: Nest, stay: dict[str, str]) -> dict[str, str] | None:
+        """Send the largest tensor that is in registers to a storage level."""
+        at_arrays = [name for name, place in stay.items() if place in self.arch.arrays]
+        if not at_arrays:
+            return None
+        largest = max(at_arrays, key=lambda name: (nest.tensor_words(name), name))
+        return {name: place for name, place in stay.items() if name != largest}
+
+    def _stay(self, nest: Nest, before: Group) -> dict[str, str]:
+        """Handed on where legal, else in the registers of those who read it, else (by default) in the innermost level; what is
+        needed across tiles stays where `before` has it."""
+        stay: dict[str, str] = {}
+        within = len(nest.group.loops)
+        for step in nest.steps:
+            name = step.output
+            readers = [reader for reader in nest.steps if any(access.tensor == name for access in reader.reads)]
+            lives = [nest.crosses(step, reader, name) for reader in readers] + [nest.crosses(step, step, name)]
+            if step.initial:
+                continue
+            if min(lives) < within:
+                if name in before.stay:
+                    stay[name] = before.stay[name]
+                continue
+            shape = frozenset(self.problem.cascade.tensor(name).ranks)
+            if all(reader.ranks == shape and nest.between(step, reader) is None for reader in readers):
+                stay[name] = FORWARD
+            elif name not in self.problem.leaving:
+                arrays = list(dict.fromkeys(reader.binding.array for reader in readers))
+                stay[name] = arrays[0] if len(arrays) == 1 else step.binding.array
+        return stay
+
+
+def _shared(orders: Orders, order: tuple[int, ...], holds: Sequence[tuple[int, ...]]) -> str | None:
+    """The rank of a loop of one iteration that holds what is held outside all loops; None: it takes none."""
+    axes = [orders.cut.axes[axis] for axis in order]
+    outside = [
+        orders.own[number]
+        for number in range(len(orders.nest.streams))
+        if any(level[number] == OUTSIDE for level in holds) and orders.own[number] & set(axes)
+    ]
+    if not outside:
+        return None
+    common = frozenset.intersection(*outside) & set(axes[1:]) & set(orders.cut.chosen)
+    return min(common, key=axes.index) if common else axes[0]
+
+
+def _lacking(diagnostic: Diagnostic) -> float:
+    """How much a refused mapping lacks, in units of what there is."""
+    found = numbers(diagnostic)
+    return found[0] / max(found[1], 1) if len(found) > 1 else 1.0
+
+
+def numbers(diagnostic: Diagnostic) -> list[int]:
+    """(need, have, ...) of a refusal."""
+    _, _, said = diagnostic.message.partition(" needs ")
+    return [int(word.replace(",", "")) for word in said.replace(":", " ").split() if word.replace(",", "").isdigit()]

@@ -1,0 +1,273 @@
+"""Fusion: the best partition of the Einsums into consecutive groups, for given extents.
+
+In: a cascade with sizes, an architecture, an objective. Out: the groups of the best partition, each mapped. Partitions are paths
+over the Einsums in order; the weight of a group is what it cannot beat, and rises as its search is advanced. Only groups on the path
+of least weight are advanced, and only until another path is as good: most groups are given up after a first bound. Groups
+that are the same but for names are searched once.
+
+Groups share nothing: what goes from one to the next goes through the backing store, so times, energies and words add up.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..einsum.cascade import Cascade, Coord, Expr, accesses, free_ranks
+from ..einsum.diagnostics import EinsmithError
+from ..einsum.sizes import Sizes
+from .alike import Signature, signature
+from .architecture import Architecture
+from .cost import group_cost, level_pj
+from .group import NOTHING, PRODUCTS, Found, GroupSearch, Objective, Problem, Tally, rank_of
+from .intervals import NotAffine, possible
+from .layouts import Vector, front
+from .mapping import Binding, Group, Loop
+from .masks import masks
+from .nest import Nest, is_initial, place_group
+from .operations import is_constant, work
+from .space import Fixed, einsum_order, together
+
+NONE: Vector = (0.0, 0.0, 0.0)
+"""Cycles, energy (pJ) and words of nothing."""
+MAX_GRID = 2**20
+"""Cells of the grid on which the share of live points is bounded."""
+
+
+class Partitions:
+    """The best partition of the Einsums into consecutive groups, for given extents."""
+
+    def __init__(
+        self, cascade: Cascade, arch: Architecture, sizes: Sizes, objective: Objective, tally: Tally, fixed: Fixed
+    ) -> None:
+        self.fixed = fixed
+        self.front: list[tuple[Vector, list[Found]]] = []
+        self.cascade, self.arch, self.sizes, self.objective, self.tally = cascade, arch, sizes, objective, tally
+        self.names = einsum_order(cascade)
+        self.shares = self._live_shares()
+        self.ideal = self._ideal()
+        self.searches: dict[tuple[int, int], GroupSearch | None] = {}
+        self.marks: dict[tuple[int, int], Signature | None] = {}
+        self.bounds = {
+            (i, j): self._bound(i, j)
+            for i in range(len(self.names))
+            for j in range(i + 1, len(self.names) + 1)
+            if together(cascade, frozenset(self.names[i:j])) and fixed.allows(frozenset(self.names[i:j]))
+        }
+
+    def floor(self) -> Any:
+        """What no partition can be better than."""
+        if self.objective in PRODUCTS:
+            return (0.0, 0.0)
+        path = self._path()
+        return NOTHING if path is None else self._path_value(path)
+
+    def best(self, limit: Any) -> list[Found] | None:
+        """The groups of the best partition; None if none is below the limit."""
+        if self.objective in PRODUCTS:
+            return self._best_product()
+        while True:
+            path = self._path()
+            if path is None:
+                return None
+            value = self._path_value(path)
+            if limit is not None and value >= limit:
+                self.tally.bounded += 1
+                return None
+            open_groups = [edge for edge in path if not self._is_done(edge)]
+            if not open_groups:
+                return [self._found(edge)[0] for edge in path]
+            edge = open_groups[0]
+            search = self._search(edge)
+            if search is None:
+                del self.bounds[edge]
+                continue
+            other = self._path(without=edge)
+            slack = math.inf if other is None else self._path_value(other)[0] - value[0]
+            # without another path, or once asked to stop, to the end; else until another may be better
+            search.advance(None if math.isinf(slack) or self.tally.stop() else (search.floor[0] + slack, math.inf))
+            if search.done and not search.found:
+                del self.bounds[edge]
+
+    def _search(self, edge: tuple[int, int]) -> GroupSearch | None:
+        """The search of a group, begun; None if nothing there is legal. Groups that differ in names alone share it."""
+        if edge not in self.searches:
+            problem = self._problem(edge)
+            mark = signature(problem)
+            same = None if mark is None else next((e for e, other in self.marks.items() if other and other.key == mark.key), None)
+            self.marks[edge] = mark
+            if same is not None:
+                self.searches[edge] = self.searches[same]
+            else:
+                try:
+                    self.searches[edge] = GroupSearch(problem, self.tally)
+                except EinsmithError as error:
+                    if error.diagnostics[0].code == "E513":
+                        raise
+                    self.tally.refuse(error)
+                    self.searches[edge] = None
+        return self.searches[edge]
+
+    def _problem(self, edge: tuple[int, int]) -> Problem:
+        names = frozenset(self.names[slice(*edge)])
+        leaving = self._leaving(names)
+        return Problem(self.cascade, self.arch, self.sizes, names, leaving, self.objective, self.shares, self.fixed)
+
+    def _is_done(self, edge: tuple[int, int]) -> bool:
+        search = self.searches.get(edge)
+        return search is not None and search.done
+
+    def _found(self, edge: tuple[int, int]) -> list[Found]:
+        """The mappings found of a group, with its own names."""
+        search = self.searches[edge]
+        assert search is not None
+        own = self._problem(edge)
+        if own.names == search.problem.names:
+            return search.found
+        mark, like = self.marks[edge], signature(search.problem)
+        assert mark is not None
+        assert like is not None
+        found = []
+        for each in search.found:
+            group = mark.rename(each.nest.group, like)
+            nest = place_group(self.cascade, self.arch, self.sizes, group, 1, own.leaving)
+            found.append(Found(nest, group_cost(nest)))
+        return found
+
+    def _weight(self, edge: tuple[int, int]) -> Any:
+        """What a group cannot beat."""
+        bound = rank_of(self.objective, self.bounds[edge])
+        search = self.searches.get(edge)
+        return bound if search is None else search.floor if search.done else max(bound, search.floor)
+
+    def _path_value(self, path: list[tuple[int, int]]) -> Any:
+        return tuple(sum(part) for part in zip((0.0, 0.0), *(self._weight(edge) for edge in path), strict=True))
+
+    def _path(self, without: tuple[int, int] | None = None) -> list[tuple[int, int]] | None:
+        """The least path by what its groups cannot beat; the one with fewest groups among equals."""
+        count = len(self.names)
+        best: dict[int, tuple[Any, int, list[tuple[int, int]]]] = {0: ((0.0, 0.0), 0, [])}
+        for i in range(count):
+            if i not in best:
+                continue
+            (first, second), groups, path = best[i]
+            for j in range(i + 1, count + 1):
+                if (i, j) in self.bounds and (i, j) != without:
+                    weight = self._weight((i, j))
+                    option = ((first + weight[0], second + weight[1]), groups + 1, [*path, (i, j)])
+                    if j not in best or option[:2] < best[j][:2]:
+                        best[j] = option
+        return best[count][2] if count in best else None
+
+    def _best_product(self) -> list[Found] | None:
+        """Energy times delay is not a sum over groups: all groups, then the Pareto front of whole partitions."""
+        count = len(self.names)
+        fronts: dict[int, list[tuple[Vector, list[Found]]]] = {0: [(NONE, [])]}
+        for edge in list(self.bounds):
+            search = self._search(edge)
+            if search is not None:
+                search.advance()
+        for j in range(1, count + 1):
+            options = [
+                (added(value, found.value), [*groups, found])
+                for i in range(j)
+                for value, groups in fronts.get(i, [])
+                if self._is_done((i, j))
+                for found in self._found((i, j))
+            ]
+            fronts[j] = front(options)
+        if not fronts.get(count):
+            return None
+        self.front = fronts[count]
+        return min(fronts[count], key=lambda option: rank_of("edp", option[0]))[1]
+
+    def _leaving(self, names: frozenset[str]) -> frozenset[str]:
+        read = {a.tensor for e in self.cascade.einsums if e.output not in names for a in accesses(e.body)}
+        return frozenset(name for name in names if name in read or name in self.cascade.outputs)
+
+    def _bound(self, i: int, j: int) -> Vector:
+        """Least cycles and energy of a group, whatever its mapping: its operations on full arrays, what it must read and write."""
+        names = frozenset(self.names[i:j])
+        words = 0.0
+        for name in self._leaving(names):
+            tensor = self.cascade.tensor(name)
+            words += math.prod(self.sizes.extents[rank] for rank in tensor.ranks if rank != tensor.iterates)
+        level = self.arch.backing[1]
+        fetched = self._fetched(names)
+        byte = self.arch.word_bytes
+        cycles = (level.seconds(fetched * byte, words * byte) or 0.0) * self.arch.clock_hz
+        kept: list[tuple[Vector, None]] = [((0.0,) * len(self.arch.arrays), None)]
+        energy = level_pj(self.arch, level, fetched, words)
+        for name in names:
+            options = self.ideal[name]
+            if not options:
+                continue
+            energy += min(option[1] for option in options.values())
+            grown: list[tuple[Vector, Any]] = []
+            for value, _ in kept:
+                for place, array in enumerate(self.arch.arrays):
+                    if array in options:
+                        grown.append((tuple(v + (options[array][0] if p == place else 0.0) for p, v in enumerate(value)), None))
+            kept = front(grown)
+        return max(cycles, min(max(value) for value, _ in kept)), energy, fetched + words
+
+    def _fetched(self, names: frozenset[str]) -> float:
+        """Words that a group must read: whole tensors that it goes through position by position, less what masks may spare."""
+        least: dict[tuple[str, tuple[Expr, ...]], float] = {}
+        for position, einsum in enumerate(self.cascade.einsums):
+            for access in accesses(einsum.body) if einsum.output in names else ():
+                if access.tensor in names or not all(isinstance(index, Coord) for index in access.indices):
+                    continue
+                words = math.prod(self.sizes.extents[rank] for rank in free_ranks(access)) * self.shares.get(position, 1.0)
+                key = access.tensor, access.indices
+                least[key] = max(least.get(key, 0.0), words)
+        return sum(least.values())
+
+    def _ideal(self) -> dict[str, dict[str, Vector]]:
+        """For each Einsum and each array that can do it: cycles with all lanes at work and energy of its operations."""
+        result: dict[str, dict[str, Vector]] = {name: {} for name in self.names}
+        for position, einsum in enumerate(self.cascade.einsums):
+            items = () if is_initial(self.cascade, einsum) and is_constant(einsum.body) else work(einsum, self.sizes.scalars)
+            for name, array in self.arch.arrays.items():
+                lanes = array.lanes * self.arch.instances(name)
+                if any(array.expand(item.operation) is None for item in items):
+                    result[einsum.output].pop(name, None)
+                    continue
+                cycles = energy = 0.0
+                for item in items:
+                    points = math.prod(self.sizes.extents[rank] for rank in item.ranks) * self.shares.get(position, 1.0)
+                    for rank in self.cascade.domain_splits(item.ranks):
+                        assert rank.split is not None
+                        whole = self.sizes.extents[rank.split.outer] * self.sizes.extents[rank.split.inner]
+                        points *= self.sizes.extents[rank.name] / whole if whole else 0.0
+                    for unit, count in (array.expand(item.operation) or {}).items():
+                        cycles += points * count * array.units[unit].cycles / lanes
+                        energy += points * count * array.units[unit].energy_pj
+                before = result[einsum.output].get(name, (0.0, 0.0))
+                result[einsum.output][name] = (before[0] + cycles, before[1] + energy)
+        return result
+
+    def _live_shares(self) -> dict[int, float]:
+        """Least share of the points of each masked Einsum that any tiling must do: cells of a grid that are live throughout."""
+        cut = frozenset(rank.name for rank in self.cascade.ranks if self.sizes.extents[rank.name] > 1)
+        binding = Binding(array=next(iter(self.arch.arrays)))
+        shares: dict[int, list[float]] = {}
+        for mask in masks(self.cascade, cut):
+            ranks = sorted(free_ranks(mask.condition))
+            pieces = int(MAX_GRID ** (1 / max(1, len(ranks))))
+            loops = tuple(Loop(rank=rank, tile=max(1, -(-self.sizes.extents[rank] // pieces))) for rank in ranks)
+            nest = Nest(self.cascade, self.arch, self.sizes, Group(loops=loops, einsums={"": binding}), 0, (), frozenset())
+            try:
+                may_be_dead = possible(mask.condition, nest.ranges(frozenset(ranks)), self.sizes.scalars)[1]
+            except NotAffine:
+                continue
+            for position in mask.skips:
+                shares.setdefault(position, []).append(1.0 - float(np.mean(may_be_dead)))
+        # under several masks at once, at least one minus what each leaves out
+        return {position: max(0.0, 1.0 - sum(1.0 - share for share in found)) for position, found in shares.items()}
+
+
+def added(*values: Vector) -> Vector:
+    return tuple(sum(part) for part in zip(*values, strict=True)) if values else NONE
