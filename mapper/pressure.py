@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..einsum.cascade import Access, Einsum, Map, accesses
+from ..einsum.cascade import COMPARISONS, Access, Einsum, Expr, Map, Number, Reduce, accesses, walk
 from .contraction import contraction
 from .gpu import Gpu
 from .products import Product, Unit, body_of, instruction_rows, lies_as, products, shares, streamed, sums
@@ -62,9 +62,11 @@ class Pressure:
             always = fetched + sum(self._tile(state, blocks, warps, units) for state in phase.states)
             always += self._ahead(number, units, blocks, warps, stages)
             for moment in phase.moments:
+                result = self._tile(moment.output, blocks, warps, units)
                 live = max(
                     sum(self._tile(t, blocks, warps, units) for t in moment.before),
                     sum(self._tile(t, blocks, warps, units) for t in moment.after),
+                    sum(self._tile(t, blocks, warps, units) for t in moment.through) + moment.temporaries * result,
                     max(
                         (math.prod(blocks[a] for a in axes) / (warps * self.gpu.multiprocessors.warp) for axes in moment.wide),
                         default=0,
@@ -132,8 +134,13 @@ class Pressure:
 class _Moment:
     """One Einsum of a phase: tensors alive before and after it, its products, tiles of sums done as vector code."""
 
+    output: str
     before: tuple[str, ...]
     after: tuple[str, ...]
+    through: tuple[str, ...]
+    """Alive before and after it."""
+    temporaries: int
+    """Tiles like its result that are alive at once while its expression is computed."""
     products: tuple[Product, ...]
     wide: tuple[tuple[str, ...], ...]
 
@@ -166,10 +173,41 @@ class _Phase:
             after = ({t for t in local if defined[t] <= place < last_use.get(t, -1)} | ({einsum.output} & local)) - added
             moments.append(
                 _Moment(
-                    tuple(sorted(before)), tuple(sorted(after)), tuple(by_output.get(einsum.output, ())), _wide(program, einsum)
+                    einsum.output, tuple(sorted(before)), tuple(sorted(after)), tuple(sorted(before & after)),
+                    temporaries(program, einsum) if einsum.output in local else 0,
+                    tuple(by_output.get(einsum.output, ())), _wide(program, einsum),
                 )
-            )
+            )  # fmt: skip
         self.moments = tuple(moments)
+
+
+COMPOUND = frozenset({"softplus", "sigmoid", "silu", "gelu", "erf", "tanh", "sin", "cos"})
+"""Functions that are computed in several steps, their argument at hand."""
+
+
+def temporaries(program: Program, einsum: Einsum) -> int:
+    """Tiles that are alive at once while a map expression is computed operation by operation: for two operands that need as many,
+    one more than either."""
+    if any(isinstance(node, Reduce) for node in walk(einsum.body)):
+        return 0
+    axes = program.axes_of(einsum.body)
+
+    def needs(expr: Expr) -> int:
+        if program.axes_of(expr) < axes or not axes:
+            return 0  # a row or a number beside a tile
+        if not isinstance(expr, Map):
+            return 1
+        if expr.op in COMPARISONS or expr.op in ("and", "or", "not"):
+            return 0  # a predicate, tested where it is used
+        parts = sorted((needs(arg) for arg in expr.args), reverse=True)
+        most = max([part + place for place, part in enumerate(parts) if part], default=1)
+        if expr.op == "**":
+            exponent = expr.args[1]
+            # a chain of squares, or base, logarithm and sign
+            return max(most, 1 if exponent == Number(2) else 2 if isinstance(exponent, Number) else 3)
+        return max(most, 2 if expr.op in COMPOUND else 1)
+
+    return needs(einsum.body)
 
 
 def _wide(program: Program, einsum: Einsum) -> tuple[tuple[str, ...], ...]:

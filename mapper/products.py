@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..einsum.cascade import Access, Coord, Einsum, Expr, Reduce, accesses, walk
-from .contraction import Contraction, contraction, simplified
+from .contraction import Contraction, contraction, simplified, unconditional
 from .gpu import Gpu
 from .program import Loop, Program, Straight
 
@@ -20,6 +20,10 @@ MATRIX_SIDE = 16
 """Shortest side of an operand of a matrix product."""
 WIDE_TILE = 32
 """Rows and columns of the larger instruction of a warp, where it has two."""
+GROUP_WARPS = 4
+"""Warps that do a product together."""
+COLUMN_ROWS = 128
+"""Rows of 32-bit values in one column of tensor memory."""
 GROUP_ROWS = 64
 """Least rows of a product that a group of four warps does together."""
 
@@ -104,7 +108,7 @@ def shares(
     if unit == "warpgroup":
         return warps, 1
     if unit == "tensor memory":
-        rows = min(warps, blocks[product.rows] // MATRIX_SIDE)
+        rows = min(warps, GROUP_WARPS * max(1, blocks[product.rows] // COLUMN_ROWS))
         return rows, warps // rows
     if not gpu.shared_memory.asynchronous:
         rows = warps if product.feeds else max(1, min(warps, blocks[product.rows] // instruction_rows(product, gpu, blocks)))
@@ -143,8 +147,9 @@ def sums(program: Program, einsum: Einsum) -> list[Reduce]:
 
 
 def is_read(program: Program, factors: tuple[Expr, ...]) -> bool:
-    """Is an operand a tile of an input, as it is in memory?"""
-    return len(factors) == 1 and isinstance(factors[0], Access) and program.cascade.tensor(factors[0].tensor).kind == "input"
+    """Is an operand a tile of an input, as it is in memory (in steps that no condition cuts)?"""
+    whole = unconditional(factors[0])
+    return len(factors) == 1 and isinstance(whole, Access) and program.cascade.tensor(whole.tensor).kind == "input"
 
 
 def mentions(expr: Expr, rank: str) -> bool:
@@ -220,7 +225,7 @@ def _side(
     """One operand. `fresh`: what the loop around computes; None outside of loops."""
     loop = fresh is not None
     if is_read(program, factors):
-        (access,) = factors
+        access = unconditional(factors[0])
         assert isinstance(access, Access)
         moving = loop and program.loop is not None and mentions(access, program.loop)
         held = tuple(a for a in program.axes if a in program.axes_of(access))

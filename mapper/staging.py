@@ -17,19 +17,13 @@ from dataclasses import dataclass
 from ..einsum.cascade import Access, Einsum, accesses
 from .contraction import contraction
 from .gpu import Gpu
-from .products import Product, Side, Unit, body_of, lies_as, products, shares, streamed, sums, wide_rows
+from .products import COLUMN_ROWS, Product, Side, Unit, body_of, lies_as, products, shares, streamed, sums, wide_rows
 from .program import Program
 
 BARRIER = 8
 """Bytes of one barrier in shared memory."""
 ALIGNMENT = 1024
 """Bytes to which buffers of a unit that reads shared memory are aligned."""
-COLUMN_ROWS = 128
-"""Rows of 32-bit values in one column of tensor memory."""
-GROUP_WARPS = 4
-"""Warps that do a product together."""
-NARROW = 32
-"""Columns of a result in tensor memory below which two groups of warps cannot share it out in place."""
 WARP_ROWS = 16
 """Rows of a product that one warp of a group does."""
 
@@ -95,9 +89,6 @@ class Staging:
         for product, lasting in zip(self.products, use.lasting, strict=True):
             base[product.phase] = max(base.get(product.phase, 0), lasting)
         handed = [base.get(s.phase, 0) + self._handed(s, blocks, warps) for s in self.scratches]
-        for product, unit in zip(self.products, units, strict=True):  # a narrow result changes hands between two groups of warps
-            if unit == "tensor memory" and warps > GROUP_WARPS and blocks[product.columns] < NARROW:
-                handed.append(base[product.phase] + 4 * blocks[product.rows] * blocks[product.columns])
         total = max([operands, *handed])
         if "tensor memory" in units:
             total += ALIGNMENT + BARRIER * stages
@@ -189,6 +180,7 @@ class Staging:
             rows, columns = shares(product, self.products, self.gpu, blocks, warps, unit)
             if unit != "none":
                 along = rows if product.rows in scratch.reduced else columns
+                along = warps if unit == "tensor memory" and along > 1 else along  # each warp has a place for every row
         return 4 * kept * along if along > 1 else 0
 
 
