@@ -27,7 +27,7 @@ from .plan_report import tile_time as tile_time
 from .pressure import Pressure, Registers
 from .products import MATRIX_SIDE, Operand, body_of, contractions, staged
 from .products import shortest_side as shortest_side
-from .program import Program, program
+from .program import Program, arrangements, program
 from .staging import Staging
 
 products = contractions
@@ -35,6 +35,8 @@ SPARE_REGISTERS = 23
 """Registers a thread that a candidate leaves free where units read shared memory: what came closer to the limit spilled."""
 EXACT_SPARE = 46
 """The same where products are done by the vector lanes, which have whole operands at hand."""
+WORTH_IT = 0.9
+"""Share of the predicted time that another arrangement of the ranks may take to be preferred: predictions are no better."""
 LARGEST_TILE = 2**20
 """Elements of a tile that the compiler accepts."""
 
@@ -135,14 +137,40 @@ def plan(
     if dtype not in BYTES:
         raise EinsmithError(Diagnostic("E606", f"no kernels for inputs of type `{dtype}`", help=f"one of {', '.join(BYTES)}"))
     bound = bind(cascade, sizes, params)
-    arranged = program(cascade, bound.extents)
-    try:
-        return _Planner(arranged, gpu, dtype, allow_tf32).search(bound, dict(sizes or {}), keep)
-    except EinsmithError:
-        walked = program(cascade, bound.extents, small=0)
-        if walked.loop == arranged.loop:
-            raise  # nothing was held whole that could be walked
-        return _Planner(walked, gpu, dtype, allow_tf32).search(bound, dict(sizes or {}), keep)
+    given = dict(sizes or {})
+    first = program(cascade, bound.extents)
+    fixed = first.inner is not None and not (first.free_tile or tile_is_free(first))
+
+    def searched(arranged: Program) -> Plan:
+        return _Planner(arranged, gpu, dtype, allow_tf32).search(bound, given, keep, fixed)
+
+    best, refusal = None, None
+    for arranged in _worth_trying(cascade, bound.extents, first):
+        try:
+            found = searched(arranged)
+        except EinsmithError as error:
+            refusal = refusal or error
+            continue
+        if best is None or found.best.predicted_s < WORTH_IT * best.best.predicted_s:
+            best = found
+    if best is not None:
+        return best
+    walked = program(cascade, bound.extents, small=0)
+    if walked.loop == first.loop and refusal is not None:
+        raise refusal  # nothing was held whole that could be walked
+    return searched(walked)
+
+
+def _worth_trying(cascade: Cascade, extents: Mapping[str, int], first: Program) -> list[Program]:
+    """The first arrangement, and others in which more sums are matrix products, or whose tiles hold less."""
+    count = len(contractions(first))
+    others: dict[tuple[object, ...], Program] = {}
+    for other in arrangements(cascade, extents):
+        roles = (other.grid, other.tiled)
+        if roles != (first.grid, first.tiled) and (len(contractions(other)) > count or set(other.grid) > set(first.grid)):
+            others[roles] = other
+    most = max((len(contractions(other)) for other in others.values()), default=0)
+    return [first, *(other for other in others.values() if len(contractions(other)) == most)]
 
 
 class _Planner:
@@ -165,10 +193,9 @@ class _Planner:
 
     # --- the search ---
 
-    def search(self, bound: Sizes, given: Mapping[str, int], keep: int) -> Plan:
+    def search(self, bound: Sizes, given: Mapping[str, int], keep: int, tile_fixed: bool) -> Plan:
         program = self.program
         extents = {rank.name: self._extent(rank.name, bound) for rank in program.cascade.ranks}
-        tile_fixed = program.inner is not None and not (program.free_tile or tile_is_free(program))
         symbol = self._tile_symbol()
         if symbol is not None and symbol in given:
             tile_fixed = True

@@ -11,7 +11,7 @@ rank, one loop per level that the cascade needs), and a role for every rank:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -86,11 +86,29 @@ class Program:
 def program(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> Program:
     """Arrange a cascade as one kernel. Raises EinsmithError (E602 to E604) where that cannot be done."""
     blocked = block(cascade, extents, small)
-    flat = blocked.cascade
     _check_reads(blocked)
-    grid = _parallel(blocked, extents)
+    grid = _parallel(blocked, extents, WHOLE)
     phases = _phases(blocked)
-    tiled = _tiled(blocked, grid, phases, extents)
+    return _arranged(cascade, blocked, grid, _tiled(blocked, grid, phases, extents), phases)
+
+
+def arrangements(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> Iterator[Program]:
+    """Other roles for the same ranks: what `program` holds whole, one coordinate (or a tile) per program instance, and the other
+    way round; tiles along another rank of the grid."""
+    blocked = block(cascade, extents, small)
+    _check_reads(blocked)
+    phases = _phases(blocked)
+    grids = dict.fromkeys(_parallel(blocked, extents, longest) for longest in (WHOLE, 1, LARGEST_WHOLE))
+    for grid in grids:
+        tiles = [_tiled(blocked, grid, phases, extents), *((rank,) for rank in grid if extents.get(rank, 1) > 1)]
+        for tiled in dict.fromkeys(tiles):
+            yield _arranged(cascade, blocked, grid, tiled, phases)
+
+
+def _arranged(
+    cascade: Cascade, blocked: Blocked, grid: tuple[str, ...], tiled: tuple[str, ...], phases: tuple[Straight | Loop, ...]
+) -> Program:
+    flat = blocked.cascade
     used = {r for e in flat.einsums for r in (*free_ranks(e.body), *bound_ranks(e), *_left(e))}
     inner = blocked.inner
     _check_whole(flat, blocked.loop, inner)
@@ -170,13 +188,15 @@ def position(cascade: Cascade, state: str, index: Expr) -> str | None:
 
 
 WHOLE = 1024
-"""Longest rank that is held whole, elements, to save computing a reduction again for each of its blocks."""
+"""Longest rank that is held whole, elements, to save computing a reduction again for each of its blocks; a first guess, see
+`arrangements`."""
+LARGEST_WHOLE = 2**20
 
 
-def _parallel(blocked: Blocked, extents: Mapping[str, int]) -> tuple[str, ...]:
+def _parallel(blocked: Blocked, extents: Mapping[str, int], longest: int) -> tuple[str, ...]:
     """Ranks that are on every output, never reduced, and along which little would be computed again.
 
-    A rank that a reduction lacks (the features of the values, which the scores do not have) is held whole unless it is long.
+    A rank that a reduction lacks (the features of the values, which the scores do not have) is held whole up to `longest`.
     """
     flat = blocked.cascade
     on_all = [set().union(*(free_ranks(index) for index in indices)) for indices in blocked.stores.values()]
@@ -187,7 +207,7 @@ def _parallel(blocked: Blocked, extents: Mapping[str, int]) -> tuple[str, ...]:
     for einsum in flat.einsums:
         carried = set(flat.tensor(einsum.output).ranks)
         if isinstance(einsum.body, Reduce) and carried & common:
-            common = {rank for rank in common if rank in carried or extents.get(rank, 0) > WHOLE}
+            common = {rank for rank in common if rank in carried or extents.get(rank, 0) > longest}
     # an output index must be the bare rank: one program instance writes it
     for indices in blocked.stores.values():
         common &= {index.rank for index in indices if isinstance(index, Coord)}

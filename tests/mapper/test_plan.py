@@ -13,6 +13,7 @@ from einsmith.einsum.sizes import bind
 from einsmith.mapper import gpu
 from einsmith.mapper.plan import Plan, plan
 from einsmith.mapper.pressure import Pressure
+from einsmith.mapper.products import contractions
 from einsmith.mapper.program import program
 from einsmith.mapper.staging import Staging
 
@@ -150,9 +151,9 @@ def test_a_smaller_gpu_gets_smaller_tiles() -> None:
     small = replace_shared(h200, 48 * 1024)
     assert max(c.shared_bytes for c in plan(cascade, small, SIZES, keep=1000).candidates) <= 48 * 1024
     with pytest.raises(EinsmithError) as raised:
-        plan(cascade, replace_shared(h200, 8 * 1024), SIZES)
+        plan(cascade, replace_shared(h200, 1024), SIZES)
     assert raised.value.diagnostics[0].code == "E605"
-    assert "at most 8,192" in raised.value.diagnostics[0].message
+    assert "at most 1,024" in raised.value.diagnostics[0].message
 
 
 def replace_shared(target: gpu.Gpu, size: int) -> gpu.Gpu:
@@ -174,6 +175,52 @@ def test_the_tile_of_an_output_along_its_parts_is_kept() -> None:
     )
     found = plan(cascade, gpu.load("h200"), {"P": 64, "M": 10})
     assert "the tile of `m0` is 4: it is part of the cascade or was given" in str(found)
+
+
+NORMALISED_KEYS = """
+name: normalised-keys
+ranks: {b: B, p: P, m: M, e: E, f: F}
+inputs: {Q: [b, p, e], K: [b, m, e], V: [b, m, f]}
+sizes: {B: 2, P: 512, M: 512, E: 64, F: 64}
+cascade: |
+  L[b,m]    = sum[e](K[b,m,e] * K[b,m,e])
+  KN[b,m,e] = K[b,m,e] / sqrt(L[b,m])
+  S[b,p,m]  = Q[b,p,e] * KN[b,m,e]
+  W[b,p,m]  = sigmoid(S[b,p,m])
+  Y[b,p,f]  = W[b,p,m] * V[b,m,f]
+outputs: [Y]
+"""
+
+
+@pytest.mark.parametrize("length", [16, 512, 4096])
+def test_keys_that_are_normalised_in_the_cascade_leave_the_queries_parallel(length: int) -> None:
+    """The norm of a key lacks the rank of the queries: it is computed again for each tile of them, which costs less than a tile of
+    all queries, that fits no block."""
+    found = plan(spec.loads(NORMALISED_KEYS), gpu.load("h200"), {"P": length, "M": 512})
+    assert "p" not in found.program.whole
+    assert len(found.program.tiled) >= 1
+    assert len(contractions(found.program)) == 2
+
+
+PROJECTED_KEYS = """
+name: projected-keys
+ranks: {h: H, p: P, m: M, c: C, e: E}
+inputs: {Q: [h, p, e], X: [m, c], W: [h, c, e]}
+sizes: {H: 4, P: 64, M: 64, C: 32, E: 16}
+cascade: |
+  K[h,m,e] = X[m,c] * W[h,c,e]
+  S[h,p,m] = Q[h,p,e] * K[h,m,e]
+  A[h,p,m] = sigmoid(S[h,p,m])
+  Y[h,p,e] = A[h,p,m] * K[h,m,e]
+outputs: [Y]
+"""
+
+
+def test_ranks_are_arranged_for_matrix_products() -> None:
+    """Two tiles of heads would share X, but then no sum is a product of two matrices."""
+    found = plan(spec.loads(PROJECTED_KEYS), gpu.load("h200"))
+    assert "h" not in found.program.tiled
+    assert len(contractions(found.program)) == 3
 
 
 def test_a_tile_that_is_not_is_searched(planned: Plan) -> None:
