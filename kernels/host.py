@@ -196,34 +196,30 @@ class Host:
             lines.append(f'    _check("{tensor.name}", {self.spelled(tensor.name)}, {self.shape(tensor.ranks)})')
         lines += [f"    {line}" for line in index_checks(self.textbook, self.spelled)]
         device = f"{names[0]}.device" if names else '"cuda"'
-        bodies = [self.one_launch(takes) for takes in self.kernels]
+        bodies = [self.one_launch(takes, device) for takes in self.kernels]
         for output in self.textbook.outputs:
             tensor = self.textbook.tensor(output)
             made = f"torch.empty({self.shape(tensor.ranks)}, dtype={TYPES[tensor.dtype]}, device={device})"
             lines.append(f"    {self.spelled(output)} = {made}")
-        lines.append("    between = {}")
-        for name, kind in self.workspace.items():
-            shape = self.shape(self.owner(name).tensor(name).ranks)
-            lines.append(f'    between["{name}"] = torch.empty({shape}, dtype={kind}, device={device})')
-        lines.append("    launches = []")
+        lines.append("    between, launches = {}, []")
         lines += [line for body in bodies for line in body]
         lines.append(f"    outputs = {{{', '.join(f'{n!r}: {self.spelled(n)}' for n in self.textbook.outputs)}}}")
         lines.append("    return launches, outputs, between")
         return CHECKS.strip("\n") + "\n\n\n" + "\n".join(lines)
 
-    def owner(self, name: str) -> Cascade:
-        """The cascade whose kernel writes a tensor that lies between kernels."""
-        return next(takes.cascade for takes in self.kernels if name in takes.cascade.outputs)
-
     def value(self, tensor: str) -> str:
         """A tensor in the host part."""
         return f'between["{tensor}"]' if tensor in self.workspace else self.spelled(tensor)
 
-    def one_launch(self, takes: Signature) -> list[str]:
-        """Blocks, grid and arguments of one kernel."""
+    def one_launch(self, takes: Signature, device: str) -> list[str]:
+        """What one kernel leaves for others, its blocks, grid and arguments."""
         lines = []
         if len(self.kernels) > 1:
             lines += [f"    {line}" for line in self.host_only(takes)]
+        for name in takes.cascade.outputs:
+            if name in self.workspace:
+                shape = self.shape(takes.cascade.tensor(name).ranks, takes.cascade)
+                lines.append(f'    between["{name}"] = torch.empty({shape}, dtype={self.workspace[name]}, device={device})')
         program, best = takes.program, takes.plan.best
         for axis, block in takes.used_blocks().items():
             if axis in program.tiled or (axis == program.inner and not takes.plan.tile_fixed):
@@ -253,9 +249,9 @@ class Host:
         lines.append(f"    launches.append(({takes.kernel}, grid, arguments, {options}))")
         return lines
 
-    def shape(self, ranks: tuple[str, ...]) -> str:
+    def shape(self, ranks: tuple[str, ...], cascade: Cascade | None = None) -> str:
         """Python text of the shape of a tensor."""
-        extents = [python(self.textbook.rank(rank).extent, self.spelled) for rank in ranks]
+        extents = [python((cascade or self.textbook).rank(rank).extent, self.spelled) for rank in ranks]
         return f"({', '.join(extents)}{',' if len(extents) == 1 else ''})"
 
     def _raw(self, spelled: str) -> str:
@@ -277,9 +273,10 @@ class Host:
                 lines.append(f"{self.spelled(name)} = {chosen}")
             extra = {n: e for n, e in cascade.counts.items() if n not in known}
             extra |= {n: e for n, e in cascade.params if n not in known}
-            for name, expr in extra.items():
+            while extra:
+                name = next((n for n, e in extra.items() if not scalars_of(e) & extra.keys()), next(iter(extra)))
                 known.add(name)
-                lines.append(f"{self.spelled(name)} = {python(expr, self.spelled)}")
+                lines.append(f"{self.spelled(name)} = {python(extra.pop(name), self.spelled)}")
         inner_symbol = takes.tile_symbol()
         if inner is not None and inner_symbol is not None and not takes.plan.tile_fixed and inner_symbol in self.textbook.symbols:
             lines.insert(0, f"{inner_symbol} = {takes.plan.best.blocks[inner]}")

@@ -451,10 +451,19 @@ class Lowering:
                 return [f"{self.spelled(rank)}{times}"], []
             case Number(value=0):
                 return [], []
+            case Map(op="+", args=(a, b)) if not self.index_axes(a) and self.index_axes(b):
+                # what all elements of the tile share is added to the pointer, what varies stays a small offset
+                scalar, none = self.index(a, stride)
+                rest, varying = self.index(b, stride)
+                return [*scalar, *rest], [*none, *varying]
         tile = self.expr(expr)
         if tile.axes:
             return [], [Tile(f"tl.cast({tile.code}, tl.int64)", tile.axes, "int")]
         return [f"tl.cast({tile.code}, tl.int64){times}"], []
+
+    def index_axes(self, expr: Expr) -> frozenset[str]:
+        """Axes along which an index varies."""
+        return self.program.axes_of(expr)
 
     def address(self, tensor: str, indices: tuple[Expr, ...]) -> tuple[str, tuple[str, ...]]:
         """Pointer expression of a tile of a tensor, and the tile's axes."""
@@ -531,12 +540,21 @@ class Lowering:
                         always.append(Tile(self.local(r, "in"), (r,), "bool"))
                 case Coord(rank=r) if r in self.program.axes:
                     whole.append((r, Tile(self.local(r, "in"), (r,), "bool")))
+                case Coord():
+                    pass  # one coordinate of the grid
                 case _:
                     gathered = any(isinstance(n, Access) for n in walk(index))
                     tile = self.expr(index)
-                    if tile.axes or self.guarded or gathered:
-                        code = f"({tile.within(SUM)} >= 0) & ({tile.within(SUM)} < {self.extent(rank)})"
-                        always.append(Tile(code, tile.axes, "bool", binding=BITWISE))
+                    if not (tile.axes or self.guarded or gathered):
+                        continue
+                    tests = [] if self.never_negative(index) else [f"{tile.within(SUM)} >= 0"]
+                    below = Map("<", (index, self.cascade.rank(rank).extent))
+                    if below not in self.true:
+                        tests.append(f"{tile.within(SUM)} < {self.extent(rank)}")
+                    if len(tests) == 1:
+                        always.append(Tile(tests[0], tile.axes, "bool", binding=COMPARISON))
+                    elif tests:
+                        always.append(Tile(" & ".join(f"({test})" for test in tests), tile.axes, "bool", binding=BITWISE))
         return always, whole
 
     def mask(self, tensor: str, indices: tuple[Expr, ...], axes: tuple[str, ...]) -> str | None:
@@ -861,6 +879,8 @@ class Lowering:
             match node:
                 case Map(op="max", args=args):
                     below = args
+                case Map(op="where", args=(condition, yes, _)) if condition in self.true:
+                    below = (yes,)
                 case Reduce(op="max", body=body):
                     below = (body,)
                 case Access(tensor=name, indices=indices):
@@ -918,7 +938,8 @@ class Lowering:
             case Number() | Coord():
                 return True
             case Scalar(name=name):
-                return name in self.cascade.symbols or name in self.cascade.counts or self._extent_quotient(name)
+                extents = any(rank.extent == expr for rank in self.cascade.ranks)
+                return extents or name in self.cascade.symbols or name in self.cascade.counts or self._extent_quotient(name)
             case Map(op=op, args=args):
                 return op in ("+", "*", "//", "%", "max", "min") and all(self.never_negative(arg) for arg in args)
             case _:

@@ -73,7 +73,8 @@ def simplified(program: Program, reduce: Reduce) -> Expr:
     """The same sum with conditions and sums of terms that do not involve products across the reduced ranks taken out.
 
     sum[e](where(c, x, 0)) = where(c, sum[e](x), 0) for c without e;   sum[e](x + y) = sum[e](x) + sum[e](y) for products x, y;
-    sum[e](x / s) = sum[e](x) / s for s without e.
+    sum[e](x / s) = sum[e](x) / s for s without e;
+    sum[e](where(c, x * y, 0)) = sum[e](where(c, x, 0) * where(c, y, 0)) for c along e alone, which holds for infinite x and y too.
     """
     if reduce.op != "sum":
         return reduce
@@ -92,6 +93,13 @@ def simplified(program: Program, reduce: Reduce) -> Expr:
                     simplified(program, Reduce("sum", reduce.ranks, no)),
                 ),
             )
+        case Map(op="where", args=(condition, yes, Number(value=0))) if program.axes_of(condition) <= ranks:
+            parts = [part if free(part) else Map("where", (condition, part, Number(0))) for part in factors(yes)]
+            product: Expr = parts[0]
+            for part in parts[1:]:
+                product = Map("*", (product, part))
+            found = Reduce("sum", reduce.ranks, product)
+            return found if contraction(program, found) else reduce
         case Map(op="/", args=(a, b)) if free(b) and not free(a):
             return Map("/", (simplified(program, Reduce("sum", reduce.ranks, a)), b))
         case Map(op=("+" | "-") as op, args=(a, b)) if contraction(program, Reduce("sum", reduce.ranks, a)) and contraction(
@@ -102,6 +110,15 @@ def simplified(program: Program, reduce: Reduce) -> Expr:
             return Number(0)
         case _:
             return reduce
+
+
+def unconditional(factor: Expr) -> Expr:
+    """What a factor is where its condition holds."""
+    match factor:
+        case Map(op="where", args=(_, yes, Number(value=0))):
+            return yes
+        case _:
+            return factor
 
 
 def wide_axes(program: Program, body: Expr) -> frozenset[str]:

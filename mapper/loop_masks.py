@@ -86,7 +86,7 @@ def half_lines(program: Program, condition: Expr) -> Lines:
 
 
 def normalise(program: Program, expr: Expr) -> Expr:
-    """`Coord("(loop)")` in place of m1*M0+m0 (or of the loop rank itself, if it is not a part)."""
+    """`Coord("(loop)")` in place of m1*M0+m0, also within a longer sum (or of the loop rank itself, if it is not a part)."""
     if program.loop is None:
         return expr
     parent = program.cascade.rank(program.loop).part_of
@@ -95,12 +95,28 @@ def normalise(program: Program, expr: Expr) -> Expr:
     parts = program.cascade.rank(parent).split
     assert parts is not None
     outer, inner, tile = Coord(parts.outer), Coord(parts.inner), parts.tile
-    forms = {
-        Map("+", pair)
-        for product in (Map("*", (outer, tile)), Map("*", (tile, outer)))
-        for pair in ((product, inner), (inner, product))
-    }
-    return transform(expr, lambda e: Coord(WHOLE_COORDINATE) if e in forms else e)
+    products = (Map("*", (outer, tile)), Map("*", (tile, outer)))
+
+    def whole(node: Expr) -> Expr:
+        terms = _terms(node)
+        found = next((product for product in products if product in terms), None)
+        if found is None or inner not in terms:
+            return node
+        terms.remove(found)
+        terms.remove(inner)
+        total: Expr = Coord(WHOLE_COORDINATE)
+        for term in reversed(terms):
+            total = Map("+", (term, total))
+        return total
+
+    return transform(expr, whole)
+
+
+def _terms(expr: Expr) -> list[Expr]:
+    """The terms of a sum."""
+    if isinstance(expr, Map) and expr.op == "+":
+        return [*_terms(expr.args[0]), *_terms(expr.args[1])]
+    return [expr]
 
 
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}

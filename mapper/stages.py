@@ -25,9 +25,6 @@ from .one_pass import OnePass, one_pass
 from .plan import Candidate, Plan, plan, tile_time
 from .program import position, program
 
-LAUNCH_S = 3e-6
-"""Seconds between one kernel's last block and the next one's first: a typical figure of launches queued in one stream."""
-
 
 @dataclass(frozen=True)
 class ModulePlan:
@@ -53,8 +50,8 @@ class ModulePlan:
 
     @property
     def predicted_s(self) -> float:
-        """Kernels one after another, and the gaps between them."""
-        return sum(kernel.best.predicted_s for kernel in self.kernels) + LAUNCH_S * (len(self.kernels) - 1)
+        """Kernels one after another; each has its launch in it."""
+        return sum(kernel.best.predicted_s for kernel in self.kernels)
 
     @cached_property
     def between(self) -> tuple[str, ...]:
@@ -162,10 +159,12 @@ class _Planner:
         return ModulePlan(self.cascade, tuple(planned for _, planned in found), "; ".join(notes))
 
     def alternatives(self, first: ModulePlan) -> Iterator[ModulePlan]:
-        """What a kernel computes again for every coordinate of its grid, done once by a kernel before it."""
+        """The walked rank in parts and a kernel that merges them, where one kernel leaves most of the GPU idle; what a kernel would
+        compute again for every coordinate of its grid, done once by a kernel before it."""
         if len(first.kernels) > 1:
             return
         (single,) = first.kernels
+        yield from self.split(first, single)
         again = repeated(self.cuttable, single)
         early = tuple(e for e in self.cuttable.einsums if e.output in again)
         late = tuple(e for e in self.cuttable.einsums if e.output not in again)
@@ -179,10 +178,66 @@ class _Planner:
             except EinsmithError:
                 return
 
+    def split(self, first: ModulePlan, single: Plan) -> Iterator[ModulePlan]:
+        """The split form of the cascade: its parts, then their merge."""
+        loop = single.program.loop
+        rank = single.program.cascade.rank(loop).part_of if loop is not None else None
+        if loop is None or rank is None or rank not in self.cascade.rank_order or self.cascade.rank(rank).split is not None:
+            return
+        parts = worthwhile_parts(single, rank)
+        if parts < 2:
+            return
+        from ..einsum.rewrite.derive import derive
+
+        try:
+            form = derive(self.cascade, rank, sizes=self.sizes, params=self.params, form="split", parts=parts, check=False).cascade
+            form = replace(form, name=self.cascade.name)
+            late = merging(form, self.cascade)
+            early = tuple(e for e in form.einsums if e.output not in late)
+            groups = [early, tuple(e for e in form.einsums if e.output in late)]
+            if not all(groups):
+                return
+            own = {name: value for name, value in self.sizes.items() if name in form.symbols}
+            own_params = {name: value for name, value in self.params.items() if name in dict(form.params)}
+            plans = tuple(
+                plan(
+                    _part(form, groups, number), self.gpu, own, own_params, dtype=self.dtype, allow_tf32=self.allow_tf32,
+                    keep=self.keep,
+                )
+                for number in range(2)
+            )  # fmt: skip
+        except EinsmithError:
+            return
+        note = f"`{rank}` in {parts} parts that run side by side, then merged"
+        yield ModulePlan(self.cascade, plans, f"{first.note}; {note}" if first.note else note)
+
     def cut(self, einsums: tuple[Einsum, ...]) -> list[tuple[Einsum, ...]] | None:
         """Groups that are a kernel each."""
         units = [unit for unit in _units(self.cuttable) if set(unit) <= set(einsums)]
         return _fewest_groups(self.cuttable, units, bind(self.cascade, self.sizes, self.params).extents)
+
+
+def worthwhile_parts(single: Plan, rank: str) -> int:
+    """Parts of the walked rank that give every multiprocessor of the GPU a block or two; 1 if the grid does so already."""
+    extents, best, program = single.sizes.extents, single.best, single.program
+    blocks = prod(-(-extents[r] // (best.blocks[r] if r in program.tiled else 1)) for r in program.grid)
+    steps = -(-extents.get(rank, 1) // best.blocks.get(program.inner or "", 1))
+    if blocks >= single.gpu.multiprocessors.count or not blocks:
+        return 1
+    wanted = 1 << (2 * single.gpu.multiprocessors.count // blocks).bit_length() - 1
+    return max(1, min(wanted, 1 << max(steps.bit_length() - 2, 0)))
+
+
+def merging(form: Cascade, original: Cascade) -> frozenset[str]:
+    """Of a split form, what needs all parts: reductions over the rank of the parts, and what depends on them."""
+    added = [r.name for r in form.ranks if r.name not in original.rank_order and r.part_of is None and r.split is None]
+    parts = added[0] if len(added) == 1 else ""
+    late: set[str] = set()
+    for einsum in form.einsums:
+        bound = einsum.body.ranks if isinstance(einsum.body, Reduce) else ()
+        if parts in bound or any(a.tensor in late for a in reads(einsum)):
+            late.add(einsum.output)
+    return frozenset(late)
 
 
 def with_last_positions(cascade: Cascade) -> Cascade:

@@ -75,6 +75,15 @@ KERNELS: dict[str, tuple[str, dict[str, int], bool, int | list[int], list[Case] 
     "scans along the loop": (
         cascades.PREFIX, {"H": 2, "T": 100_000, "F": 16}, True, [1], [Case("odd", {"H": 2, "T": 77, "F": 5})]
     ),
+    "few queries: keys in parts, then a merge": (
+        cascades.FLASH, {"B": 1, "H": 2, "P": 1, "M": 4096, "E": 32, "F": 32}, True, [1, 0],
+        [
+            Case("odd", {"B": 1, "H": 2, "P": 5, "M": 67, "E": 7, "F": 5}),
+            Case("fewer keys than parts", {"B": 1, "H": 1, "P": 9, "M": 3, "E": 4, "F": 4}),
+            Case("no keys", {"B": 1, "H": 1, "P": 2, "M": 0, "E": 4, "F": 4}),
+            Case("large", {"B": 1, "H": 1, "P": 5, "M": 70, "E": 16, "F": 16}, scale=12.0, draws=4),
+        ],
+    ),
     "ragged": (cascades.LENGTHS, {"B": 4, "P": 300, "M": 300, "E": 16, "F": 16}, True, 1, [Case("odd", RAGGED)]),
 }  # fmt: skip
 BROKEN = {
