@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +91,8 @@ def command(
     cascade = load(locate("attention", spec))
     arch_ = architecture.load(arch, settings)
     mapping_ = mappings.load_for(mapping, cascade, sizes, params, arch_)
-    run = simulate(cascade, arch_, mapping_, sizes, params, max_tasks=max_tasks or MAX_TASKS)
+    with _watched(len(mapping_.groups)) as watch:
+        run = simulate(cascade, arch_, mapping_, sizes, params, max_tasks=max_tasks or MAX_TASKS, watch=watch)
     executed = None
     if functional:
         from ..sim.functional import execute, random_data
@@ -109,6 +113,25 @@ def command(
 
         write_text(timeline, svg(run, _cycles(window)))
     return Report(run, executed, trace, timeline)
+
+
+@contextmanager
+def _watched(groups: int) -> Iterator[Callable[[int, int], None] | None]:
+    """Progress on stderr, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("simulating", total=None)
+
+        def watch(group: int, tasks: int) -> None:
+            progress.update(task, description=f"simulating group {group} of {groups}: a run of {tasks:,} tasks")
+
+        yield watch
 
 
 def _cycles(window: str | None) -> tuple[float, float] | None:

@@ -151,7 +151,7 @@ class Evaluator:
         active = self.partitions.existing(domain)
         body = einsum.body
         if isinstance(body, Select):
-            self._select(out, body, domain, active)
+            self.select(out, body, domain, active)
         else:
             self._fill(out, body, domain, active)
         if before is not None and active is not None:  # a step that does not exist leaves the state as it was
@@ -569,7 +569,8 @@ class Evaluator:
         kept = np.take(values, np.arange(low, high), axis) if low else values
         return domain.spread(np.broadcast_to(kept, own.shape), own.names)
 
-    def _select(self, out: Array, expr: Select, domain: Domain, active: Array | None) -> None:
+    def select(self, out: Array, expr: Select, domain: Domain, active: Array | None) -> None:
+        """Write a selection into an array of the domain's shape."""
         count, whole = domain.length(expr.fills), self.sizes.extents[expr.rank]
         if expr.op in ("sort", "argsort") and count != whole:
             message = f"`{expr.op}` fills {count} places of `{expr.fills}`, but needs one for each of the {whole} of `{expr.rank}`"

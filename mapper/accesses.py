@@ -99,23 +99,23 @@ def _inputs(nest: Nest, found: Accesses, stream: Stream) -> None:
     """What fills the places that hold a tile of an input, and what arrays read of it."""
     for place, depth in stream.chain:
         readers = tuple(step for step in stream.readers if place in (*nest.arch.path(step.binding.array), step.binding.array))
-        outer = _feeds(nest, stream, readers[0], place)
+        outer = feeds(nest, stream, readers[0], place)
         apart = nest.spread_to(place)
         delivered = words(nest, Visits(stream.tensor, stream.indices, readers, depth, apart))
         shared = apart - nest.spread_to(outer)
         one = words(nest, Visits(stream.tensor, stream.indices, readers, depth, apart, shared)) if shared else delivered
         taken = delivered
         if place in nest.arch.arrays and nest.arch.network(outer, place) is not None:
-            copies = _copies(nest, readers[0], _ranks(stream.indices), depth)
-            taken = words(nest, Visits(stream.tensor, stream.indices, readers, depth, apart, factors=copies))
+            each = copies(nest, readers[0], _ranks(stream.indices), depth)
+            taken = words(nest, Visits(stream.tensor, stream.indices, readers, depth, apart, factors=each))
         _send(nest, found, outer, place, stream.tensor, one, taken)
         found.add(place, "written", stream.tensor, delivered)
     for reader in stream.readers:
         if reader.binding.array not in dict(stream.chain):
-            _operand(nest, found, reader, stream.tensor, stream.indices, _feeds(nest, stream, reader, reader.binding.array))
+            _operand(nest, found, reader, stream.tensor, stream.indices, feeds(nest, stream, reader, reader.binding.array))
 
 
-def _feeds(nest: Nest, stream: Stream, reader: Step, place: str) -> str:
+def feeds(nest: Nest, stream: Stream, reader: Step, place: str) -> str:
     """Where a place gets an input from: the next level outwards that holds it, on the way to a reader."""
     path = nest.arch.path(reader.binding.array)
     outer = nest.arch.backing[0]
@@ -180,7 +180,7 @@ def _ranks(indices: tuple[Expr, ...]) -> frozenset[str]:
     return frozenset().union(*(free_ranks(index) for index in indices))
 
 
-def _copies(nest: Nest, step: Step, ranks: frozenset[str], depth: int) -> tuple[Grid, ...]:
+def copies(nest: Nest, step: Step, ranks: frozenset[str], depth: int) -> tuple[Grid, ...]:
     """How many lanes take each word of a tile with these ranks: factors."""
     return tuple(
         nest.span(rank, depth)[1].clip(0, nest.arch.arrays[step.binding.array].lanes) for rank in sorted(step.binding.ranks - ranks)
@@ -198,7 +198,7 @@ def _results(nest: Nest, found: Accesses, resident: Resident) -> None:
     array = step.binding.array
     if inner in nest.arch.memory:
         link = nest.arch.network(inner, array)
-        lanes = 1.0 if link is None or link[1].reduction else _unreduced(nest, step)
+        lanes = 1.0 if link is None or link[1].reduction else unreduced(nest, step)
         made = result_words(nest, step, tensor) * lanes
         back = made - begun_words(nest, step, tensor) if step.reduced & nest.cut or lanes > 1 else 0.0
         found.add(inner, "written", tensor, made)
@@ -232,7 +232,7 @@ def _visits(nest: Nest, resident: Resident, depth: int, apart: frozenset[int], d
     return Visits(resident.tensor, indices, (resident.producer,), depth, apart, distinct=distinct)
 
 
-def _unreduced(nest: Nest, step: Step) -> float:
+def unreduced(nest: Nest, step: Step) -> float:
     """How many lanes give a part of each sum, where no network adds them up."""
     count = 1
     for side, lanes in enumerate(step.array.side):

@@ -13,9 +13,9 @@ import itertools
 import math
 from collections.abc import Mapping as Map_
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,27 +27,23 @@ from ..einsum.inputs import as_arrays, checked, infer_sizes, random_inputs
 from ..einsum.interpret import DTYPES, Evaluator, evaluate
 from ..einsum.reductions import combined, identity, reduced
 from ..einsum.sizes import bind
+from ..mapper.accesses import unreduced
 from ..mapper.architecture import Architecture
 from ..mapper.cost import Cost, cost
 from ..mapper.mapping import Mapping
 from ..mapper.masks import masks
 from ..mapper.nest import Nest, Resident, Step, Stream, place, refuse
-from .tasks import Index, Lookup, Tasks, lookup
+from ..mapper.residency import spilled
+from .task import Index
+from .walk import Box, Lookup, Walk, lookup, size
 
 Values = NDArray[Any]
 MAX_POINTS = 2**26
 """Most points of one Einsum that are executed: this is a check on small problems."""
 
 
-@dataclass
-class Counted:
-    """Words moved by one group."""
-
-    read: dict[str, float] = field(default_factory=dict)
-    """From the backing store, by tensor."""
-    write: dict[str, float] = field(default_factory=dict)
-    """To it."""
-    buffer: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "written": 0.0})
+Levels: TypeAlias = dict[str, dict[str, dict[str, float]]]
+"""Words by storage level, `read` or `written`, tensor."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +53,8 @@ class Executed:
     outputs: dict[str, Values]
     errors: dict[str, float]
     """Greatest difference of each output to the interpreter's value, relative to its largest finite element."""
-    counts: tuple[Counted, ...]
-    """By group."""
+    counts: tuple[Levels, ...]
+    """Words moved by each group."""
     model: Cost
 
     @property
@@ -71,15 +67,13 @@ class Executed:
         """Counts that are not the cost model's."""
         found = []
         for number, (mine, theirs) in enumerate(zip(self.counts, self.model.groups, strict=True), 1):
-            for way, counted in (("read", mine.read), ("write", mine.write)):
-                expected = {name: words for name, words in theirs.traffic_words[way].items() if words}
-                for name in sorted(counted.keys() | expected.keys()):
-                    have, theirs_has = counted.get(name, 0.0), expected.get(name, 0.0)
-                    if have != theirs_has:
-                        found.append(f"group {number}: {way} {have:,.0f} words of `{name}`; the model has {theirs_has:,.0f}")
-            for way, words in mine.buffer.items():
-                if not math.isclose(words, theirs.buffer_words[way], rel_tol=1e-12):
-                    found.append(f"group {number}: buffer {way} {words:,.0f} words; the model has {theirs.buffer_words[way]:,.0f}")
+            for level, ways in mine.items():
+                for way, counted in ways.items():
+                    expected = theirs.levels[level].read_words if way == "read" else theirs.levels[level].written_words
+                    for name in sorted(counted.keys() | expected.keys()):
+                        have, want = counted.get(name, 0.0), expected.get(name, 0.0)
+                        if not math.isclose(have, want, rel_tol=1e-12):
+                            found.append(f"group {number}: {level} {way} {have:,.0f} words of `{name}`; the model has {want:,.0f}")
         return found
 
     def as_json(self) -> dict[str, Any]:
@@ -88,7 +82,7 @@ class Executed:
             "errors": self.errors,
             "counts_equal": not self.differences,
             "differences": self.differences,
-            "groups": [{"read": each.read, "write": each.write, "buffer": each.buffer} for each in self.counts],
+            "groups": [{"levels": each} for each in self.counts],
         }
 
     def __str__(self) -> str:
@@ -96,10 +90,10 @@ class Executed:
         how = "equal to" if self.equal else "DIFFERENT from"
         lines = [f"executed tile by tile: values {how} the interpreter's (at most {worst:.2g} apart)"]
         for number, each in enumerate(self.counts, 1):
-            for way, words in (("read", each.read), ("write", each.write)):
-                listed = ", ".join(f"{name} {count:,.0f}" for name, count in words.items())
-                lines.append(f"    group {number} {way:6} {listed or 'nothing'} words")
-            lines.append(f"    group {number} buffer read {each.buffer['read']:,.0f}, written {each.buffer['written']:,.0f} words")
+            for level, ways in each.items():
+                for way, words in ways.items():
+                    listed = ", ".join(f"{name} {count:,.0f}" for name, count in words.items() if count)
+                    lines.append(f"    group {number} {level} {way:7} {listed or 'nothing'} words")
         lines += self.differences or ["    every count is the cost model's"]
         return "\n".join(lines)
 
@@ -125,7 +119,7 @@ def execute(
                     "give smaller sizes: what is right for small ones with tails is right for large ones", step.einsum.span,
                 )  # fmt: skip
     store = checked(placed.cascade, arrays, placed.sizes)
-    counts: list[Counted] = []
+    counts: list[Levels] = []
     with np.errstate(all="ignore"):
         for nest in placed.nests:
             counts.append(_Group(nest, store).run())
@@ -165,25 +159,40 @@ def _lost(shape: Sequence[int], dtype: type) -> Values:
     return np.full(shape, np.nan) if dtype is np.float64 else np.zeros(shape, dtype)
 
 
+@dataclass
+class _Held:
+    """A tile that a place holds: a copy of what was brought, nothing elsewhere."""
+
+    box: Box
+    values: Values
+
+
 class _Group:
     """One fusion group as it runs. `store` is the backing store: it gains what the group makes for others."""
 
     def __init__(self, nest: Nest, store: dict[str, Values]) -> None:
         self.nest, self.store = nest, store
         self.cascade: Cascade = nest.cascade
-        self.tasks = Tasks(nest, 0.0)
+        self.walk = Walk(nest)
         self.evaluator = Evaluator(nest.cascade, nest.sizes, {})
-        self.counted = Counted()
-        self.buffer = nest.arch.buffer[0]
-        self.held: list[Values] = [_lost(store[s.tensor].shape, DTYPES[self.cascade.tensor(s.tensor).dtype]) for s in nest.streams]
-        """What the buffer holds of each stream."""
-        self.boxes: list[tuple[int, ...] | None] = [None] * len(nest.streams)
+        self.counted: Levels = {level: {"read": {}, "written": {}} for level in nest.arch.memory}
+        self.backing = nest.arch.backing[0]
+        self.held: dict[tuple[int, str, Index], _Held] = {}
+        """By input, place, and instance or part of it."""
+        self.asked: dict[tuple[object, ...], float] = {}
+        """Words that instances which need them at the same time have been given in one read."""
+        self.sums: dict[tuple[str, str, Index], Box] = {}
+        """By tensor, place, and instance or part of it: the tile that is summed up there."""
+        self.summed: set[tuple[str, str, Box]] = set()
+        """Tiles whose sums were begun."""
         self.made: dict[str, Values] = {}
         """What was made on chip and is still there."""
         self.begun: dict[str, NDArray[np.bool_]] = {}
         """Elements to which a reduction has added something."""
         self.counts_of: dict[str, Values] = {}
         """Points that a mean has seen."""
+        self.best: dict[str, Values] = {}
+        """The greatest or least value that the search for a position has seen."""
         self.occupant: dict[tuple[str, Index], Index] = {}
         for name in nest.residents:
             tensor = self.cascade.tensor(name)
@@ -193,38 +202,39 @@ class _Group:
             if name in nest.outgoing:
                 store[name] = _lost(shape, DTYPES[tensor.dtype])
 
-    def run(self) -> Counted:
-        for index in self.tasks.tiles():
+    def run(self) -> Levels:
+        for index in self.walk.tiles():
             for step in self.nest.steps:
-                if self.tasks.runs(step, index):
+                if self.walk.runs(step, index):
                     self._step(step, index)
-                elif not step.initial and self.tasks.skipped(step, index):
+                elif not step.initial and self.walk.skipped(step, index):
                     self._skip(step, index)
             for resident in self.nest.residents.values():
-                if resident.leaves and self.tasks.complete(resident, index):
+                if resident.leaves and self.walk.complete(resident, index):
                     self._leave(resident, index)
+        for name in self.nest.group.spill:  # of each word that its level takes or gives, a share goes out or comes back
+            share, ways = spilled(self.nest, name), self.counted[self.nest.residents[name].place]
+            for way in ("read", "written"):
+                self._count(self.backing, way, name, share * ways[way].get(name, 0.0))
         return self.counted
 
+    def _count(self, place: str, way: str, tensor: str, words: float) -> None:
+        if place in self.counted:
+            self.counted[place][way][tensor] = self.counted[place][way].get(tensor, 0.0) + words
+
     def _range(self, rank: str, index: Index) -> tuple[int, int]:
-        low, length = self.tasks.span(rank, index)
+        low, length = self.walk.span(rank, index)
         return low, low + length
 
     # --- one Einsum in one tile ---------------------------------------------------------------------------------------
 
     def _step(self, step: Step, index: Index) -> None:
-        for position, stream in enumerate(self.nest.streams):
-            if step in stream.readers:
-                self._fetch(position, stream, index)
-        self._count_operands(step, index)
-        visible: dict[str, Values] = {}
-        for access in step.reads:
-            visible[access.tensor] = self._seen(step, access)
-        self.evaluator.tensors = visible
+        self.evaluator.tensors = {access.tensor: self.made[access.tensor] for access in step.reads if access.tensor in self.made}
+        self.evaluator.tensors |= self._inputs(step, index)
+        self._read_back(step, index)
         self.evaluator.einsum = step.einsum
         body = step.einsum.body
-        if isinstance(body, Select):
-            raise refuse("E530", f"`{step.name}` selects, which is not executed tile by tile", span=step.einsum.span)
-        bound = body.ranks if isinstance(body, Reduce) else ()
+        bound = body.ranks if isinstance(body, Reduce) else (body.rank,) if isinstance(body, Select) else ()
         outer = [rank for rank in step.ranks if rank not in bound]
         domain = Domain({rank: self._range(rank, index) for rank in (*sorted(outer), *bound)})
         resident = self.nest.residents[step.output]
@@ -232,27 +242,31 @@ class _Group:
         places = self._places(step.einsum, free)
         if not step.initial:
             self._make_room(resident, index)
+            self._take(resident, index)
+        words = math.prod(domain.length(rank) for rank in outer if rank != self.cascade.tensor(step.output).iterates)
+        spot = resident.inner[-1][0] if resident.inner else resident.place
+        parts = 1.0
+        if (network := self.nest.arch.network(spot, step.binding.array)) is not None and not network[1].reduction:
+            parts = unreduced(self.nest, step)
         if isinstance(body, Reduce):
-            self._accumulate(step, body, domain, free, places)
+            before = self._accumulate(step, body, domain, free, places)
+            if step.reduced & self.nest.cut or parts > 1:
+                self._count(spot, "read", step.output, words * (parts - 1) + before)
+        elif isinstance(body, Select):
+            self._select(step, body, free, places)
         else:
             self._write(step, domain, places)
-        if resident.place == self.buffer and not step.initial:
-            words = math.prod(domain.length(rank) for rank in outer if rank != self.cascade.tensor(step.output).iterates)
-            self.counted.buffer["written"] += words
+        if not step.initial:
+            self._count(spot, "written", step.output, words * parts)
 
-    def _seen(self, step: Step, access: Access) -> Values:
-        """What a step finds of a tensor."""
-        if access.tensor in self.made:
-            return self.made[access.tensor]
-        found = [
-            self.held[position]
-            for position, stream in enumerate(self.nest.streams)
-            if stream.tensor == access.tensor and step in stream.readers
-        ]
-        values = found[0]
-        for more in found[1:]:  # tiles of the same tensor, brought in for different indices
-            values = np.where(np.isnan(values), more, values) if values.dtype == np.float64 else values
-        return values
+    def _select(self, step: Step, body: Select, free: Domain, places: tuple[tuple[slice | int, ...], tuple[int, ...]]) -> None:
+        """The whole of what is selected from is there; of what is selected, the places of this tile are kept."""
+        where, order = places
+        whole = free.with_ranges({body.fills: (0, self.nest.sizes.extents[body.fills])})
+        out: Values = np.zeros(whole.shape, self.made[step.output].dtype)
+        self.evaluator.select(out, body, whole, self.evaluator.partitions.existing(whole))
+        kept = tuple(slice(*free.ranges[name]) if name == body.fills else slice(None) for name in free.ranges)
+        self.made[step.output][where] = out[kept].transpose(order)
 
     def _places(self, einsum: Einsum, free: Domain) -> tuple[tuple[slice | int, ...], tuple[int, ...]]:
         """Where an Einsum writes, and the order of the dimensions of `free` there."""
@@ -291,23 +305,23 @@ class _Group:
 
     def _accumulate(
         self, step: Step, body: Reduce, domain: Domain, free: Domain, places: tuple[tuple[slice | int, ...], tuple[int, ...]]
-    ) -> None:
+    ) -> int:
+        """Adds a tile's part to a reduction; how many of its elements were begun before."""
         where, order = places
-        if body.op in ("argmax", "argmin"):
-            raise refuse("E530", f"`{step.name}` finds a position, which is not executed tile by tile", span=step.einsum.span)
         active = self.evaluator.partitions.existing(domain)
         values = np.broadcast_to(self.evaluator.value(body.body, domain, active), domain.shape)
         if active is not None:
             values = np.where(active, values, identity(body.op, values.dtype))
-        part = reduced(body.op, values, len(body.ranks)).transpose(order)
         target, begun = self.made[step.output], self.begun[step.output]
-        before = begun[where]
-        if step.reduced & self.nest.cut:
-            if self.nest.residents[step.output].place == self.buffer:
-                self.counted.buffer["read"] += int(np.count_nonzero(before))
-            old = np.where(before, target[where], identity(body.op, part.dtype))
-            part = combined(body.op, old.astype(part.dtype), part) if before.any() else part
-        target[where] = part
+        before = begun[where].copy()
+        if body.op in ("argmax", "argmin"):
+            self._position(step, body, values, domain, places)
+        else:
+            part = reduced(body.op, values, len(body.ranks)).transpose(order)
+            if before.any():
+                old = np.where(before, target[where], identity(body.op, part.dtype))
+                part = combined(body.op, old.astype(part.dtype), part)
+            target[where] = part
         begun[where] = True
         if body.op == "mean":
             seen = np.broadcast_to(True if active is None else active, domain.shape).sum(
@@ -317,6 +331,23 @@ class _Group:
             counts[where] = np.where(before, counts[where], 0) + seen.transpose(order)
             if all(domain.ranges[rank][1] == self.nest.sizes.extents[rank] for rank in body.ranks):
                 target[where] = target[where] / np.maximum(counts[where], 1)
+        return int(np.count_nonzero(before))
+
+    def _position(
+        self, step: Step, body: Reduce, values: Values, domain: Domain, places: tuple[tuple[slice | int, ...], tuple[int, ...]]
+    ) -> None:
+        """Where the greatest or least value stands, of this tile and those before: of equal ones the first."""
+        where, order = places
+        target, begun = self.made[step.output], self.begun[step.output]
+        best = self.best.setdefault(step.output, np.zeros(target.shape, values.dtype))
+        at = reduced(body.op, values, 1)
+        found = np.take_along_axis(values, at[..., None], -1)[..., 0].transpose(order)
+        at = (at + domain.ranges[body.ranks[0]][0]).transpose(order)
+        old = best[where]
+        better = found > old if body.op == "argmax" else found < old
+        new = ~begun[where] | better | ((found == old) & (at < target[where]))
+        best[where] = np.where(new, found, old)
+        target[where] = np.where(new, at, target[where])
 
     def _skip(self, step: Step, index: Index) -> None:
         """A mask leaves a step out: its reduction gets nothing, its state stays as it was, any other value is the mask's
@@ -358,23 +389,93 @@ class _Group:
 
     # --- what is where ------------------------------------------------------------------------------------------------
 
-    def _fetch(self, position: int, stream: Stream, index: Index) -> None:
-        """Bring a tile into the buffer, in the place of the one before."""
-        box = self.tasks.box(position, index)
-        if self.boxes[position] == box:
-            return
-        self.boxes[position] = box
-        source = self.store[stream.tensor]
-        part = tuple(slice(low, high + 1) for low, high in zip(box[::2], box[1::2], strict=True))
-        self.held[position][...] = _lost((), source.dtype.type)
-        self.held[position][part] = source[part]
-        words = source[part].size
-        self.counted.read[stream.tensor] = self.counted.read.get(stream.tensor, 0) + words
-        self.counted.buffer["written"] += words
+    def _inputs(self, step: Step, index: Index) -> dict[str, Values]:
+        """What a step finds of each input: the tiles in the places next to its array, brought there if they are not."""
+        found: dict[str, Values] = {}
+        array = step.binding.array
+        way = {*self.nest.arch.path(array), array}
+        for position, stream in enumerate(self.nest.streams):
+            if step not in stream.readers:
+                continue
+            near, values = self.backing, self.store[stream.tensor]
+            box = self.walk.boxes(stream.tensor, stream.indices, len(self.nest.trips))(index)
+            for spot, depth in stream.chain:
+                if spot in way:
+                    held = self._hold(position, stream, spot, depth, near, values, index)
+                    near, values, box = spot, held.values, held.box
+            if near in self.counted:
+                self._operand(step, Access(stream.tensor, stream.indices, step.einsum.span), near, index)
+            part = _part(box)
+            if stream.tensor not in found:
+                found[stream.tensor] = _lost(values.shape, values.dtype.type)
+            found[stream.tensor][part] = values[part]
+        return found
+
+    def _hold(
+        self, position: int, stream: Stream, place: str, depth: int, outer: str, source: Values, index: Index
+    ) -> _Held:  # fmt: skip
+        """Bring a tile to a place, instead of the one before."""
+        box = self.walk.boxes(stream.tensor, stream.indices, depth)(index)
+        own = self.walk.input_axes(stream.indices, depth)
+        slot = (position, place, self._slot(place, own, index))
+        held = self.held.get(slot)
+        if held is not None and held.box == box:
+            return held
+        values = _lost(source.shape, source.dtype.type)
+        part = _part(box)
+        values[part] = source[part]
+        self.held[slot] = held = _Held(box, values)
+        words = values[part].size
+        self._count(place, "written", stream.tensor, words)
+        last = max((axis for axis in own if axis not in self.nest.spread and self.nest.trips[axis] > 1), default=-1)
+        time = tuple(index[axis] for axis in self.walk.in_time if axis <= last)
+        network = self.nest.arch.network(outer, place)
+        if network is None or network[1].multicast:
+            self._ask((position, place, outer, self.walk.core(outer, index), box, time), outer, stream.tensor, words)
+        else:  # each instance has words of its own, and so has each lane
+            taken: float = words
+            if place in self.nest.arch.arrays:
+                reader = next(step for step in stream.readers if step.binding.array == place)
+                ranks = frozenset().union(*(free_ranks(expr) for expr in stream.indices))
+                for rank in reader.binding.ranks - ranks:
+                    length = lookup(self.nest.span(rank, depth)[1])(index)
+                    taken *= min(int(length), reader.array.lanes)
+            self._count(outer, "read", stream.tensor, taken)
+        return held
+
+    def _slot(self, place: str, own: Sequence[int], index: Index) -> Index:
+        """Which instance of a place, and which part of it, has a tile."""
+        axes = {*self.nest.spread_to(place), *(axis for axis in own if axis in self.nest.spread)}
+        return tuple(index[axis] for axis in sorted(axes))
+
+    def _ask(self, key: tuple[object, ...], level: str, tensor: str, words: float) -> None:
+        """A read that serves all instances which need the same words at the same time: as many as the one that needs most."""
+        more = words - self.asked.get(key, 0.0)
+        if more > 0:
+            self.asked[key] = words
+            self._count(level, "read", tensor, more)
+
+    def _take(self, resident: Resident, index: Index) -> None:
+        """Where sums are held further inwards than the result stays: a tile goes out at the end of its visit, and comes back."""
+        indices = tuple(Coord(rank) for rank in self.cascade.tensor(resident.tensor).ranks)
+        outer = resident.place
+        for spot, depth in resident.inner:
+            box = self.walk.boxes(resident.tensor, indices, depth)(index)
+            slot = (resident.tensor, spot, self._slot(spot, self.walk.own_axes(resident.tensor, depth), index))
+            if self.sums.get(slot) != box:
+                self.sums[slot] = box
+                words = size(box)
+                self._count(spot, "read", resident.tensor, words)
+                self._count(outer, "written", resident.tensor, words)
+                if (resident.tensor, spot, box) in self.summed:
+                    self._count(outer, "read", resident.tensor, words)
+                    self._count(spot, "written", resident.tensor, words)
+                self.summed.add((resident.tensor, spot, box))
+            outer = spot
 
     def _make_room(self, resident: Resident, index: Index) -> None:
         """What was in the place that a new tile takes is lost."""
-        key, slot = self.tasks.key(resident, index), (resident.tensor, self.tasks.slot(resident, index))
+        key, slot = self.walk.key(resident, index), (resident.tensor, self.walk.slot(resident, index))
         if self.occupant.get(slot) == key:
             return
         tensor = self.cascade.tensor(resident.tensor)
@@ -387,7 +488,7 @@ class _Group:
 
     def _region(self, resident: Resident, key: Index) -> tuple[slice, ...]:
         """The elements of the tile with a key."""
-        axes = self.tasks.axes[resident.tensor][0]
+        axes = self.walk.axes[resident.tensor][0]
         at = dict(zip(axes, key, strict=True))
         index = tuple(at.get(axis, 0) for axis in range(len(self.nest.trips)))
         own = {self.nest.group.loops[axis].rank for axis in axes}
@@ -400,34 +501,43 @@ class _Group:
         part = tuple(slice(*self._range(rank, index)) if rank != tensor.iterates else slice(None) for rank in tensor.ranks)
         values = self.made[resident.tensor][part]
         self.store[resident.tensor][part] = values
-        words = math.prod(
-            self._range(rank, index)[1] - self._range(rank, index)[0] for rank in tensor.ranks if rank != tensor.iterates
-        )
-        self.counted.write[resident.tensor] = self.counted.write.get(resident.tensor, 0) + words
-        if resident.place == self.buffer:
-            self.counted.buffer["read"] += words
+        if resident.place != self.backing:
+            words = math.prod(
+                self._range(rank, index)[1] - self._range(rank, index)[0] for rank in tensor.ranks if rank != tensor.iterates
+            )
+            self._count(self.backing, "written", resident.tensor, words)
+            self._count(resident.place, "read", resident.tensor, words)
 
     # --- operands, fold by fold ---------------------------------------------------------------------------------------
 
-    def _count_operands(self, step: Step, index: Index) -> None:
-        """Distinct elements that each fold of a step over its array reads of each operand that the buffer holds."""
-        operands = []
+    def _read_back(self, step: Step, index: Index) -> None:
+        """Reads what was made here from the levels where it stays."""
         for access in step.reads:
             resident = self.nest.residents.get(access.tensor)
-            if resident is None or resident.place == self.buffer:
-                operands.append(access)
-        if not operands:
-            return
+            tapped = step.name in self.nest.group.taps.get(access.tensor, ())
+            if resident is not None and resident.place in self.counted and not tapped:
+                self._operand(step, access, resident.place, index)
+
+    def _operand(self, step: Step, access: Access, level: str, index: Index) -> None:
+        """Distinct elements that each fold of a step over its array reads at a level; without multicast, that each lane reads."""
+        network = self.nest.arch.network(level, step.binding.array)
+        alone = network is not None and not network[1].multicast
         sides = []
         for side, lanes in enumerate(step.array.side):
             ranks = step.binding.along(side)
             points = list(itertools.product(*(range(*self._range(rank, index)) for rank in ranks)))
-            sides.append([dict_of(ranks, points[at : at + lanes]) for at in range(0, len(points), lanes)])
+            together = 1 if alone else lanes
+            sides.append([dict_of(ranks, points[at : at + together]) for at in range(0, len(points), together)])
         temporal = {rank: np.arange(*self._range(rank, index)) for rank in step.ranks - step.binding.ranks}
-        for access in operands:
-            used = frozenset().union(*(free_ranks(expr) for expr in access.indices))
-            for fold in itertools.product(*sides):
-                self.counted.buffer["read"] += self._distinct(access, used, fold, temporal)
+        used = frozenset().union(*(free_ranks(expr) for expr in access.indices))
+        words = sum(self._distinct(access, used, fold, temporal) for fold in itertools.product(*sides))
+        if alone:
+            self._count(level, "read", access.tensor, words)
+            return
+        time = tuple(index[axis] for axis in self.walk.in_time)
+        box = self.walk.boxes(access.tensor, access.indices, len(self.nest.trips))(index)
+        taker = (step.name, access.tensor, access.indices)
+        self._ask((taker, level, self.walk.core(level, index), box, time), level, access.tensor, words)
 
     def _distinct(
         self, access: Access, ranks: frozenset[str], fold: tuple[dict[str, Values], ...], temporal: dict[str, Values]
@@ -452,6 +562,10 @@ class _Group:
             flat = flat * extent + at
             inside = inside & (at >= 0) & (at < extent)
         return int(np.unique(flat[inside]).size)
+
+
+def _part(box: Box) -> tuple[slice, ...]:
+    return tuple(slice(low, high + 1) for low, high in zip(box[::2], box[1::2], strict=True))
 
 
 def dict_of(ranks: tuple[str, ...], points: list[tuple[int, ...]]) -> dict[str, Values]:

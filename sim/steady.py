@@ -1,38 +1,48 @@
 """Steady states: how long a group of very many tiles takes, from runs of a few of them.
 
-In: a placed group, and a function that runs chosen iterations of its loops. Out: every count of the whole run: cycles, work,
-stalls by cause.
+In: a `Program`. Out: every count of the whole run: cycles, work, words, stalls by cause.
 
 Tasks wait for one another in the same way in all iterations of a loop but the first and the last ones, and each run is a
 max-plus recurrence; such a recurrence becomes periodic: from some iteration on, each further `period` iterations add the same
-to the cycles. So the cycles are an affine function of the trips of each loop, and over several loops a sum of their products.
-Runs with few and with a little more of the middle iterations of each loop give its coefficients. One more run, with still more
-iterations of every loop, must come out as predicted, cycles and work of every resource; if not, longer periods and more
-iterations are tried, and if none agrees, `Unsteady` is raised. What each resource's idle cycles are put down to may have a
-longer period of its own; where it has, the shares are those of the longest run.
+to the cycles. How soon, and with which period, is found in a probe: a run of the first iterations of a loop, with the loops
+inside whole; an inner loop is tried before an outer one, since fewer tiles stand for all there. Where two resources are nearly
+balanced it takes long, and only an outer loop has a period that is found.
+
+So the cycles are an affine function of the trips of each loop, and over several loops a sum of their products. Runs with few and
+with a period more of the middle iterations of each loop give its coefficients. One more run, with still more iterations of every
+loop, must come out as predicted, cycles and work of every resource; if not, other periods and loops are tried, and if none agrees,
+`Unsteady` is raised. What each resource's idle cycles are put down to may have a longer period of its own; where it has, the
+shares are those of the longest run.
+
+Neighbouring loops over which all tensors move alike count as one loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise, product
-from math import prod
+from math import ceil, prod
 from typing import TypeAlias
 
 import numpy as np
 
+from ..einsum.cascade import free_ranks
 from ..mapper.nest import Grid, Nest
+from .program import Program
+from .walk import Block
+from .window import Window
 
-Axes: TypeAlias = Sequence[Sequence[int]]
-"""Iterations of each loop that are run."""
 Name: TypeAlias = tuple[str, ...]
 Counts: TypeAlias = dict[Name, float]
-"""`("cycles",)`, `("busy", resource)`, `("stalls", resource, cause)`."""
-ATTEMPTS = ((1, 2, 1), (1, 5, 1), (2, 5, 1), (1, 8, 2), (3, 6, 1), (4, 8, 1), (1, 16, 2), (8, 12, 2))
-"""(period, first iterations, last iterations) of the innermost loop that is cut short, tried in turn; loops around it settle at
-once (and begin like any other iteration, or with one of their own), as each of their iterations is long."""
-WHOLE = 64
-"""Loops are run whole from the innermost outwards while there are at most so many tiles."""
+"""`("cycles",)`, `("busy", resource)`, `("stalls", resource, cause)`, `("moved", level, way)`."""
+PROBES = (12_000, 40_000, 120_000)
+"""Tasks of a probe, tried in turn."""
+SETTLED = ((1, 0), (1, 1), (2, 1), (3, 1), (1, 2), (4, 1))
+"""(period, first iterations) of loops around the one that was probed: their iterations are long, so they settle at once, or
+nearly."""
+MAX_AXES = 3
+"""Most loops that are cut short at once: each doubles the samples."""
 TOLERANCE = 1e-9
 """By how much, relative to the cycles, counts may differ from what is predicted: they are sums of floating-point numbers."""
 
@@ -41,35 +51,203 @@ class Unsteady(Exception):
     """No steady state was found; says why."""
 
 
-def extrapolated(nest: Nest, most: int, sample: Callable[[Axes], Counts]) -> Counts:
-    """All counts of the whole run, from samples of at most `most` tiles. Raises Unsteady."""
-    reason = "its loops are too short"
-    for period, first, last in ATTEMPTS:
-        plan = _plan(nest, period, first, last)
-        tiles = prod(plan.get(axis, trips - 2 * period) + 2 * period for axis, trips in enumerate(nest.trips))
-        if not plan or tiles > most:
-            continue
-        try:
-            return _solve(nest, plan, period, last, sample)
-        except Unsteady as error:
-            reason = str(error)
-    raise Unsteady(reason)
+@dataclass(frozen=True)
+class Cut:
+    """How a loop is cut short: these many of its first and last iterations are run, and periods between them."""
+
+    period: int
+    first: int
+    last: int
+
+    def base(self, trips: int) -> int:
+        """The least number of iterations that is run."""
+        return self.first + self.last + (trips - self.first - self.last) % self.period
 
 
-def _plan(nest: Nest, period: int, first: int, last: int) -> dict[int, int]:
-    """For each loop that is cut short, the least number of its iterations that is run."""
-    plan: dict[int, int] = {}
-    whole = 1
-    for axis, trips in reversed(list(enumerate(nest.trips))):
-        if whole * trips <= WHOLE:
-            whole *= trips
-            continue
-        for start in (0, 1) if plan else (first,):
-            base = start + last + (trips - start - last) % period
-            if trips > base + 2 * period and not _uneven(nest, axis) and _alike(nest, axis, start, last):
-                plan[axis] = base
-                break
-    return plan
+def extrapolated(program: Program, most: int, per_tile: float) -> tuple[Counts, list[Window]]:
+    """All counts of the whole run, and the samples, each of at most about `most` tasks; `per_tile`: tasks that a tile makes. Raises
+    Unsteady."""
+    return _Search(program, most, per_tile).found()
+
+
+class _Search:
+    def __init__(self, program: Program, most: int, per_tile: float) -> None:
+        self.program, self.most, self.per_tile = program, most, per_tile
+        self.loops = _merged(program)
+        """Positions in the program's loops that count as one loop."""
+        self.trips = [prod(program.trips[at] for at in loop) for loop in self.loops]
+        self.windows: list[Window] = []
+        inside = 1
+        for nest in program.nests:
+            inside = max(inside, prod(t for a, t in enumerate(nest.trips) if a not in program.loops))
+        self.inside = inside
+
+    def found(self) -> tuple[Counts, list[Window]]:
+        reason = "its loops are too short"
+        for probe in PROBES:
+            for loop in reversed(range(len(self.loops))):
+                tasks = self._tasks(loop + 1)
+                count = min(self.trips[loop], int(min(probe, self.most) / tasks))
+                if count < 8 or not self._may_cut(loop):
+                    continue
+                cut = self._probe(loop, count)
+                if cut is None:
+                    reason = "no period was found"
+                    continue
+                for around in SETTLED:
+                    plan = self._plan(loop, cut, around)
+                    if plan is None:
+                        continue
+                    try:
+                        return self._solve(plan), self.windows
+                    except Unsteady as error:
+                        reason = str(error)
+        raise Unsteady(reason)
+
+    def _tasks(self, loop: int) -> float:
+        """Tasks of one iteration of the loops outside a position, the others whole."""
+        return max(1.0, prod(self.trips[loop:]) * self.inside * self.per_tile)
+
+    def _may_cut(self, loop: int) -> bool:
+        return all(not _uneven(nest, self.program.loops[at]) for nest in self.program.nests for at in self.loops[loop])
+
+    def _probe(self, loop: int, count: int) -> Cut | None:
+        """When the iterations of a loop become periodic, and how: from their ends in a run of some of them."""
+        chosen: list[range] = [range(1) if at < loop else range(trips) for at, trips in enumerate(self.trips)]
+        chosen[loop] = range(count)
+        window = self._sample(chosen)
+        tiles = window.tiles // count
+        if not tiles or window.tiles % count:
+            return None
+        ends = window.finishes()[tiles - 1 :: tiles]
+        steps = [after - before for before, after in pairwise([0.0, *ends])]
+        flying = max(nest.group.in_flight for nest in self.program.nests)
+        last = 1 + ceil(flying / tiles)  # towards the end there are fewer tiles in flight
+        steps = steps[: count - last]
+        for period in range(1, min(len(steps) // 3, 64) + 1):
+            first = len(steps)
+            while first > period and abs(steps[first - 1] - steps[first - 1 - period]) <= TOLERANCE * ends[-1]:
+                first -= 1
+            if len(steps) - first >= max(2 * period, 4):
+                return Cut(period, max(1, first - period), last)
+        return None
+
+    def _plan(self, loop: int, cut: Cut, around: tuple[int, int]) -> dict[int, Cut] | None:
+        """For each loop that is cut short, how; None where the loops are too short for that, or the samples too large."""
+        plan: dict[int, Cut] = {}
+        for at in reversed(range(loop + 1)):
+            each = cut if at == loop else Cut(around[0], around[1], 1)
+            if self.trips[at] <= each.base(self.trips[at]) + 2 * each.period or not self._may_cut(at):
+                if at == loop:
+                    return None
+                continue
+            if not self._alike(at, each):
+                if at == loop:
+                    return None
+                continue
+            plan[at] = each
+        tiles = 1.0
+        for at, trips in enumerate(self.trips):
+            tiles *= plan[at].base(trips) + 2 * plan[at].period if at in plan else trips
+        if len(plan) > MAX_AXES:
+            return None
+        return plan if tiles * self.inside * self.per_tile <= 2 * self.most else None
+
+    def _alike(self, loop: int, cut: Cut) -> bool:
+        """Whether all iterations of a loop but the first and the last ones do the same, as far as lengths and masks go."""
+        axes = [self.program.loops[at] for at in self.loops[loop]]
+        if len(axes) > 1:
+            cut = Cut(1, 0, 0)  # of merged loops all have to be alike
+        return all(_even(grid, axis, cut.first, cut.last) for nest in self.program.nests for grid in _grids(nest) for axis in axes)
+
+    def _sample(self, chosen: Sequence[Sequence[int]]) -> Window:
+        blocks: list[Block] = []
+        for loop, numbers in zip(self.loops, chosen, strict=True):
+            trips = [self.program.trips[at] for at in loop]
+            axes = [self.program.loops[at] for at in loop]
+            blocks.append((axes, [tuple(int(at) for at in np.unravel_index(number, trips)) for number in numbers]))
+        window, _ = self.program.window(blocks)
+        self.windows.append(window)
+        return window
+
+    def _solve(self, plan: dict[int, Cut]) -> Counts:
+        axes = list(plan)
+
+        def run(more: dict[int, int]) -> Counts:
+            chosen: list[Sequence[int]] = [range(trips) for trips in self.trips]
+            for at, cut in plan.items():
+                trips = self.trips[at]
+                chosen[at] = [*range(cut.base(trips) - cut.last + more[at] * cut.period), *range(trips - cut.last, trips)]
+            return self._sample(chosen).counts()
+
+        corners = {more: run(dict(zip(axes, more, strict=True))) for more in product((0, 1), repeat=len(axes))}
+        check = run(dict.fromkeys(axes, 2))
+        names = sorted(set(check).union(*corners.values()))
+
+        def at(name: Name, steps: dict[int, int]) -> float:
+            """Multi-affine interpolation: `steps` periods beyond the least run along each loop."""
+            return sum(
+                counts.get(name, 0.0) * prod(steps[axis] if bit else 1 - steps[axis] for axis, bit in zip(axes, more, strict=True))
+                for more, counts in corners.items()
+            )
+
+        steps = {axis: (self.trips[axis] - cut.base(self.trips[axis])) // cut.period for axis, cut in plan.items()}
+        near = TOLERANCE * max(check[("cycles",)], 1.0)
+        total = {name: at(name, steps) for name in names}
+        even = {
+            name: abs(at(name, dict.fromkeys(axes, 2)) - check.get(name, 0.0)) <= near and total[name] >= -near for name in names
+        }
+        for name in names:
+            if not even[name] and name[0] in ("cycles", "busy"):
+                raise Unsteady(f"{' '.join(name)} does not grow evenly")
+        for resource in {name[1] for name in names if name[0] == "stalls"}:
+            causes = [name for name in names if name[:2] == ("stalls", resource)]
+            if not all(even[name] for name in causes):
+                total |= _shared_out(total, check, resource, causes)
+        return total
+
+
+def _shared_out(total: Counts, check: Counts, resource: str, causes: list[Name]) -> Counts:
+    """Idle cycles of a resource by cause in the shares of a sample; before its first and after its last work as many as there."""
+    idle = total[("cycles",)] - total[("busy", resource)]
+    ends = {name: check.get(name, 0.0) for name in causes if name[2] in ("fill", "drain")}
+    rest = {name: check.get(name, 0.0) for name in causes if name not in ends}
+    left = idle - sum(ends.values())
+    shown = sum(rest.values())
+    if left < 0 or not shown:
+        return {name: cycles * idle / max(1e-30, sum(ends.values()) + shown) for name, cycles in (ends | rest).items()}
+    return ends | {name: cycles * left / shown for name, cycles in rest.items()}
+
+
+# --- loops --------------------------------------------------------------------------------------------------------------
+
+
+def _merged(program: Program) -> list[list[int]]:
+    """Neighbouring loops that no tensor and no Einsum tells apart, as one."""
+    found: list[list[int]] = []
+    for at in range(len(program.loops)):
+        if found and not program.common and _same(program.nests[0], program.loops[found[-1][-1]], program.loops[at]):
+            found[-1].append(at)
+        else:
+            found.append([at])
+    return found
+
+
+def _same(nest: Nest, a: int, b: int) -> bool:
+    """Whether two loops, one inside the other, move the same things in the same way."""
+    loops = nest.group.loops
+    if loops[a].rank == loops[b].rank or b != a + 1:
+        return False
+    ranks = {loops[a].rank, loops[b].rank}
+    sets = [step.ranks for step in nest.steps] + [nest.own_ranks(name) for name in nest.residents]
+    for stream in nest.streams:
+        sets.append(frozenset().union(*(free_ranks(index) for index in stream.indices)))
+        if any(depth == b for _, depth in stream.chain):
+            return False
+    if any(depth == b for resident in nest.residents.values() for _, depth in resident.inner):
+        return False
+    even = all(nest.sizes.extents[loops[axis].rank] % loops[axis].tile == 0 for axis in (a, b))
+    return even and not any(len(ranks & each) == 1 for each in sets)
 
 
 def _uneven(nest: Nest, axis: int) -> bool:
@@ -77,11 +255,6 @@ def _uneven(nest: Nest, axis: int) -> bool:
     loops = nest.group.loops
     around = [nest.sizes.extents[loops[axis].rank], *(loop.tile for loop in loops[:axis] if loop.rank == loops[axis].rank)]
     return any(outer % inner for outer, inner in pairwise(around))
-
-
-def _alike(nest: Nest, axis: int, first: int, last: int) -> bool:
-    """Whether all iterations of a loop but the first and the last ones do the same, as far as lengths and masks go."""
-    return all(_even(grid, axis, first, last) for grid in _grids(nest))
 
 
 def _grids(nest: Nest) -> Iterator[Grid]:
@@ -93,12 +266,13 @@ def _grids(nest: Nest) -> Iterator[Grid]:
             if step.position in skips:
                 yield live
     for stream in nest.streams:
-        for low, high in nest.box(stream.tensor, stream.indices, stream.depth):
-            yield high - low
-            for end in (low, high):
-                for axis in range(end.ndim):
-                    if end.shape[axis] > 1:
-                        yield np.diff(end, axis=axis) != 0
+        for _, depth in stream.chain or (("", stream.depth),):
+            for low, high in nest.box(stream.tensor, stream.indices, depth):
+                yield high - low
+                for end in (low, high):
+                    for axis in range(end.ndim):
+                        if end.shape[axis] > 1:
+                            yield np.diff(end, axis=axis) != 0
 
 
 def _even(grid: Grid, axis: int, first: int, last: int) -> bool:
@@ -106,40 +280,3 @@ def _even(grid: Grid, axis: int, first: int, last: int) -> bool:
         return True
     inside = np.take(grid, range(first, grid.shape[axis] - last), axis=axis)
     return bool(np.all(inside == np.take(inside, [0], axis=axis)))
-
-
-def _solve(nest: Nest, plan: dict[int, int], period: int, last: int, sample: Callable[[Axes], Counts]) -> Counts:
-    axes = list(plan)
-
-    def run(more: dict[int, int]) -> Counts:
-        iterations: list[Sequence[int]] = [range(trips) for trips in nest.trips]
-        for axis in axes:
-            trips = nest.trips[axis]
-            iterations[axis] = [*range(plan[axis] - last + more[axis] * period), *range(trips - last, trips)]
-        return sample(iterations)
-
-    corners = {more: run(dict(zip(axes, more, strict=True))) for more in product((0, 1), repeat=len(axes))}
-    check = run(dict.fromkeys(axes, 2))
-    names = sorted(set(check).union(*corners.values()))
-
-    def at(name: Name, steps: dict[int, int]) -> float:
-        """Multi-affine interpolation: `steps` periods beyond the least run along each loop."""
-        return sum(
-            counts.get(name, 0.0) * prod(steps[axis] if bit else 1 - steps[axis] for axis, bit in zip(axes, more, strict=True))
-            for more, counts in corners.items()
-        )
-
-    near = TOLERANCE * max(check[("cycles",)], 1.0)
-    even = {name: abs(at(name, dict.fromkeys(axes, 2)) - check.get(name, 0.0)) <= near for name in names}
-    for name in names:
-        if not even[name] and name[0] != "stalls":
-            raise Unsteady(f"{' '.join(name)} does not grow evenly")
-    steps = {axis: (nest.trips[axis] - plan[axis]) // period for axis in axes}
-    total = {name: at(name, steps) for name in names}
-    for resource in {name[1] for name in names if name[0] == "stalls"}:
-        causes = [name for name in names if name[:2] == ("stalls", resource)]
-        if not all(even[name] for name in causes):
-            idle = total[("cycles",)] - total[("busy", resource)]
-            shown = sum(check.get(name, 0.0) for name in causes)
-            total |= {name: check.get(name, 0.0) * idle / shown for name in causes}
-    return total

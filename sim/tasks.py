@@ -1,385 +1,313 @@
-"""Tile-level tasks of a mapped group: transfers and computations, what each waits for, and what it occupies.
+"""The tasks of a mapped group: transfers and computations, what each waits for, and what it occupies.
 
-In: a placed fusion group (`Nest`). Out: tasks in program order. Every task waits only for earlier ones, whatever the reason (data,
-a value, space in the buffer, a slot for a result, a tile in flight), so the tasks form a DAG and no run can deadlock.
+In: a placed fusion group, a machine. Out: tasks in program order, tile by tile. A task waits only for earlier ones, whatever the
+reason (data, a value, its turn, space in a level, a tile in flight), so no run can deadlock. `inputs` and `results` know what is
+held where, `traffic` what an Einsum streams as it works, `plan` when it should start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import product
-from typing import Literal, TypeAlias
-
-import numpy as np
 
 from ..mapper.legality import tiles_behind
-from ..mapper.nest import Grid, Nest, Resident, Step, Stream, slots_of
-from ..mapper.timing import longest, nominal
+from ..mapper.nest import Nest, Step
+from .inputs import Inputs
+from .machine import Machine
+from .plan import starts
+from .results import Results
+from .task import Cause, Index, Move, Task, grained
+from .traffic import Part, Past, Traffic, constant, parted, positions, shares
+from .walk import Lookup, Walk
 
-Cause: TypeAlias = Literal["data", "predecessor", "order", "space", "flight"]
-"""`data`: a transfer; `predecessor`: a value; `order`: its turn on the array; `space`: a buffer slot; `flight`: earlier tiles."""
-Index: TypeAlias = tuple[int, ...]
 
+@dataclass
+class Core:
+    """What one instance of the arrays has under way."""
 
-@dataclass(slots=True)
-class Task:
-    """One piece of work."""
-
-    number: int
-    name: str
-    kind: Literal["compute", "load", "store"]
-    resource: str
-    """Array or storage level that it occupies."""
-    cycles: float
-    """How long it occupies it."""
-    latency: float
-    """From the end of its work until its result is there."""
-    tile: Index
-    waits: list[tuple[int, Cause]] = field(default_factory=list)
-    """Earlier tasks, and why."""
-    words: int = 0
-    planned: float = 0.0
-    """When it would start if every tile took the model's share of the time: among tasks that can run, the earliest goes first."""
+    ends: deque[list[list[int]]]
+    """Of the last tiles, as many as may be in flight: for each of their parts, the tasks that are last."""
+    count: int = 0
+    """Tiles that it was given."""
+    previous: int | None = None
+    """The last computation."""
+    late: list[tuple[int, Step, Index]] = field(default_factory=list)
+    """(number of the tile in which it is done, step, its own tile) of steps that work some tiles behind."""
+    staged: dict[tuple[str, int], deque[int]] = field(default_factory=dict)
 
 
 class Tasks:
-    """Generates the tasks of a group."""
+    """Generates the tasks of a group. `made` may be shared by groups that run together."""
 
-    def __init__(self, nest: Nest, interval: float) -> None:
-        self.nest = nest
-        self.interval = interval
+    def __init__(self, nest: Nest, machine: Machine, interval: float, made: list[Task] | None = None, group: int = 0) -> None:
+        self.nest, self.machine, self.group = nest, machine, group
+        self.interval = grained(interval)
         """Cycles from one tile to the next, as the cost model has it."""
-        self.made: list[Task] = []
-        self.latest: dict[tuple[str, Index], int] = {}
-        """Last task that made a tile of a tensor."""
-        self.readers: dict[tuple[str, Index], list[int]] = {}
-        """Tasks that read a tile since it was last made anew; by the slot it occupies."""
-        self.occupant: dict[tuple[str, Index], Index] = {}
-        self.box_now: dict[int, tuple[int, ...]] = {}
-        self.box_loads: list[list[int]] = [[] for _ in nest.streams]
-        self.box_users: list[list[list[int]]] = [[] for _ in nest.streams]
-        self.stores: dict[str, list[int]] = {}
-        self.tile_ends: list[list[int]] = []
-        self.late: list[tuple[Step, Index]] = []
-        """Steps of the last tile that are done in the next one."""
-        level = nest.arch.backing[1]
-        self.cycles_per_word = nest.arch.word_bytes * nest.arch.clock_hz / level.bandwidth if level.bandwidth else 0.0
+        self.made: list[Task] = [] if made is None else made
+        self.walk = Walk(nest)
+        self.traffic, self.inputs, self.results = Traffic(self.walk), Inputs(self.walk, self.made), Results(self.walk, self.made)
+        self.cores: dict[Index, Core] = {}
+        self.arrivals: dict[str, list[int]] = {}
+        """By tensor that another group makes at the same time: what its loads wait for."""
+        self.held_back: list[int] = []
+        """Tasks of other groups that everything waits for."""
+        self.left: dict[str, list[int]] = {}
+        """By tensor: the transfers that took it to the backing store."""
+        self.shared: dict[tuple[object, ...], tuple[Index, int]] = {}
+        """What instances read of the backing store at the same time: when, and the load."""
+        self.written: dict[tuple[str, Index], list[int]] = {}
+        """By tile: the transfers that took it, or a share of it, out."""
+        self.base = 0.0
+        """When the first tile is planned to begin."""
+        self.parts = -(-nest.size(nest.group.flow) // parted(nest)) if nest.group.flow else 1
 
-    def tiles(self, iterations: Sequence[Sequence[int]] | None = None) -> Iterator[Index]:
-        """All tiles (or those of the given iterations of each loop) in the order of the loops; those that a cut-short outer tile
-        leaves empty are passed over."""
-        for index in product(*(iterations or [range(trips) for trips in self.nest.trips])):
-            if all(length(index) > 0 for length in self._lengths):
-                yield index
+    # --- tiles --------------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _lengths(self) -> list[Lookup]:
-        return [lookup(self.nest.span(rank)[1]) for rank in sorted({loop.rank for loop in self.nest.group.loops})]
-
-    def tile(self, index: Index) -> list[Task]:
-        """The tasks of one tile, transfers included."""
+    def tile(self, index: Index) -> None:
+        """Makes the tasks of one tile, transfers included."""
+        core = self._core(index)
         if self.nest.group.phases:
-            return self._phases(index)
-        start = len(self.made)
-        done: list[int] = []
-        last_on: dict[str, int] = {}
-        flying = 1 if self.nest.group.schedule != "interleaved" else self.nest.group.in_flight
-        gate = self.tile_ends[-flying] if len(self.tile_ends) >= flying else []
-        for step in self.nest.steps:
-            if self.runs(step, index):
-                task = self._compute(step, index, gate, last_on)
-                done.append(task.number)
-                if task.cycles:
-                    last_on[step.binding.array] = task.number
+            self._phases(core, index)
+        else:
+            self._steps(core, index)
+        core.count += 1
+
+    def finish(self) -> None:
+        """What is left to do after the last tile: the steps that work behind, sums that are still held."""
+        for core in self.cores.values():
+            while core.late:
+                self._phases(core, None)
+                core.count += 1
+        if self.made:
+            self.results.finish(self._transfer, self.made[-1].tile)
+
+    def _core(self, index: Index) -> Core:
+        where = tuple([index[axis] for axis in self.walk.side_by_side])
+        if where not in self.cores:
+            flying = self.nest.group.in_flight if self.nest.group.schedule == "interleaved" else 1
+            self.cores[where] = Core(deque(maxlen=flying))
+        return self.cores[where]
+
+    def _steps(self, core: Core, index: Index) -> None:
+        full = len(core.ends) == core.ends.maxlen
+        ends: list[list[int]] = []
+        cause: Cause = "predecessor" if self.nest.group.schedule == "pipelined" else "flight"
+        parts = list(self._parts(index))
+        for part in parts:
+            before = core.ends[0] if full else []
+            gate = before[min(0 if part is None else part.number, len(before) - 1)] if before else []
+            ends.append(self._run(core, [(step, index) for step in self.nest.steps], [*gate, *self.held_back], cause, part))
+        core.ends.append(ends)
         for resident in self.nest.residents.values():
-            if resident.leaves and self.complete(resident, index):
-                self._store(resident, index)
-        self.tile_ends.append(done or gate)
-        return self.made[start:]
+            if resident.leaves and self.walk.complete(resident, index):
+                self._leave(resident.tensor, index, [_within(part) for part in parts])
 
-    def finish(self) -> list[Task]:
-        """What is left to do after the last tile: the steps that work a tile behind."""
-        return self._phases(None) if self.late else []
-
-    def _phases(self, index: Index | None) -> list[Task]:
-        """The tasks of one tile, phase after phase, among them those of the tile before that work behind."""
-        start = len(self.made)
-        late, self.late = self.late, []
-        gate = self.tile_ends[-1] if self.tile_ends else []
-        for names in self.nest.group.phases:
-            done: list[int] = []
-            last_on: dict[str, int] = {}
-            here = [(step, at) for step, at in late if step.output in names]
-            for step in self.nest.steps if index is not None else ():
-                if step.output in names and index is not None and self.runs(step, index):
-                    if self.behind[step.name]:
-                        self.late.append((step, index))
-                    else:
-                        here.append((step, index))
-            order = {step.name: at for at, step in enumerate(self.nest.steps)}
-            for step, at in sorted(here, key=lambda item: order[item[0].name]):
-                task = self._compute(step, at, gate, last_on, "order")
-                done.append(task.number)
+    def _run(self, core: Core, work: Iterable[tuple[Step, Index]], gate: list[int], cause: Cause, part: Part | None) -> list[int]:
+        """Some steps, side by side where they are on different arrays; those of them that none of the others waits for."""
+        last_on: dict[str, int] = {}
+        done: dict[int, None] = {}
+        waited: set[int] = set()
+        for step, index in work:
+            if self.walk.runs(step, index):
+                task = self._compute(core, step, index, gate, done, cause, last_on, part)
+                waited.update(number for number, _ in task.waits)
+                done[task.number] = None
                 if task.cycles:
                     last_on[step.binding.array] = task.number
-            gate = done or gate
-        finished = dict.fromkeys(at for _, at in late)
+            made = self.nest.residents.get(step.output)
+            if made is not None and made.inner and not step.initial and self.walk.complete(made, index):
+                self.results.done(made, index, self._transfer)
+        return [number for number in done if number not in waited] or gate
+
+    def _phases(self, core: Core, index: Index | None) -> None:
+        """The tasks of one tile, phase after phase, among them those of earlier tiles that work behind."""
+        due = [(step, at) for number, step, at in core.late if number == core.count]
+        core.late = [item for item in core.late if item[0] > core.count]
+        for step in self.nest.steps if index is not None else ():
+            assert index is not None
+            if not self.behind[step.name]:
+                due.append((step, index))
+            elif self.walk.runs(step, index):
+                core.late.append((core.count + self.behind[step.name], step, index))
+        order = {step.name: at for at, step in enumerate(self.nest.steps)}
+        due.sort(key=lambda item: order[item[0].name])
+        gate = [*(core.ends[0][0] if core.ends else []), *self.held_back]
+        for names in self.nest.group.phases:
+            gate = self._run(core, [item for item in due if item[0].output in names], gate, "order", None)
+        core.ends.append([gate])
         for resident in self.nest.residents.values():
             if resident.leaves:
-                for done_at in finished if self.behind[resident.producer.name] else [index]:
-                    if done_at is not None and self.complete(resident, done_at):
-                        self._store(resident, done_at)
-        self.tile_ends.append(gate)
-        return self.made[start:]
+                for done_at in dict.fromkeys(at for step, at in due if step is resident.producer):
+                    if self.walk.complete(resident, done_at):
+                        self._leave(resident.tensor, done_at, [()])
 
     @cached_property
     def behind(self) -> dict[str, int]:
         """How many tiles each step works behind."""
         return tiles_behind(self.nest)
 
-    def runs(self, step: Step, index: Index) -> bool:
-        """Whether a step has work in a tile."""
-        return all(grid(index) for grid in self._runs[step.name])
+    def _parts(self, index: Index) -> Iterable[Part | None]:
+        """The parts of a tile whose Einsums follow one another; None: the tile is one."""
+        if not self.nest.group.flow:
+            return (None,)
+        total = self.walk.span(self.nest.group.flow, index)[1]
+        each = parted(self.nest)
+        return [Part(number, low, min(low + each, total), total) for number, low in enumerate(range(0, total, each))]
 
-    def skipped(self, step: Step, index: Index) -> bool:
-        """Whether it is a mask alone that leaves a step out of a tile."""
-        present, live = self._reasons[step.name]
-        return all(grid(index) for grid in present) and not all(grid(index) for grid in live)
+    # --- computations -------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _reasons(self) -> dict[str, tuple[list[Lookup], list[Lookup]]]:
-        nest = self.nest
-        return {
-            step.name: (
-                [lookup(grid) for grid in nest.runs(step)],
-                [lookup(live) for live, skips in nest.masks if step.position in skips],
-            )
-            for step in nest.steps
-        }
-
-    @cached_property
-    def _runs(self) -> dict[str, list[Lookup]]:
-        nest = self.nest
-        return {
-            step.name: [
-                lookup(g)
-                for g in (*nest.runs(step), *(live for live, skips in nest.masks if step.position in skips))
-                if not g.all()
-            ]
-            for step in nest.steps
-        }
-
-    def _compute(self, step: Step, index: Index, gate: list[int], last_on: dict[str, int], cause: Cause = "flight") -> Task:
-        nest = self.nest
-        waits: dict[int, Cause] = dict.fromkeys(gate, cause)
-        if nest.group.schedule == "in-turn" and self.made:
-            previous = next((task for task in reversed(self.made) if task.kind == "compute"), None)
-            if previous is not None:
-                waits[previous.number] = "predecessor"  # its result must be out
+    def _compute(
+        self, core: Core, step: Step, index: Index, gate: list[int], here: dict[int, None], cause: Cause, last_on: dict[str, int],
+        part: Part | None,
+    ) -> Task:  # fmt: skip
+        nest, results = self.nest, self.results
+        array = self.machine.named(step.binding.array, self.walk.instance(step.binding.array, index))
+        moves = self.traffic.of(step, index, part)
+        within = _within(part)
+        waits: dict[int, Cause] = {}
+        if nest.group.schedule == "in-turn" and core.previous is not None:
+            waits[core.previous] = "predecessor"  # its result must be out
         if step.binding.array in last_on and not step.initial:
             waits.setdefault(last_on[step.binding.array], "order")
+        loads = self.inputs.bring(step, index, self._transfer)
+        for load in loads:
+            waits[load.number] = "data"
+        for number, past in enumerate(moves.reads):
+            waits[self._fetch(core, step, index, number, past, within)] = "data"
         reads: list[tuple[str, Index]] = []
-        for position, stream in enumerate(nest.streams):
-            if step in stream.readers:
-                load = self._load(position, stream, index)
-                waits[load] = "data"
         for access in step.reads:
             resident = nest.residents.get(access.tensor)
-            if resident is None:
-                continue
-            key = access.tensor, self.key(resident, index)
-            if key in self.latest:
-                waits[self.latest[key]] = "order" if access.tensor in nest.group.hidden else "predecessor"
-            reads.append((access.tensor, self.slot(resident, index)))
+            if resident is not None:
+                for number in results.latest.get((access.tensor, self.walk.key(resident, index) + within), ()):
+                    waits[number] = "order" if access.tensor in nest.group.hidden else "predecessor"
+                reads.append((access.tensor, self.walk.slot(resident, index) + within))
+        task = Task(0, step.name, "compute", array, grained(self._cycles(step, index, part)), nest.ripple(step), index, self.group)
         made = nest.residents.get(step.output)
         if made is not None:
-            self._make_room(made, index, waits, accumulates=bool(step.reduced & nest.cut))
-        number = len(self.made)
-        task = Task(number, step.name, "compute", step.binding.array, self._cycles(step, index), nest.ripple(step), index)
-        task.waits = list(waits.items())
-        task.planned = self.interval * len(self.tile_ends) + self._offsets[step.name]
-        self.made.append(task)
-        for read in reads:
-            self.readers.setdefault(read, []).append(number)
-        for position, stream in enumerate(nest.streams):
-            if step in stream.readers:
-                self.box_users[position][-1].append(number)
+            if made.inner and not step.initial:
+                results.visit(made, index, waits, self._transfer)
+            results.room(made, index, within, waits, task)
+        task.number = len(self.made)
         if made is not None:
-            self.latest[(step.output, self.key(made, index))] = number
+            results.adds(made, index, within, waits, task)
+        for number in range(len(moves.writes)):
+            slots = self._staged(core, step.name, -1 - number)
+            if len(slots) == slots.maxlen:
+                waits.setdefault(slots[0], "space")
+        if not any(number in here for number in waits):  # else what it waits for has waited for the gate
+            for number in gate:
+                waits.setdefault(number, cause)
+        task.waits = list(waits.items())
+        task.moves = moves.on_chip
+        if moves.on_chip:
+            task.also = self.machine.demands(moves.on_chip)
+        task.planned = self.base + self.interval * core.count + self._starts[step.name]
+        if part is not None:
+            task.planned += grained(self.interval * part.low / part.of)
+        self.made.append(task)
+        core.previous = task.number
+        for read in reads:
+            results.readers.setdefault(read, []).append(task.number)
+        for load in loads:
+            load.users.append(task.number)
+        for number in range(len(moves.reads)):
+            self._staged(core, step.name, number).append(task.number)
+        for number, past in enumerate(moves.writes):
+            self._write(core, step, index, number, past, within, task)
         return task
 
-    def _make_room(self, made: Resident, index: Index, waits: dict[int, Cause], accumulates: bool) -> None:
-        """Before a tile is made: the readers of what it overwrites, the one it adds to, the store whose slot it takes."""
-        key, slot = self.key(made, index), (made.tensor, self.slot(made, index))
-        if self.occupant.get(slot) != key:
-            if made.depth < len(self.nest.group.loops):
-                for reader in self.readers.pop(slot, []):
-                    waits.setdefault(reader, "space")
-            else:
-                self.readers.pop(slot, None)
-            self.occupant[slot] = key
-            if made.leaves:
-                slots = max(1, slots_of(self.nest, made.depth))
-                stores = self.stores.setdefault(made.tensor, [])
-                if len(stores) >= slots:
-                    waits.setdefault(stores[-slots], "space")
-        elif accumulates and (made.tensor, key) in self.latest:
-            waits.setdefault(self.latest[(made.tensor, key)], "predecessor")
-
-    def _load(self, position: int, stream: Stream, index: Index) -> int:
-        """The task that brought the tile that a stream holds now; made if it is a new one."""
-        box = self.box(position, index)
-        if self.box_now.get(position) != box:
-            self.box_now[position] = box
-            words = 1
-            for low, high in zip(box[::2], box[1::2], strict=True):
-                words *= max(0, high - low + 1)
-            number = len(self.made)
-            task = Task(
-                number, stream.tensor, "load", self.nest.arch.backing[0], words * self.cycles_per_word, 0.0, index, words=words
-            )
-            task.planned = self.interval * len(self.tile_ends)
-            slots = slots_of(self.nest, stream.depth)
-            loads, users = self.box_loads[position], self.box_users[position]
-            if len(loads) >= slots:
-                task.waits = [(user, "space") for user in users[len(loads) - slots]]
-            self.made.append(task)
-            loads.append(number)
-            users.append([])
-        return self.box_loads[position][-1]
-
-    def box(self, position: int, index: Index) -> tuple[int, ...]:
-        """First and last position along each dimension of the tile that a stream holds."""
-        return tuple([end(index) for end in self._boxes[position]])
-
     @cached_property
-    def _boxes(self) -> list[list[Lookup]]:
-        return [
-            [lookup(end) for ends in self.nest.box(stream.tensor, stream.indices, stream.depth) for end in ends]
-            for stream in self.nest.streams
-        ]
+    def _starts(self) -> dict[str, float]:
+        return starts(self.nest, max(self.interval, 1e-6), self.parts)
 
-    def complete(self, resident: Resident, index: Index) -> bool:
-        """Whether this tile is the last one that adds to a tile of the tensor (if a mask leaves it out, a constant is stored)."""
-        return all(grid(index) for grid in self._completes[resident.tensor])
-
-    @cached_property
-    def _completes(self) -> dict[str, list[Lookup]]:
-        found: dict[str, list[Lookup]] = {}
-        for name, resident in self.nest.residents.items():
-            own = self._own(resident.tensor)
-            slots = {loop.rank: slot for loop, slot in zip(self.nest.group.loops, resident.producer.slots, strict=True)}
-            ends = [(rank, slot) for rank, slot in slots.items() if rank in self.nest.cut and (slot == "first" or rank not in own)]
-            found[name] = [lookup(self.nest.opening(rank) if slot == "first" else self.nest.final(rank)) for rank, slot in ends]
-        return found
-
-    def _store(self, resident: Resident, index: Index) -> None:
-        declared = self.nest.cascade.tensor(resident.tensor)
-        words = 1
-        for rank in declared.ranks:
-            if rank != declared.iterates:
-                words *= self.span(rank, index)[1]
-        number = len(self.made)
-        task = Task(
-            number, resident.tensor, "store", self.nest.arch.backing[0], words * self.cycles_per_word, 0.0, index, words=words
-        )
-        key = resident.tensor, self.key(resident, index)
-        if key in self.latest:
-            task.waits = [(self.latest[key], "predecessor")]
-        task.planned = self.interval * (len(self.tile_ends) + 1)
-        self.made.append(task)
-        self.stores.setdefault(resident.tensor, []).append(number)
-        self.readers.setdefault((resident.tensor, self.slot(resident, index)), []).append(number)
-
-    def span(self, rank: str, index: Index) -> tuple[int, int]:
-        """(first position, number of positions) of a rank in a tile."""
-        if rank not in self._spans:
-            low, length = self.nest.span(rank)
-            self._spans[rank] = lookup(low), lookup(length)
-        low_at, length_at = self._spans[rank]
-        return low_at(index), length_at(index)
-
-    @cached_property
-    def _spans(self) -> dict[str, tuple[Lookup, Lookup]]:
-        return {}
-
-    def key(self, resident: Resident, index: Index) -> Index:
-        """Which tile of a tensor this is."""
-        return tuple([index[axis] for axis in self.axes[resident.tensor][0]])
-
-    def slot(self, resident: Resident, index: Index) -> Index:
-        """Which part of the space held for a tensor this tile occupies."""
-        return tuple([index[axis] for axis in self.axes[resident.tensor][1]])
-
-    @cached_property
-    def axes(self) -> dict[str, tuple[list[int], list[int]]]:
-        """For each tensor made here: the loops over its own ranks, and those of them inside the loop across which it is alive."""
-        found: dict[str, tuple[list[int], list[int]]] = {}
-        for name, resident in self.nest.residents.items():
-            own = self._own(name)
-            axes = [axis for axis, loop in enumerate(self.nest.group.loops) if loop.rank in own]
-            found[name] = axes, [axis for axis in axes if axis >= resident.depth]
-        return found
-
-    def _own(self, tensor: str) -> frozenset[str]:
-        declared = self.nest.cascade.tensor(tensor)
-        return frozenset(declared.ranks) - {declared.iterates}
-
-    def _cycles(self, step: Step, index: Index) -> float:
+    def _cycles(self, step: Step, index: Index, part: Part | None) -> float:
         total = 0.0
         for cycles, factors in self._terms[step.name]:
             for factor in factors:
                 cycles *= factor(index)
             total += cycles
-        return total
+        return total if part is None else total * self._shares[step.name](part)
 
     @cached_property
-    def _offsets(self) -> dict[str, float]:
-        """When each step of a tile would start, if other tiles were not in the way."""
-        durations = nominal(self.nest)
-        ends = longest(self.nest, durations)
-        return {step.name: ends[step.name] - durations[step.name] - self.nest.ripple(step) for step in self.nest.steps}
+    def _shares(self):  # type: ignore[no-untyped-def]
+        flow = self.nest.group.flow
+        return {step.name: shares(self.nest, step) if flow in step.binding.ranks else positions for step in self.nest.steps}
 
     @cached_property
     def _terms(self) -> dict[str, list[tuple[float, list[Lookup]]]]:
         """Cycles of each step with what is the same in all tiles multiplied out."""
         result: dict[str, list[tuple[float, list[Lookup]]]] = {}
         for step in self.nest.steps:
-            terms: list[tuple[float, list[Lookup]]] = []
+            terms = []
             for cycles, factors in self.nest.cycles(step):
-                varying = []
-                for factor in factors:
-                    if np.all(factor == factor.flat[0]):
-                        cycles *= float(factor.flat[0])
-                    else:
-                        varying.append(lookup(factor))
-                terms.append((cycles, varying))
+                fixed, varying = constant(factors)
+                terms.append((cycles * fixed, varying))
             result[step.name] = terms
         return result
 
+    # --- transfers ----------------------------------------------------------------------------------------------------
 
-Lookup: TypeAlias = Callable[[Index], int]
-"""The entry of a grid for a tile."""
+    def _transfer(
+        self, kind: str, tensor: str, moves: tuple[Move, ...], index: Index, words: float, waits: Sequence[tuple[int, Cause]]
+    ) -> Task:
+        demands = self.machine.demands(moves)
+        resource, cycles = demands[0] if demands else ("", 0.0)
+        count = self._core(index).count + (kind == "store")
+        task = Task(len(self.made), tensor, "load" if kind == "load" else "store", resource, cycles, 0.0, index, self.group)
+        task.waits, task.also, task.moves, task.words = list(waits), demands[1:], moves, words
+        if kind == "load":
+            task.waits += [(number, "data") for number in self.arrivals.get(tensor, ())]
+        task.planned = self.base + self.interval * count
+        self.made.append(task)
+        return task
+
+    def _leave(self, tensor: str, index: Index, parts: Sequence[Index]) -> None:
+        resident, left = self.nest.residents[tensor], self.left.setdefault(tensor, [])
+        if resident.place != self.traffic.backing:
+            left.append(self.results.leave(resident, index, parts, self._transfer).number)
+            return
+        for part in parts:  # it was written as it was made
+            tile = tensor, self.walk.key(resident, index) + part
+            left += self.written.get(tile, self.results.latest.get(tile, []))
+
+    def _fetch(self, core: Core, step: Step, index: Index, number: int, past: Past, within: Index) -> int:
+        """Words that go past all levels are brought for one use, into a slot of their own."""
+        time = tuple([index[axis] for axis in self.walk.in_time])
+        if past.key and (known := self.shared.get(past.key)) is not None and known[0] == time:
+            return known[1]
+        waits: list[tuple[int, Cause]] = []
+        if past.made_here:
+            tile = past.tensor, self.walk.key(self.nest.residents[past.tensor], index) + within
+            waits += [(each, "data") for each in (*self.written.get(tile, ()), *self.results.latest.get(tile, ()))]
+        slots = self._staged(core, step.name, number)
+        if len(slots) == slots.maxlen:
+            waits.append((slots[0], "space"))
+        moves: list[Move] = [(self.traffic.backing, 0, "read", past.tensor, past.words)]
+        if past.link is not None:
+            moves.append((past.link, 0, "sent", past.tensor, past.words))
+        task = self._transfer("load", past.tensor, tuple(moves), index, past.words, waits)
+        if past.key:
+            self.shared[past.key] = (time, task.number)
+        return task.number
+
+    def _write(self, core: Core, step: Step, index: Index, number: int, past: Past, within: Index, task: Task) -> None:
+        """Words that go past all levels are written behind."""
+        moves: list[Move] = [(self.traffic.backing, 0, "written", past.tensor, past.words)]
+        if past.link is not None:
+            moves.append((past.link, 0, "sent", past.tensor, past.words))
+        store = self._transfer("store", past.tensor, tuple(moves), index, past.words, [(task.number, "predecessor")])
+        self._staged(core, step.name, -1 - number).append(store.number)
+        self.written[past.tensor, self.walk.key(self.nest.residents[past.tensor], index) + within] = [store.number]
+
+    def _staged(self, core: Core, step: str, number: int) -> deque[int]:
+        """Who used, or filled, the slots through which words pass that no level on the chip holds."""
+        if (step, number) not in core.staged:
+            core.staged[step, number] = deque(maxlen=self.nest.group.buffering)
+        return core.staged[step, number]
 
 
-def lookup(grid: Grid) -> Lookup:
-    """Reads a grid by tiles; loops that do not matter have length 1 in it."""
-    axes = [axis for axis, length in enumerate(grid.shape) if length > 1]
-    if grid.size > 2**20:  # too large for lists of numbers
-        return lambda index: int(grid[tuple([at if length > 1 else 0 for at, length in zip(index, grid.shape, strict=True)])])
-    values = grid.reshape([grid.shape[axis] for axis in axes]).tolist()
-    if not axes:
-        return lambda _: values
-    if len(axes) == 1:
-        (only,) = axes
-        return lambda index: values[index[only]]
-
-    def entry(index: Index) -> int:
-        value = values
-        for axis in axes:
-            value = value[index[axis]]
-        return int(value)
-
-    return entry
+def _within(part: Part | None) -> Index:
+    """What tells the parts of a tile apart."""
+    return () if part is None else (part.number,)

@@ -1,4 +1,4 @@
-"""A run as a picture: a self-contained SVG with one lane for each array and for the channel of the backing store.
+"""A run as a picture: a self-contained SVG with one lane for each array, and for each port and network that had work.
 
 In: a `Simulated`, and the cycles that are to be seen. Out: the text of an SVG file. Boxes are tasks, coloured by Einsum, with
 the tile they belong to as a tooltip; idle cycles are hatched and coloured by what was waited for. It has colours for light and
@@ -10,9 +10,11 @@ from __future__ import annotations
 from html import escape
 from itertools import pairwise
 
-from .simulate import CAUSES, GroupRun, Ran, Simulated
+from .simulate import GroupRun, Simulated
+from .trace import label, place, tracks
+from .window import CAUSES, Ran
 
-WIDTH, LANE, LEFT, TOP = 1200, 56, 96, 64
+WIDTH, LANE, LEFT, TOP = 1200, 56, 112, 64
 """Pixels: of the drawing, of a lane with its gap, left of the lanes, above them."""
 SHOWN = 8_000.0
 """Cycles that are drawn if nobody says which."""
@@ -24,11 +26,12 @@ COLOURS = (
 )  # fmt: skip
 WAITING = {
     "ripple": "#c23b22", "predecessor": "#c28b22", "data": "#2274c2", "order": "#777777", "space": "#7a22c2", "flight": "#22a06b",
-    "fill": "#999999", "drain": "#999999",
+    "port": "#111111", "fill": "#999999", "drain": "#999999",
 }  # fmt: skip
 STYLE = """
 svg { background: #ffffff; font: 12px system-ui, sans-serif }
-text { fill: #222222 } .axis { stroke: #999999 } .idle { fill-opacity: .35 } .box { stroke: #ffffff; stroke-width: .5 }
+text { fill: #222222 } .axis { stroke: #999999 } .idle { fill-opacity: .35 } .held { fill-opacity: .5; pointer-events: none }
+.box { stroke: #ffffff; stroke-width: .5 }
 .name { fill: #ffffff; font-size: 11px; pointer-events: none }
 @media (prefers-color-scheme: dark) {
   svg { background: #16181c } text { fill: #dddddd } .box { stroke: #16181c } .name { fill: #101010 }
@@ -47,8 +50,8 @@ class _Picture:
     def __init__(self, run: Simulated, group: GroupRun, start: float, end: float, number: int) -> None:
         self.run, self.group, self.start, self.end, self.number = run, group, start, end, number
         self.scale = (WIDTH - LEFT - 16) / (end - start)
-        self.lanes = list(group.busy)
-        names = dict.fromkeys(item.task.name for item in group.ran)
+        self.lanes = tracks(run, group)
+        names = dict.fromkeys(item.task.name for item in group.ran if item.end > item.start)
         self.colours = {name: COLOURS[at % len(COLOURS)] for at, name in enumerate(names)}
         self.seen: dict[str, None] = {}
         self.waits: dict[str, None] = {}
@@ -60,7 +63,8 @@ class _Picture:
         arch = self.run.cost.arch
         cascade = self.run.cost.placed.cascade.name
         title = f"{cascade} on {arch.name}: cycles {self.start:,.0f} to {self.end:,.0f} of group {self.number}"
-        window = "" if self.group.whole else f" (a sample of {self.group.window.tiles:,} of {self.group.nest.tiles:,} tiles)"
+        what = "iterations" if self.group.common else "tiles"
+        window = "" if self.group.whole else f" (a sample of {self.group.window.tiles:,} of {self.group.tiles:,} {what})"
         return "\n".join(
             [
                 f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom}" width="{WIDTH}" role="img">',
@@ -74,10 +78,8 @@ class _Picture:
         )  # fmt: skip
 
     def _summary(self) -> str:
-        return ", ".join(
-            f"{name} busy {cycles / self.group.covers if self.group.covers else 0.0:.1%}"
-            for name, cycles in self.group.busy.items()
-        )
+        shares = ((name, self.group.busy.get(name, 0.0) / (self.group.covers or 1.0)) for name in self.lanes)
+        return ", ".join(f"{name} busy {share:.1%}" for name, share in shares)
 
     def _x(self, cycle: float) -> float:
         return LEFT + (min(max(cycle, self.start), self.end) - self.start) * self.scale
@@ -85,9 +87,7 @@ class _Picture:
     def _lane(self, at: int, name: str) -> str:
         y = TOP + at * LANE
         height = LANE - 16
-        mine = sorted(
-            (item for item in self.group.ran if item.task.resource == name and item.end > item.start), key=lambda item: item.start
-        )
+        mine = self.group.window.lanes[name]
         parts = [f'<text x="8" y="{y + height / 2 + 4}">{escape(name)}</text>']
         parts += [self._idle(before.end, after, y, height) for before, after in pairwise(mine)]
         visible = [item for item in mine if item.end > self.start and item.start < self.end]
@@ -100,13 +100,17 @@ class _Picture:
     def _box(self, item: Ran, y: float, height: float) -> str:
         x, width = self._x(item.start), max(self._x(item.end) - self._x(item.start), 0.3)
         self.seen[item.task.name] = None
-        place = ", ".join(f"{loop.rank}={at}" for loop, at in zip(self.group.nest.group.loops, item.task.tile, strict=True))
-        what = item.task.name if item.task.kind == "compute" else f"{item.task.kind} {item.task.name}"
-        about = f"{what} [{place}]: cycles {item.start:,.0f} to {item.end:,.0f}"
+        tile = ", ".join(f"{name}={at}" for name, at in place(self.group, item).items())
+        about = f"{label(item)} [{tile}]: cycles {item.start:,.0f} to {item.end:,.0f}"
+        waits = item.end - item.start - item.work
+        about += f", {waits:,.0f} of them {CAUSES['port']}" if waits else ""
         box = (
             f'<rect class="box" x="{x:.2f}" y="{y}" width="{width:.2f}" height="{height}" fill="{self.colours[item.task.name]}">'
             f"<title>{escape(about)}</title></rect>"
         )
+        if waits and (tail := self._x(item.end) - self._x(item.end - waits)) > 0.3:
+            self.waits["port"] = None
+            box += f'<rect class="held" x="{x + width - tail:.2f}" y="{y}" width="{tail:.2f}" height="{height}" fill="url(#port)"/>'
         if width > 7.0 * len(item.task.name) + 4:
             box += f'<text class="name" x="{x + 3:.2f}" y="{y + height / 2 + 4}">{escape(item.task.name)}</text>'
         return box
@@ -143,11 +147,11 @@ class _Picture:
         entries = [(f'fill="{self.colours[name]}"', name) for name in self.seen]
         entries += [(f'fill="url(#{cause})"', f"idle, {CAUSES.get(cause, cause)}") for cause in self.waits]
         parts, x = [], float(LEFT)
-        for fill, label in entries:
-            width = 26 + 7.0 * len(label)
+        for fill, text in entries:
+            width = 26 + 7.0 * len(text)
             if x + width > WIDTH:
                 x, y = float(LEFT), y + 20
             parts.append(f'<rect x="{x:.0f}" y="{y - 10:.0f}" width="14" height="12" {fill}/>')
-            parts.append(f'<text x="{x + 18:.0f}" y="{y:.0f}">{escape(label)}</text>')
+            parts.append(f'<text x="{x + 18:.0f}" y="{y:.0f}">{escape(text)}</text>')
             x += width
         return "\n".join(parts), int(y + 24)
