@@ -156,7 +156,7 @@ class _Points:
         self.batch = batch
         self.sizes = {name: np.asarray(value) for name, value in sizes.items()}
         self.arch = batch._leaves_of(arch)
-        self.tiles = {key: np.asarray(value) for name, value in tiles.items() for key in [batch._loop_of(name)]}
+        self.tiles = {key: np.asarray(value) for name, value in tiles.items() for key in [batch.loop_of(name)]}
         every = {**self.sizes, **self.arch, **{str(key): value for key, value in self.tiles.items()}}
         lengths = {name: len(value) for name, value in every.items() if value.ndim}
         self.count = max(lengths.values(), default=1)
@@ -398,7 +398,7 @@ class Batch:
             found[path] = array
         return found
 
-    def _loop_of(self, name: str) -> tuple[int, int]:
+    def loop_of(self, name: str) -> tuple[int, int]:
         """(group, loop) of `GROUP.RANK` or `GROUP.RANK.NUMBER`; loop -1: tiles in flight."""
         number, _, rest = name.partition(".")
         rank, _, which = rest.partition(".")

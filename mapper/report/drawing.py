@@ -66,7 +66,7 @@ def graph(analysis: Analysis, rank: str) -> str:
             place[name] = start + along * (BOX + GAP), 56 + down * (HIGH + GAP + 14)
     bottom = int(56 + len(rows) * (HIGH + GAP + 14) + 20)
     title = f"{analysis.cascade.name}: {analysis.passes[rank]} passes over {rank}"
-    parts = _open(width, bottom, title)
+    parts = opened(width, bottom, title)
     for name, sources in reads.items():
         for source in sources:
             (x1, y1), (x2, y2) = place[source], place[name]
@@ -102,29 +102,37 @@ def _cut(text: str) -> str:
     return text if len(text) <= 33 else text[:32] + "…"
 
 
-def _open(width: float, bottom: int, title: str) -> list[str]:
+def opened(width: float, bottom: int, title: str, style: str = "") -> list[str]:
+    """The start of an SVG file, with its title and style."""
     return [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {bottom}" width="{width:.0f}" role="img">',
-        f"<title>{escape(title)}</title><style>{STYLE}</style>",
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style>",
         f'<text x="{GAP}" y="22" font-size="15" font-weight="600">{escape(title)}</text>',
     ]
 
 
-def lines(analysis: Analysis, rank: str) -> str:
-    """The graph as text for a terminal: one line for each Einsum, under the pass it belongs to."""
+def lines(analysis: Analysis, rank: str, colour: bool = False) -> str:
+    """The graph as text for a terminal: one line for each Einsum, under the pass it belongs to; `colour`: as in the graph."""
     level = level_of(analysis, rank)
     found = [f"{analysis.cascade.name}: {analysis.passes[rank]} passes over {rank}"]
     for number in sorted(set(level.values())):
-        found.append(f"pass {number}" if number else f"not along {rank}")
+        name = f"pass {number}" if number else f"not along {rank}"
+        found.append(painted(name, COLOURS[min(number, len(COLOURS) - 1)]) if colour else name)
         found += [f"  {print_einsum(e, analysis.cascade)}" for e in analysis.cascade.einsums if level[e.output] == number]
     return "\n".join(found)
+
+
+def painted(text: str, colour: str) -> str:
+    """White text on a colour, for a terminal."""
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return f"\x1b[38;2;255;255;255;48;2;{red};{green};{blue}m{text}\x1b[0m"
 
 
 def text_picture(title: str, text: str) -> str:
     """Lines of text as a picture."""
     rows = text.splitlines()
     width = max([len(title) * 9, *(len(row) * 8 for row in rows)]) + 2 * GAP
-    parts = _open(width, 50 + 18 * len(rows), title)
+    parts = opened(width, 50 + 18 * len(rows), title)
     parts += [
         f'<text class="mono" xml:space="preserve" x="{GAP}" y="{48 + 18 * at}">{escape(row)}</text>' for at, row in enumerate(rows)
     ]

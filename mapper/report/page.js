@@ -9,12 +9,13 @@
     run.onFront = new Set(run.front);
     return run;
   };
-  const run = unpack(data.run), other = data.other && unpack(data.other);
+  const run = unpack(data.run), comparison = data.comparison, pictures = data.pictures;
   const names = Object.keys(run.columns).filter((name) => !["mapping_found", "plan"].includes(name));
   const short = (name) => name.replace(/^in /, "");
   const isNumber = {};
   for (const name of names) isNumber[name] = run.columns[name].every((value) => value === null || typeof value === "number");
-  const differs = (name) => { const c = run.columns[name]; return c.some((value) => value !== c[0]); };
+  const several = new Set(names.filter((name) => run.columns[name].some((value) => value !== run.columns[name][0])));
+  const differs = (name) => several.has(name);
   const show = (value) => value === null || value === undefined ? "" : typeof value !== "number" ? String(value)
     : Number.isInteger(value) && Math.abs(value) < 1e9 ? value.toLocaleString("en") : Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3 ? value.toExponential(3) : String(+value.toPrecision(5));
   const make = (tag, text, attributes = {}) => {
@@ -25,7 +26,7 @@
   };
 
   const whole = run.points - run.failed;
-  by("summary").textContent = `${run.points.toLocaleString("en")} points, ${run.failed.toLocaleString("en")} failed, ${run.front.length} on the Pareto front of ${run.objectives.join(", ")}.`
+  by("summary").textContent = `${run.points.toLocaleString("en")} points, ${run.failed.toLocaleString("en")} failed, ${run.front.length.toLocaleString("en")} on the Pareto front of ${run.objectives.join(", ")}${run.workload.length ? ` (one front for each ${run.workload.map(short).join(" and ")})` : ""}.`
     + (run.rows < whole ? ` Shown: the front and an even sample, ${run.rows.toLocaleString("en")} of ${whole.toLocaleString("en")}.` : "");
   if (run.reasons.length) {
     by("failures").hidden = false;
@@ -38,7 +39,7 @@
   }
 
   // --- table: filter, sort, pages ---
-  const state = { sort: run.objectives[0].replace(/^-/, ""), up: true, page: 0, rows: [], filter: "", only: false };
+  const state = { sort: run.objectives[0].replace(/^-/, ""), up: true, page: 0, rows: [], filter: "", only: false, workload: "" };
   const PAGE = 100;
   const listed = names.filter((name) => name === "point" || !name.startsWith("in ") || differs(name)).sort((a, b) => rank(a) - rank(b));
   function rank(name) { return name === "point" ? 0 : run.objectives.some((o) => o.replace(/^-/, "") === name) ? 1 : name.startsWith("in label.") ? 2 : name.startsWith("in ") ? 3 : 4; }
@@ -52,9 +53,18 @@
       return (row) => values[row] !== null && compare(values[row]);
     });
   }
+  const workloads = run.workload.filter((name) => run.columns[name]);
+  const kinds = Array.from({ length: run.rows }, (_, row) => workloads.map((name) => `${short(name).replace(/^.*\./, "")} ${show(run.columns[name][row])}`).join(", "));
+  if (workloads.length) {
+    const found = [...new Set(kinds)];
+    by("which").hidden = found.length < 2;
+    by("workload").append(make("option", `all ${found.length}`, { value: "" }), ...found.map((kind) => make("option", kind, { value: kind })));
+    by("workload").value = state.workload = found.length > 1 ? found[0] : "";
+    by("workload").onchange = () => { state.workload = by("workload").value; select(); body(); plots(); };
+  }
   function select() {
     const all = tests(state.filter), found = [];
-    for (let row = 0; row < run.rows; row++) if ((!state.only || run.onFront.has(row)) && all.every((test) => test(row))) found.push(row);
+    for (let row = 0; row < run.rows; row++) if ((!state.workload || kinds[row] === state.workload) && (!state.only || run.onFront.has(row)) && all.every((test) => test(row))) found.push(row);
     const values = run.columns[state.sort], sign = state.up ? 1 : -1;
     found.sort((a, b) => { const p = values[a], q = values[b]; return p === null ? 1 : q === null ? -1 : p < q ? -sign : p > q ? sign : a - b; });
     state.rows = found; state.page = 0;
@@ -75,7 +85,7 @@
       const line = make("tr", undefined, run.onFront.has(row) ? { class: "front" } : {});
       for (const name of listed) {
         const cell = make("td", undefined, isNumber[name] ? { class: "number" } : {});
-        if (name === "point") { const button = make("button", show(run.columns.point[row]), { type: "button", "aria-label": `point ${run.columns.point[row]}: details` }); button.onclick = () => detail(row); cell.append(button); }
+        if (name === "point") { const button = make("button", show(run.columns.point[row]) + (pictures[run.columns.point[row]] ? " ▣" : ""), { type: "button", "aria-label": `point ${run.columns.point[row]}: details` }); button.onclick = () => detail(row); cell.append(button); }
         else cell.textContent = show(run.columns[name][row]);
         line.append(cell);
       }
@@ -88,7 +98,8 @@
   }
   by("back").onclick = () => { state.page--; body(); };
   by("next").onclick = () => { state.page++; body(); };
-  by("filter").oninput = () => { state.filter = by("filter").value; select(); body(); plots(); };
+  let soon = 0;
+  by("filter").oninput = () => { state.filter = by("filter").value; select(); body(); clearTimeout(soon); soon = setTimeout(plots, 250); };
   by("only").onchange = () => { state.only = by("only").checked; select(); body(); plots(); };
 
   // --- one point ---
@@ -102,27 +113,57 @@
       line.append(make("th", short(name), { scope: "row" }), make("td", show(run.columns[name][row])));
       list.append(line);
     }
+    const point = run.columns.point[row];
+    if (pictures[point]) box.append(gallery(point, pictures[point]));
     const command = reproduce(row);
-    if (command) box.append(make("p", "The same point, its mapping and its timeline or kernel:"), make("pre", command));
-    for (const name of ["mapping_found", "plan"]) if (run.columns[name] && run.columns[name][row]) box.append(make("h3", name === "plan" ? "plan" : "mapping"), make("pre", run.columns[name][row]));
+    if (command) box.append(make("p", pictures[point] ? "The same from the command line:" : "Its mapping, and its timeline or kernel, from the command line:"), make("pre", command));
+    for (const name of ["mapping_found", "plan"]) if (run.columns[name] && run.columns[name][row]) {
+      const inner = make("details"); inner.append(make("summary", name === "plan" ? "plan" : "mapping that was found"), make("pre", run.columns[name][row])); box.append(inner);
+    }
     const fold = make("details"); fold.append(make("summary", "every figure"), list); box.append(fold);
     by("detail").hidden = false; by("detail").focus(); by("detail").scrollIntoView({ block: "start" });
     location.hash = `point-${run.columns.point[row]}`;
   }
+  function gallery(point, packed) {
+    const box = make("div"), tabs = make("div", undefined, { class: "tabs", role: "group", "aria-label": "pictures and files of this point" }), place = make("div");
+    box.append(tabs, place);
+    const opened = new Response(new Blob([Uint8Array.from(atob(packed.gzip), (c) => c.charCodeAt(0))]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+    const present = async (name, button) => {
+      const text = (await opened)[name];
+      for (const one of tabs.querySelectorAll("button")) one.setAttribute("aria-pressed", String(one === button));
+      if (name.includes(".")) place.replaceChildren(make("pre", text));
+      else {
+        const frame = make("iframe", undefined, { title: `${name} of point ${point}`, sandbox: "" }), size = text.match(/viewBox="0 0 [\d.]+ ([\d.]+)"/);
+        frame.style.height = `${Number(size ? size[1] : 400) + 30}px`;
+        frame.style.colorScheme = dark() ? "dark" : "light";
+        frame.srcdoc = `<!doctype html><meta name="color-scheme" content="light dark"><title>${name}</title><body style="margin:8px">${text}`;
+        place.replaceChildren(frame);
+      }
+      const type = name.includes(".") ? "text/plain" : "image/svg+xml", file = `point-${point}-${name}${name.includes(".") ? "" : ".svg"}`;
+      place.append(make("a", `save ${file}`, { href: URL.createObjectURL(new Blob([text], { type })), download: file }));
+    };
+    for (const name of packed.names) {
+      const button = make("button", name, { type: "button", "aria-pressed": "false" });
+      button.onclick = () => present(name, button);
+      tabs.append(button);
+    }
+    present(packed.names[0], tabs.firstChild);
+    return box;
+  }
   function reproduce(row) {
     const get = (name) => { const c = run.columns["in " + name]; return c ? c[row] : null; };
     if (!get("spec")) return "";
+    const quoted = /^[\w./-]+$/.test(run.folder) ? run.folder : `'${run.folder.replaceAll("'", "'\\''")}'`, show = `einsmith show ${quoted} --point ${run.columns.point[row]}`;
+    const own = `${show} -o ${get("gpu") ? "plan" : "timeline"}.svg\n${show} -o ${get("gpu") ? "kernel.py" : "mapping.yaml"}\n`;
     const inputs = names.filter((name) => name.startsWith("in ") && run.columns[name][row] !== null && run.columns[name][row] !== "");
     const join = (prefix) => inputs.filter((n) => n.startsWith("in " + prefix)).map((n) => `${n.slice(3 + prefix.length)}=${run.columns[n][row]}`);
     const sizes = join("size."), size = sizes.length ? ` --size ${sizes.join(",")}` : "";
-    if (get("gpu")) return `einsmith plan ${get("spec")} --gpu ${get("gpu")}${size}\neinsmith emit ${get("spec")} --gpu ${get("gpu")}${size} -o kernel.py`;
+    if (get("gpu")) return `${own}einsmith plan ${get("spec")} --gpu ${get("gpu")}${size}`;
     const side = (n, v) => run.sides[n] ? `[${new Array(run.sides[n]).fill(v).join(",")}]` : v;
     const set = join("arch.").map((text) => { const [n, v] = text.split("="); return ` --set ${n}=${side(n, v)}`; }).join("");
     const common = `${get("spec")} --arch ${get("arch")}${set}`;
-    if (get("mapping") === "search") return `einsmith map ${common}${size}`;
-    const tiles = join("tile.");
-    return `einsmith model ${common} --mapping ${get("mapping")}${size}\neinsmith simulate ${common} --mapping ${get("mapping")}${size} --timeline timeline.svg`
-      + (tiles.length ? `\n# with the tiles of the mapping file set to ${tiles.join(", ")}` : "");
+    if (get("mapping") === "search") return `${own}einsmith map ${common}${size}`;
+    return `${own}einsmith model ${common} --mapping ${join("tile.").length ? "mapping.yaml" : get("mapping")}${size}`;
   }
 
   // --- plots ---
@@ -131,8 +172,8 @@
   const wanted = run.objectives.map((name) => name.replace(/^-/, ""));
   options("x", numeric, numeric.includes(wanted[0]) ? wanted[0] : numeric[0]);
   options("y", numeric, numeric.includes(wanted[1]) ? wanted[1] : numeric[1] || numeric[0]);
-  const kinds = ["", ...names.filter((name) => name.startsWith("in ") && differs(name) && new Set(run.columns[name]).size <= 16)];
-  options("colour", kinds, kinds.find((name) => name.startsWith("in label.")) || kinds[1] || "");
+  const colours = ["", ...names.filter((name) => name.startsWith("in ") && differs(name) && new Set(run.columns[name]).size <= 16)];
+  options("colour", colours, colours.find((name) => name.startsWith("in label.")) || colours[1] || "");
   const palette = ["#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948", "#9c755f", "#ff9da7", "#86bcb6", "#8cd17d", "#d37295", "#a0cbe8", "#b6992d", "#499894", "#79706e"];
   const dark = () => document.documentElement.dataset.theme === "dark";
   const layout = (more) => {
@@ -143,7 +184,8 @@
       legend: { orientation: "h", y: 1.08 }, xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest };
   };
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] };
-  const title = (row) => `point ${run.columns.point[row]}<br>` + names.filter((n) => n.startsWith("in ") && differs(n) && run.columns[n][row] !== null).slice(0, 9).map((n) => `${short(n)} ${show(run.columns[n][row])}`).join("<br>");
+  const telling = names.filter((name) => name.startsWith("in ") && differs(name));
+  const title = (row) => `point ${run.columns.point[row]}<br>` + telling.filter((n) => run.columns[n][row] !== null).slice(0, 9).map((n) => `${short(n)} ${show(run.columns[n][row])}`).join("<br>");
   const scatter = (rows, x, y, name, colour) => ({ type: "scatter", mode: "markers", name, x: rows.map((r) => x[r]), y: rows.map((r) => y[r]), customdata: rows, text: rows.map(title), hovertemplate: "%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>", marker: { color: colour, size: 6, opacity: 0.65 } });
   const log = (values) => values.every((v) => v === null || v > 0) ? "log" : "linear";
   function draw(id, traces, more) {
@@ -160,6 +202,8 @@
     const traces = [...groups].map(([name, mine], at) => scatter(mine, run.columns[x], run.columns[y], name, palette[at % palette.length]));
     const front = steps(rows, x, y);
     traces.push({ type: "scatter", mode: "lines+markers", name: `front of these ${rows.length.toLocaleString("en")}`, x: front.map((r) => run.columns[x][r]), y: front.map((r) => run.columns[y][r]), customdata: front, text: front.map(title), hovertemplate: "%{text}<br>%{x:.4g}, %{y:.4g}<extra>front</extra>", line: { shape: "hv", color: dark() ? "#fff" : "#111", width: 1.5 }, marker: { size: 8, symbol: "diamond" } });
+    const best = rows.filter((r) => run.onFront.has(r) && run.columns[x][r] !== null && run.columns[y][r] !== null);
+    if (run.objectives.length > 2) traces.push({ ...scatter(best, run.columns[x], run.columns[y], `front of all ${run.objectives.length} objectives`), marker: { color: "rgba(0,0,0,0)", size: 11, line: { color: dark() ? "#fff" : "#111", width: 1.2 } } });
     draw("pareto", traces, { xaxis: { title: { text: short(x) }, type: log(run.columns[x]) }, yaxis: { title: { text: short(y) }, type: log(run.columns[y]) } });
     roofline(rows); utilization(rows); energy(rows);
   }
@@ -201,32 +245,40 @@
       { barmode: "stack", bargap: shown.length < 6 ? 0.7 : 0.2, xaxis: { type: "category" }, yaxis: { title: { text: "pJ" } } });
   }
   function compare() {
-    if (!other) return;
+    const c = comparison;
+    if (!c) return;
     by("compare").hidden = false;
-    const inputs = names.filter((n) => n.startsWith("in "));
-    const key = (r, of) => inputs.map((n) => of.columns[n] ? of.columns[n][r] : null).join("|");
-    const places = new Map();
-    for (let r = 0; r < other.rows; r++) places.set(key(r, other), r);
-    const pairs = [];
-    for (let r = 0; r < run.rows; r++) { const o = places.get(key(r, run)); if (o !== undefined) pairs.push([r, o]); }
-    const traces = [], words = [];
-    for (const [at, n] of wanted.entries()) {
-      if (!run.columns[n] || !other.columns[n]) continue;
-      const ratios = pairs.map(([r, o]) => run.columns[n][r] / other.columns[n][o]).filter((v) => isFinite(v));
-      const changed = ratios.filter((v) => Math.abs(v - 1) > 1e-6).length;
-      words.push(`${n}: ${changed.toLocaleString("en")} differ`);
-      const sorted = ratios.sort((a, b) => a - b);
-      traces.push({ type: "scatter", mode: "lines", name: n, x: sorted.map((_, i) => (i + 1) / sorted.length), y: sorted, line: { color: palette[at] } });
-    }
-    by("compared").textContent = `${run.name} against ${other.name}: ${pairs.length.toLocaleString("en")} points in both; ${words.join("; ")}. A ratio below 1: this run is smaller.`;
-    draw("ratio", traces, { xaxis: { title: { text: "share of points" } }, yaxis: { title: { text: "this run / the other" } } });
+    const number = (value) => value.toLocaleString("en"), sides = [c.first, c.second];
+    const words = [`${number(c.both)} points in both`, ...sides.map((name, at) => c.only[at] ? `${number(c.only[at])} only in ${name}` : ""),
+      ...Object.entries(c.changed).map(([name, count]) => `${name}: ${number(count)} differ`),
+      ...sides.map((name, at) => c.failed[at] ? `${number(c.failed[at])} failed only in ${name}` : ""), c.texts.length ? `other texts of ${c.texts.join(", ")}` : ""];
+    by("compared").textContent = `${c.first} against ${c.second}: ${words.filter(Boolean).join("; ")}.` + (c.both ? " A ratio below 1: this run is smaller." : "");
+    const traces = Object.entries(c.ratios).map(([name, ratios], at) => ({ type: "scatter", mode: "lines", name, x: ratios.map((_, i) => (i + 1) / ratios.length), y: ratios, line: { color: palette[at] } }));
+    by("ratio").hidden = !traces.some((trace) => trace.y.length);
+    if (!by("ratio").hidden) draw("ratio", traces, { xaxis: { title: { text: "share of points" } }, yaxis: { title: { text: `${c.first} / ${c.second}` } } });
+    by("alone").replaceChildren(...sides.flatMap((name, at) => alone(c, name, at)));
+  }
+  function alone(c, name, at) {
+    if (!c.only[at]) return [];
+    const fold = make("details"), list = make("table"), head = make("tr"), keys = Object.keys(c.named[at][0]);
+    const values = new Map();
+    for (const [what, value, side] of c.values) if (side === at) values.set(what, [...(values.get(what) || []), value]);
+    const told = [...values].map(([what, mine]) => `${what}: ${mine.slice(0, 12).join(", ")}${mine.length > 12 ? " ..." : ""}`).join("; ");
+    fold.append(make("summary", `${c.only[at].toLocaleString("en")} points only in ${name}${told ? ` (values that only it has: ${told})` : ""}`));
+    for (const key of keys) head.append(make("th", key, { scope: "col" }));
+    list.append(head);
+    for (const point of c.named[at]) { const line = make("tr"); for (const key of keys) line.append(make("td", show(point[key]))); list.append(line); }
+    const scroll = make("div", undefined, { class: "scroll", tabindex: "0", "aria-label": `points only in ${name}` });
+    scroll.append(list); fold.append(scroll);
+    if (c.only[at] > c.named[at].length) fold.append(make("p", `The first ${c.named[at].length} are listed.`, { class: "note" }));
+    return [fold];
   }
   function theme(name) {
     document.documentElement.dataset.theme = name;
     by("theme").textContent = name === "dark" ? "Light" : "Dark";
     by("theme").setAttribute("aria-pressed", String(name === "dark"));
   }
-  by("theme").onclick = () => { theme(dark() ? "light" : "dark"); plots(); compare(); };
+  by("theme").onclick = () => { theme(dark() ? "light" : "dark"); plots(); compare(); for (const frame of document.querySelectorAll("iframe")) frame.style.colorScheme = dark() ? "dark" : "light"; };
   theme(window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   select(); head(); body(); plots(); compare();
   const match = location.hash.match(/^#point-(\d+)$/);

@@ -1,13 +1,15 @@
-"""A report: one HTML file with its data, its script and plotly.js inside.
+"""A report: one HTML file with its data, its script, its pictures and plotly.js inside.
 
-In: the results of one sweep, or of two that are compared. Out: the text of
-the page. Figures are
+In: the results of a sweep; what a comparison with another found; pictures of some points. Out: the text of the page. Figures are
 rounded to six digits; failed points are counted by their diagnostic, not listed. Beyond `LISTED` points only those of the Pareto
-front and an even sample of the others are shown, and the page says so.
+front and an even sample of the others are shown, and the page says so. Pictures are kept compressed and shown when they are asked
+for; they come from whoever makes the page, for what draws a simulation or a kernel stands above this.
 """
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import math
 from dataclasses import dataclass, field
@@ -19,13 +21,16 @@ import numpy as np
 
 from ...einsum.diagnostics import EinsmithError
 from .. import architecture
-from ..sweep.pareto import front
+from ..sweep.pareto import fronts
+from ..sweep.store import SWEEP, inputs_of
+from .compare import Comparison
 from .table import read
 
 LISTED = 10_000
 """Points in a page."""
 FOLDER = Path(__file__).parent
-FIGURES = ("latency_s", "energy_pj", "edp", "area_um2", "traffic_bytes", "buffer_need", "shared_bytes", "registers")
+Pictures = dict[int, dict[str, str]]
+"""By point: `mapping`, `timeline`, `plan` as SVG; `mapping.yaml`, `kernel.py` as text."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,13 @@ class Run:
     """The results of one sweep, as a page shows them."""
 
     name: str
+    folder: Path
     objectives: tuple[str, ...]
     columns: dict[str, list[Any]]
     front: list[int]
-    """Rows of the Pareto front."""
+    """Rows of the Pareto front of each workload, workload by workload."""
+    workload: list[str]
+    """Names of columns: points compete only where these are equal."""
     points: int
     failed: int
     reasons: list[tuple[str, str, int]]
@@ -47,20 +55,19 @@ class Run:
 
 def load(folder: Path, listed: int = LISTED) -> Run:
     """The results in a folder. Raises EinsmithError (E705, E707)."""
-    import yaml
-
     table = read(folder)
-    text = (folder / "sweep.yaml").read_text(encoding="utf-8") if (folder / "sweep.yaml").is_file() else "{}"
-    about = yaml.safe_load(text) or {}
+    about = _about(folder)
     objectives = tuple(about.get("objectives") or ("latency_s", "energy_pj"))
+    workload = [f"in {name}" for name in about.get("workload") or ()]
     status = np.array(table["status"].to_pylist())
     good = np.flatnonzero(status == "done")
     values = np.stack([_signed(table, name) for name in objectives], axis=1)
-    best = front(values)
+    best = fronts(values, _of(table, workload))
     shown = good
     if len(good) > listed:
+        best = best[np.linspace(0, len(best) - 1, min(listed, len(best))).astype(int)]
         others = np.setdiff1d(good, best)
-        shown = np.union1d(best[:listed], others[np.linspace(0, len(others) - 1, max(0, listed - len(best))).astype(int)])
+        shown = np.union1d(best, others[np.linspace(0, len(others) - 1, max(0, listed - len(best))).astype(int)])
     columns = {}
     for name in table.column_names:
         if name in ("status", "code", "diagnostic"):
@@ -70,20 +77,39 @@ def load(folder: Path, listed: int = LISTED) -> Run:
             columns[name] = [_rounded(item) for item in items]
     place = {int(row): at for at, row in enumerate(shown)}
     return Run(
-        str(about.get("name", folder.name)), objectives, columns, [place[int(row)] for row in best if int(row) in place],
-        len(status),
-        int((status != "done").sum()), _reasons(table), _sides(columns.get("in arch", [])),
+        str(about.get("name", folder.name)), folder, objectives, columns, [place[int(row)] for row in best], workload, len(status),
+        int((status != "done").sum()), _reasons(table), _sides(folder),
     )  # fmt: skip
 
 
-def _sides(architectures: list[Any]) -> dict[str, int]:
+def _about(folder: Path) -> dict[str, Any]:
+    """The sweep file of the run."""
+    import yaml
+
+    try:
+        found = yaml.safe_load((folder / SWEEP).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _of(table: Any, workload: list[str]) -> Any:
+    """The number of the workload of each row."""
+    of = np.zeros(table.num_rows, dtype=np.int64)
+    for name in workload:
+        codes = np.unique([str(value) for value in table[name].to_pylist()], return_inverse=True)[1].reshape(-1)
+        of = np.unique(of * (int(codes.max(initial=0)) + 1) + codes, return_inverse=True)[1].reshape(-1)
+    return of
+
+
+def _sides(folder: Path) -> dict[str, int]:
     found: dict[str, int] = {}
-    for name in dict.fromkeys(architectures):
-        try:
-            arrays = architecture.load(name).arrays if name else {}
-        except EinsmithError:  # the file is not where it was, seen from here
-            continue
-        found |= {f"{array}.side": len(about.side) for array, about in arrays.items()}
+    try:
+        for name, text in inputs_of(folder)["archs"].values():
+            arrays = architecture.loads(text, name).arrays
+            found |= {f"{array}.side": len(about.side) for array, about in arrays.items()}
+    except EinsmithError:  # figures can be shown without
+        return found
     return found
 
 
@@ -109,9 +135,26 @@ def _reasons(table: Any) -> list[tuple[str, str, int]]:
     return sorted(((code, text, number) for code, (text, number) in counted.items()), key=lambda item: -item[2])
 
 
-def page(run: Run, other: Run | None = None) -> str:
+def chosen(run: Run, count: int) -> list[int]:
+    """Points that get pictures: those of the front, first the first one of each workload, then the second ones, and so on; then
+    others."""
+    turns: dict[tuple[Any, ...], int] = {}
+    order = []
+    for row in run.front:
+        key = tuple(run.columns[name][row] for name in run.workload if name in run.columns)
+        turns[key] = turns.get(key, -1) + 1
+        order.append((turns[key], row))
+    rows = [row for _, row in sorted(order, key=lambda item: item[0])]
+    rows += sorted(set(range(min(len(run.columns["point"]), count + len(rows)))) - set(rows))
+    return [run.columns["point"][row] for row in rows[:count]]
+
+
+def page(run: Run, comparison: Comparison | None = None, pictures: Pictures | None = None) -> str:
     """The page."""
-    data = {"run": _plain(run), "other": None if other is None else _plain(other)}
+    data = {
+        "run": _plain(run), "comparison": None if comparison is None else comparison.as_plain(),
+        "pictures": {str(point): _compressed(found) for point, found in (pictures or {}).items()},
+    }  # fmt: skip
     blob = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     parts = {
         "@TITLE@": escape(run.name),
@@ -126,9 +169,16 @@ def page(run: Run, other: Run | None = None) -> str:
     return text
 
 
+def _compressed(pictures: dict[str, str]) -> dict[str, Any]:
+    """The names of pictures, and all of them as gzip in base64: timelines repeat themselves."""
+    packed = gzip.compress(json.dumps(pictures).encode(), 9, mtime=0)
+    return {"names": list(pictures), "gzip": base64.b64encode(packed).decode()}
+
+
 def _plain(run: Run) -> dict[str, Any]:
     return {
-        "name": run.name, "objectives": run.objectives, "columns": {name: _packed(values) for name, values in run.columns.items()},
+        "name": run.name, "folder": str(run.folder), "objectives": run.objectives, "workload": run.workload,
+        "columns": {name: _packed(values) for name, values in run.columns.items()},
         "front": run.front, "points": run.points, "failed": run.failed, "reasons": run.reasons,
         "sides": run.sides,
     }  # fmt: skip

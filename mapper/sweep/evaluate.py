@@ -88,7 +88,8 @@ def _columns(payload: dict[str, Any], prefix: str) -> dict[str, NDArray[Any]]:
 
 
 @functools.lru_cache(maxsize=64)
-def _cascade(text: str, name: str, rank: str | None) -> Any:
+def cascade_of(text: str, name: str, rank: str | None) -> Any:
+    """The cascade of a spec, in its form with the fewest passes over a rank if there is one."""
     from ...einsum.spec import loads
 
     cascade = loads(text, name)
@@ -99,18 +100,14 @@ def _cascade(text: str, name: str, rank: str | None) -> Any:
     return derive(cascade, rank).cascade
 
 
-def _cascade_of(payload: dict[str, Any]) -> Any:
-    name, text = payload["spec"]
-    return _cascade(text, name, payload["derive"])
-
-
 @functools.lru_cache(maxsize=64)
 def _architecture(text: str, name: str, settings: tuple[str, ...]) -> Architecture:
     return architecture.loads(text, name, settings)
 
 
-def _settings(values: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(f"{path}={json.dumps(value)}" for path, value in values.items())
+def settings_of(values: dict[str, Any]) -> tuple[str, ...]:
+    """Numbers of an architecture as `--set` takes them."""
+    return tuple(f"{path}={value if isinstance(value, str) else json.dumps(value)}" for path, value in values.items())
 
 
 def _each(columns: dict[str, NDArray[Any]], count: int) -> list[tuple[dict[str, Any], Rows]]:
@@ -122,12 +119,13 @@ def _each(columns: dict[str, NDArray[Any]], count: int) -> list[tuple[dict[str, 
     order = np.argsort(of.reshape(-1), kind="stable")
     pieces = np.split(order, np.cumsum(np.bincount(of.reshape(-1)))[:-1])
     return [
-        ({name: _number(value) for name, value in zip(columns, row, strict=True)}, rows)
+        ({name: number(value) for name, value in zip(columns, row, strict=True)}, rows)
         for row, rows in zip(distinct.tolist(), pieces, strict=True)
     ]
 
 
-def _number(value: float) -> int | float:
+def number(value: float) -> int | float:
+    """A whole number where it is one."""
     return int(value) if float(value).is_integer() else float(value)
 
 
@@ -135,9 +133,9 @@ def _number(value: float) -> int | float:
 
 
 def _models(payload: dict[str, Any], found: _Found) -> None:
-    cascade = _cascade_of(payload)
+    cascade = cascade_of(*payload["spec"][::-1], payload["derive"])
     name, text = payload["arch"]
-    arch = _architecture(text, name, _settings(payload["settings"]))
+    arch = _architecture(text, name, settings_of(payload["settings"]))
     document = reads(payload["mapping"][1], payload["mapping"][0])
     named = [level for level in arch.memory if f"{level}_bytes" in document.source.text]
     sided = [array for array in arch.arrays if f"{array}_side_" in document.source.text]
@@ -154,7 +152,7 @@ def _models(payload: dict[str, Any], found: _Found) -> None:
         except EinsmithError as error:
             found.fail(rows, error.diagnostics[0])
             continue
-        same.setdefault(_tiled(mapping, ()).model_dump_json(), []).append((mapping, rows))
+        same.setdefault(tiled(mapping, ()).model_dump_json(), []).append((mapping, rows))
     for pieces in same.values():
         rows = np.sort(np.concatenate([mine for _, mine in pieces]))
         try:
@@ -184,8 +182,8 @@ def _chosen(arch: Architecture, chosen: dict[str, Any]) -> Architecture:
     return arch.model_copy(update={"memory": memory, "arrays": arrays})
 
 
-def _tiles(mapping: Mapping) -> dict[str, int]:
-    """The tile of every loop and the tiles in flight, as a batch names them."""
+def tiles_of(mapping: Mapping) -> dict[str, int]:
+    """The tile of every loop and the tiles in flight, as a batch names them, loop by loop."""
     found = {}
     for number, group in enumerate(mapping.groups, 1):
         for axis, loop in enumerate(group.loops):
@@ -194,8 +192,8 @@ def _tiles(mapping: Mapping) -> dict[str, int]:
     return found
 
 
-def _tiled(mapping: Mapping, tiles: Sequence[int]) -> Mapping:
-    """The mapping with other numbers for those of `_tiles`; 1 where there are no more."""
+def tiled(mapping: Mapping, tiles: Sequence[int]) -> Mapping:
+    """The mapping with other numbers for those of `tiles_of`; 1 where there are no more."""
     left = iter(tiles)
     groups = []
     for group in mapping.groups:
@@ -213,7 +211,7 @@ def _structure(
     compiled = batch.compile(cascade, arch, pieces[0][0], params=payload["params"])
     tiles: dict[str, Any] = {}
     if len(pieces) > 1:
-        each = [_tiles(mapping) for mapping, _ in pieces]
+        each = [tiles_of(mapping) for mapping, _ in pieces]
         where = np.concatenate([np.full(len(mine), at) for at, (_, mine) in enumerate(pieces)])
         where = where[np.argsort(np.concatenate([mine for _, mine in pieces]))]
         tiles = {name: np.array([one[name] for one in each])[where] for name in each[0] if len({one[name] for one in each}) > 1}
@@ -334,13 +332,13 @@ def _refusals(results: batch.Results, rows: Rows, bad: Rows, found: _Found) -> N
 def _searches(payload: dict[str, Any], found: _Found) -> None:
     from ..search import search
 
-    cascade = _cascade_of(payload)
+    cascade = cascade_of(*payload["spec"][::-1], payload["derive"])
     name, text = payload["arch"]
     for row in range(payload["count"]):
-        numbers = {path: _number(values[row]) for path, values in _columns(payload, "arch.").items()}
+        numbers = {path: number(values[row]) for path, values in _columns(payload, "arch.").items()}
         try:
-            plain = _architecture(text, name, _settings(payload["settings"]))
-            arch = _architecture(text, name, _settings({**payload["settings"], **_sides(plain, numbers)}))
+            plain = _architecture(text, name, settings_of(payload["settings"]))
+            arch = _architecture(text, name, settings_of({**payload["settings"], **sides(plain, numbers)}))
             sizes = {symbol: int(values[row]) for symbol, values in _columns(payload, "size.").items()}
             best = search(cascade, arch, sizes, payload["params"], objective=payload["objective"])
         except EinsmithError as error:
@@ -350,7 +348,7 @@ def _searches(payload: dict[str, Any], found: _Found) -> None:
         found.texts["mapping_found"][row] = best.mapping.as_yaml()
 
 
-def _sides(arch: Architecture, numbers: dict[str, Any]) -> dict[str, Any]:
+def sides(arch: Architecture, numbers: dict[str, Any]) -> dict[str, Any]:
     """`array.side` given as one number, for each of its sides."""
     sides = {f"{name}.side": len(array.side) for name, array in arch.arrays.items()}
     return {path: [value] * sides[path] if path in sides else value for path, value in numbers.items()}
@@ -362,7 +360,7 @@ def _plans(payload: dict[str, Any], found: _Found) -> None:
     from ..plan import plan
 
     name, text = payload["gpu"]
-    gpu, cascade = loads(text, name), _cascade_of(payload)
+    gpu, cascade = loads(text, name), cascade_of(*payload["spec"][::-1], payload["derive"])
     for row in range(payload["count"]):
         sizes = {symbol: int(values[row]) for symbol, values in _columns(payload, "size.").items()}
         try:

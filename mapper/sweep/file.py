@@ -63,8 +63,8 @@ class SweepFile(Block):
     objectives: Annotated[tuple[str, ...], Field(min_length=1)] = ("latency_s", "energy_pj")
     """Columns of the results, smaller is better; `-NAME`: larger is better."""
     workload: tuple[str, ...] = ()
-    """Names that points set which say what is asked, such as a model and a length, not how it is done: only points in which they are
-    equal compete."""
+    """Names that points set which say what is asked, such as a model and a length, not how it is done: only points in which they
+    are equal compete."""
     sampling: Sampling = Sampling()
 
 

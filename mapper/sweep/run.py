@@ -24,11 +24,10 @@ from ...einsum.diagnostics import Diagnostic
 from .evaluate import TEXTS
 from .file import Sweep
 from .pareto import fronts
-from .shards import Job, jobs
+from .shards import FILES, Job, jobs
 from .space import Codes, Table
-from .store import RESULTS, Store
+from .store import RESULTS, Inputs, Store
 from .workers import Dask, Local
-
 
 SHOWN = 8
 """Points of the front, or workloads, that the printed result names."""
@@ -254,6 +253,13 @@ class _Runner:
         }
         return pa.table(filled), points[order]
 
+    def _inputs(self) -> Inputs:
+        found: Inputs = {kind: {} for kind in FILES.values()}
+        for job in self.jobs:
+            for what, name in job.names.items():
+                found[FILES[what]][name] = job.payload[what]
+        return found
+
     def finish(self, started: float) -> Swept:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -273,7 +279,7 @@ class _Runner:
             )
             sink = io.BytesIO()
             pq.write_table(whole, sink, compression="zstd")
-            self.store.finish(run, sink.getvalue(), self.plan.document.source.text)
+            self.store.finish(run, sink.getvalue(), self.plan.document.source.text, self._inputs())
         rows = fronts(self._objectives(whole), self.plan.workloads(points))
         table = self.plan.space.table(points[rows])
         best = tuple(

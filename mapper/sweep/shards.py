@@ -25,6 +25,8 @@ SHARD = 4096
 """Points of a shard that is evaluated in closed form."""
 SMALL = 16
 """Points of a shard whose points are searched or planned one by one."""
+FILES = {"spec": "attention", "arch": "archs", "mapping": "mappings", "gpu": "gpus"}
+"""What points name that is a file, and the folder of `examples/` that holds those that come with einsmith."""
 NUMERIC = ("size", "tile", "arch")
 """Columns that may differ within a structure, if they hold numbers."""
 
@@ -38,6 +40,8 @@ class Job:
     """The points of the space, in the order of the rows of the result."""
     payload: dict[str, Any]
     """`spec arch mapping gpu` as (name, text) or null, `derive dtype objective search settings params`, `columns`, `count`."""
+    names: dict[str, str]
+    """What the points call the files of `spec`, `arch`, `mapping`, `gpu`."""
 
 
 @functools.cache
@@ -85,7 +89,9 @@ class _Planner:
         return all(isinstance(value, int | float) and not isinstance(value, bool) for value in column.values)
 
     def shards(self, table: Table, points: Codes, rows: Codes) -> Iterator[Job]:
-        head = self._head(table.point(int(rows[0])), table, rows)
+        point = table.point(int(rows[0]))
+        head = self._head(point, table, rows)
+        files = {name: str(point[name]) for name in FILES if head[name] is not None}
         names = [name for name in table.columns if self._varies(name, table.columns[name])]
         names = [name for name in names if int(table.columns[name].codes[rows[0]]) >= 0]
         one_by_one = head["search"] or head["gpu"] is not None
@@ -98,7 +104,7 @@ class _Planner:
             columns = {name: np.asarray(table.columns[name].values)[table.columns[name].codes[mine]].tolist() for name in names}
             payload = {**head, "columns": columns, "count": len(mine)}
             text = json.dumps([code_version(), payload], sort_keys=True, separators=(",", ":"))
-            yield Job(hashlib.sha256(text.encode()).hexdigest(), points[mine], payload)
+            yield Job(hashlib.sha256(text.encode()).hexdigest(), points[mine], payload, files)
 
     def _varies(self, name: str, column: Column) -> bool:
         return name.split(".")[0] in NUMERIC and self.numeric(column)
@@ -114,11 +120,11 @@ class _Planner:
             raise self._lacks("a point has a `gpu`, or an `arch` and a `mapping`, not both", "put the two kinds into a `list`")
         search = point.get("mapping") == "search"
         head: dict[str, Any] = {
-            "spec": self._text("attention", point["spec"]),
+            "spec": self._text("spec", point),
             "derive": point.get("derive"),
-            "arch": None if plan else self._text("archs", point["arch"]),
-            "mapping": None if plan or search else self._text("mappings", point["mapping"]),
-            "gpu": self._text("gpus", point["gpu"]) if plan else None,
+            "arch": None if plan else self._text("arch", point),
+            "mapping": None if plan or search else self._text("mapping", point),
+            "gpu": self._text("gpu", point) if plan else None,
             "search": search,
             "dtype": point.get("dtype", "float16"),
             "objective": point.get("objective", "latency"),
@@ -138,7 +144,8 @@ class _Planner:
     def _lacks(self, message: str, help: str = "") -> EinsmithError:
         return EinsmithError(Diagnostic("E701", message, self.sweep.document.keys.get(("points",)), help=help))
 
-    def _text(self, kind: str, name: str) -> tuple[str, str]:
+    def _text(self, what: str, point: dict[str, Any]) -> tuple[str, str]:
+        kind, name = FILES[what], point[what]
         if (kind, name) not in self.texts:
             path, text = self.sweep.text_of(kind, name)
             self.texts[kind, name] = Path(path).name, text

@@ -4,6 +4,7 @@
     DIR/shards/ab/KEY.parquet one file for each shard, written beside its place and moved there whole
     DIR/results.parquet       all points of the last complete sweep, in their order
     DIR/sweep.yaml            the sweep file of that run
+    DIR/inputs.json           the texts of the specs, architectures, mappings and GPUs that it names
 
 One process writes. A shard counts as done when its file is in place and its row is committed; a file whose digest is not that
 of its row is
@@ -16,6 +17,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import socket
 import sqlite3
@@ -26,7 +28,9 @@ from typing import Any
 
 from ...einsum.diagnostics import Diagnostic, EinsmithError
 
-INDEX, RESULTS, SWEEP, LOCK = "index.sqlite", "results.parquet", "sweep.yaml", "lock"
+INDEX, RESULTS, SWEEP, INPUTS, LOCK = "index.sqlite", "results.parquet", "sweep.yaml", "inputs.json", "lock"
+Inputs = dict[str, dict[str, tuple[str, str]]]
+"""By kind of file and the name that points give it: the name of the file and its text."""
 
 
 class Store:
@@ -159,11 +163,26 @@ class Store:
     def finished(self, run: str) -> bool:
         """Whether `results.parquet` holds this run (a digest of its shards)."""
         row = self.index.execute("select value from about where name = 'run'").fetchone()
-        return row is not None and row[0] == run and (self.folder / RESULTS).is_file()
+        return row is not None and row[0] == run and all((self.folder / name).is_file() for name in (RESULTS, SWEEP, INPUTS))
 
-    def finish(self, run: str, results: bytes, sweep: str) -> None:
+    def finish(self, run: str, results: bytes, sweep: str, inputs: Inputs) -> None:
         with self._kept():
+            self._write(self.folder / INPUTS, json.dumps(inputs).encode())
             self._write(self.folder / RESULTS, results)
             self._write(self.folder / SWEEP, sweep.encode())
             self.index.execute("insert or replace into about values ('run', ?)", (run,))
             self.index.commit()
+
+
+def inputs_of(folder: Path) -> Inputs:
+    """The texts that the results of a folder were worked out from. Raises EinsmithError (E705)."""
+    try:
+        found: Inputs = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EinsmithError(
+            Diagnostic(
+                "E705", f"the texts of what was evaluated cannot be read: {error}", file=str(folder / INPUTS),
+                help="run the sweep again: it writes this file anew",
+            )
+        ) from None  # fmt: skip
+    return found

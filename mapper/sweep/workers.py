@@ -157,7 +157,7 @@ class Dask:
 
     def _slurm(self) -> Any:
         try:
-            from dask_jobqueue import SLURMCluster
+            import dask_jobqueue
         except ImportError:
             raise EinsmithError(
                 Diagnostic("E706", "dask-jobqueue is not installed", help="pip install 'einsmith[sweep,slurm]'")
@@ -165,6 +165,6 @@ class Dask:
         options: dict[str, Any] = {"cores": 1, "processes": 1, "memory": "4GB", **self.slurm}
         for name in ("cores", "processes"):
             options[name] = int(options[name])
-        cluster = SLURMCluster(**options)
+        cluster: Any = dask_jobqueue.SLURMCluster(**options)  # type: ignore[attr-defined]
         cluster.scale(jobs=self.slurm_jobs)
         return cluster
