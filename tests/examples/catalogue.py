@@ -24,7 +24,7 @@ SOFTMAX = frozenset((
     "gqa", "mqa", "diffqkv", "moh", "global-query", "alibi", "sink", "differential", "aaren", "reversed", "channel", "varlen",
     "sliding-window", "streaming", "duo", "moa", "s2-shard", "masformer", "concentric",
     "modality-mutual", "na1d", "na1d-causal", "na2d", "na3d",
-    "halonet", "maxvit-block", "maxvit-grid", "s2-attn-shift", "hilo", "agent", "topk-attention", "online-normaliser",
+    "halonet", "maxvit-block", "maxvit-grid", "davit-window", "s2-attn-shift", "hilo", "agent", "topk-attention", "online-normaliser",
 ))  # fmt: skip
 """Files in which a row whose scores are all -inf must give 0."""
 
@@ -104,6 +104,7 @@ OWN = {
     "na3d": {"T": (1, 3, 2, 5, 4), "NY": (1, 4, 3, 2, 3), "NX": (1, 3, 5, 2, 3), "U": (1, 2, 5, 3, 1), "W": (1, 3, 2, 1, 3)},
     "halonet": {"NY": (1, 5, 4, 3, 4), "NX": (1, 7, 8, 5, 4), "W": (1, 3, 4, 2, 8), "A": (0, 1, 2, 4, 0)},
     "maxvit-block": {"JY": (1, 2, 3, 1, 2), "JX": (1, 1, 2, 3, 2), "W": (1, 3, 2, 2, 4)},
+    "davit-window": {"JY": (1, 2, 3, 1, 2), "JX": (1, 1, 2, 3, 2), "W": (1, 3, 2, 2, 4)},
     "maxvit-grid": {"JY": (1, 2, 3, 1, 2), "JX": (1, 1, 2, 3, 2), "W": (1, 3, 2, 2, 4)},
     "lka": {"NY": (1, 5, 8, 3, 9), "NX": (1, 7, 4, 3, 2), "C": (1, 3, 2, 5, 1), "W": (0, 2, 1, 2, 0), "Z": (0, 1, 3, 3, 2)},
     "volo-outlook": {"H": (1, 2, 2, 1, 1), "NY": (1, 5, 4, 2, 3), "NX": (1, 3, 4, 6, 3), "W": (0, 1, 2, 1, 3)},
@@ -255,6 +256,7 @@ def told_by_shapes(name: str) -> set[str]:
         "concentric": {"NY"},
         "maxvit-block": {"W"},
         "maxvit-grid": {"W"},
+        "davit-window": {"W"},
         "biformer": {"R", "S"},
         "seer": {"R", "S"},
         "hilo": {"HH", "W"},

@@ -1,7 +1,7 @@
 """Plain torch in float64, one function per example file, written from the papers and importing nothing of einsmith.
 
 A function has the file's name with underscores. Its arguments are the inputs of the file, then its parameters and those extents
-that the shapes do not tell; it returns the one output. Directness before speed: masks as dense matrices, recurrences as loops.
+that the shapes do not tell; it returns the output (a second one, of a number a row, as one more column). Directness before speed: masks as dense matrices, recurrences as loops.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ def hide_later_keys(scores: Tensor, causal: int = 1) -> Tensor:
 
 def softmax(Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
     return softmax_rows(scores_of(Q, K)) @ V
+
+
+def softmax_lse(Q: Tensor, K: Tensor, V: Tensor, causal: int = 0) -> Tensor:
+    scores = hide_later_keys(scores_of(Q, K), causal)
+    return torch.cat([torch.softmax(scores, -1) @ V, torch.logsumexp(scores, -1, keepdim=True)], -1)
 
 
 deferred_division = tile_local_2pass = tile_local_merge = fusemax = softmax
@@ -436,6 +441,15 @@ def halonet(Q: Tensor, K: Tensor, V: Tensor, W: int, A: int) -> Tensor:
 def maxvit_block(Q: Tensor, K: Tensor, V: Tensor, W: int) -> Tensor:
     blocks = [torch.arange(n) // W for n in Q.shape[2:4]]
     return masked_pixels(Q, K, V, both(*(block[:, None] == block[None, :] for block in blocks)))
+
+
+def davit_window(Q: Tensor, K: Tensor, V: Tensor, W: int) -> Tensor:
+    def windows(image: Tensor) -> Tensor:
+        b, h, height, width, depth = image.shape
+        cut = image.reshape(b, h, height // W, W, width // W, W, depth)
+        return cut.transpose(3, 4).reshape(b, h, height // W, width // W, W * W, depth)
+
+    return softmax(windows(Q), windows(K), windows(V))
 
 
 def maxvit_grid(Q: Tensor, K: Tensor, V: Tensor, W: int) -> Tensor:
