@@ -24,7 +24,8 @@ SOFTMAX = frozenset((
     "gqa", "mqa", "diffqkv", "moh", "global-query", "alibi", "sink", "differential", "aaren", "reversed", "channel", "varlen",
     "sliding-window", "streaming", "duo", "moa", "s2-shard", "masformer", "concentric",
     "modality-mutual", "na1d", "na1d-causal", "na2d", "na3d",
-    "halonet", "maxvit-block", "maxvit-grid", "davit-window", "s2-attn-shift", "hilo", "agent", "topk-attention", "online-normaliser",
+    "halonet", "maxvit-block", "maxvit-grid", "davit-window", "s2-attn-shift", "hilo", "agent", "topk-attention",
+    "online-normaliser",
 ))  # fmt: skip
 """Files in which a row whose scores are all -inf must give 0."""
 

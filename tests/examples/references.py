@@ -1,7 +1,8 @@
 """Plain torch in float64, one function per example file, written from the papers and importing nothing of einsmith.
 
 A function has the file's name with underscores. Its arguments are the inputs of the file, then its parameters and those extents
-that the shapes do not tell; it returns the output (a second one, of a number a row, as one more column). Directness before speed: masks as dense matrices, recurrences as loops.
+that the shapes do not tell; it returns the output (a second one, of a number a row, as one more column). Directness before speed:
+masks as dense matrices, recurrences as loops.
 """
 
 from __future__ import annotations
