@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan", "GPU tiling plan and its predictions"),
     "emit": ("emit", "Generate a standalone Triton module"),
     "test": ("test", "Check a kernel against the float64 meaning over a grid of shapes"),
+    "bench": ("bench", "Time a kernel against torch, on a GPU"),
     "demo": ("demo", "Textbook attention all the way to a checked kernel"),
     "sweep": ("sweep", "Many points of a design space: resumable, on one machine or many"),
     "report": ("report", "The results of a sweep as one HTML file"),
