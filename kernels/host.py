@@ -50,6 +50,14 @@ def _ratio(a, b):
     return a // b if isinstance(a, int) and isinstance(b, int) and a % b == 0 else a / b
 
 
+def _log(x):
+    return math.log(x) if x > 0 else -math.inf if x == 0 else math.nan
+
+
+def _log2(x):
+    return math.log2(x) if x > 0 else -math.inf if x == 0 else math.nan
+
+
 def _near(name, dimension, stride, block):
     """Offsets within a tile have 32 bits in the kernel."""
     if abs(stride) * block >= 2**30:

@@ -8,7 +8,7 @@ from ..einsum.cascade import COMPARISONS, Expr, Map, Number, Scalar
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 
 _CALLS = {
-    "exp": "math.exp", "log": "math.log", "log2": "math.log2", "sqrt": "math.sqrt", "sin": "math.sin", "cos": "math.cos",
+    "exp": "math.exp", "log": "_log", "log2": "_log2", "sqrt": "math.sqrt", "sin": "math.sin", "cos": "math.cos",
     "tanh": "math.tanh", "erf": "math.erf", "floor": "math.floor", "ceil": "math.ceil", "abs": "abs", "round": "round",
     "min": "min", "max": "max",
 }  # fmt: skip
