@@ -57,7 +57,7 @@ def command(
 
     if sum(option is not None for option in (workers, address, slurm_jobs)) > 1:
         raise click.UsageError("--workers, --dask and --dask-slurm exclude one another")
-    options = dict(_option(text) for text in slurm)
+    options = [_option(text) for text in slurm]
     remote = address is not None or slurm_jobs is not None
     worker: Local | Dask = Dask(address, slurm_jobs or 0, options) if remote else Local(workers or os.cpu_count() or 1)
     plan = load(file)

@@ -56,6 +56,12 @@ def code_version() -> str:
     return digest.hexdigest()
 
 
+def key_of(payload: dict[str, Any]) -> str:
+    """The key of a shard, as this code would evaluate it."""
+    text = json.dumps([code_version(), payload], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def jobs(sweep: Sweep, points: Codes) -> list[Job]:
     """All shards of some points. Raises EinsmithError (E701, E503 ...) for a name or a file that is not there."""
     table = sweep.space.table(points)
@@ -103,8 +109,7 @@ class _Planner:
             mine = ordered[start : start + size]
             columns = {name: np.asarray(table.columns[name].values)[table.columns[name].codes[mine]].tolist() for name in names}
             payload = {**head, "columns": columns, "count": len(mine)}
-            text = json.dumps([code_version(), payload], sort_keys=True, separators=(",", ":"))
-            yield Job(hashlib.sha256(text.encode()).hexdigest(), points[mine], payload, files)
+            yield Job(key_of(payload), points[mine], payload, files)
 
     def _varies(self, name: str, column: Column) -> bool:
         return name.split(".")[0] in NUMERIC and self.numeric(column)

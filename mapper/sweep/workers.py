@@ -25,9 +25,12 @@ AHEAD = 3
 
 
 def work(key: str, payload: dict[str, Any]) -> Result:
-    """One shard. Runs wherever the worker is."""
+    """One shard. Runs wherever the worker is. Raises RuntimeError where that has another einsmith: its results would be others."""
     from .evaluate import evaluate
+    from .shards import key_of
 
+    if key_of(payload) != key:
+        raise RuntimeError("it has another version of einsmith")
     data, about = evaluate(payload)
     return key, data, about
 
@@ -109,7 +112,7 @@ class Dask:
 
     address: str | None = None
     slurm_jobs: int = 0
-    slurm: dict[str, str] = field(default_factory=dict)
+    slurm: list[tuple[str, str]] = field(default_factory=list)
 
     def run(self, payloads: dict[str, dict[str, Any]]) -> Iterator[Result]:
         with self._client() as client:
@@ -127,6 +130,9 @@ class Dask:
                     yield future.result()
                 except KilledWorker:
                     yield given_up(key, payloads[key])
+                except (OSError, RuntimeError, ImportError, AttributeError) as error:
+                    why = f"a worker failed: {type(error).__name__}: {error}"
+                    raise EinsmithError(Diagnostic("E706", why, help="workers need the same einsmith as this process")) from None
                 future.release()
                 if waiting:
                     more = waiting.pop(0)
@@ -142,7 +148,9 @@ class Dask:
             raise EinsmithError(Diagnostic("E706", "Dask is not installed", help="pip install 'einsmith[sweep]'")) from None
         with contextlib.ExitStack() as stack:
             if self.slurm_jobs:
-                target: Any = stack.enter_context(self._slurm())
+                from .slurm import cluster
+
+                target: Any = stack.enter_context(cluster(self.slurm_jobs, self.slurm))
             else:
                 target = self.address
             try:
@@ -154,17 +162,3 @@ class Dask:
                     )
                 ) from None
             yield client
-
-    def _slurm(self) -> Any:
-        try:
-            import dask_jobqueue
-        except ImportError:
-            raise EinsmithError(
-                Diagnostic("E706", "dask-jobqueue is not installed", help="pip install 'einsmith[sweep,slurm]'")
-            ) from None
-        options: dict[str, Any] = {"cores": 1, "processes": 1, "memory": "4GB", **self.slurm}
-        for name in ("cores", "processes"):
-            options[name] = int(options[name])
-        cluster: Any = dask_jobqueue.SLURMCluster(**options)  # type: ignore[attr-defined]
-        cluster.scale(jobs=self.slurm_jobs)
-        return cluster
