@@ -1,4 +1,4 @@
-"""A run as text for a terminal: one line for each array and for the channel of the backing store, a letter for each Einsum.
+"""A run as text for a terminal: one line for each array, port and network that had work, a letter for each Einsum.
 
 In: a `Simulated`, and the cycles that are to be seen. Out: lines. A column stands for as many cycles as the first line says; its
 letter is the task that takes most of them, `·` that nothing ran in them. `timeline` draws the same as a picture.
@@ -12,6 +12,7 @@ import numpy as np
 
 from .simulate import Simulated
 from .timeline import COLOURS, SHOWN
+from .trace import tracks
 
 LETTERS = ascii_letters[26:] + ascii_letters[:26]
 
@@ -20,15 +21,16 @@ def lanes(run: Simulated, window: tuple[float, float] | None = None, group: int 
     """The lines of one group (from 1); `colour`: with the colours of the picture."""
     shown = run.groups[group - 1]
     start, end = window or (0.0, min(SHOWN, max(shown.window.cycles, 1.0)))
-    names = list(dict.fromkeys(item.task.name for item in shown.ran))
+    names = list(dict.fromkeys(item.task.name for item in shown.ran if item.end > item.start))
     marks = {name: LETTERS[at % len(LETTERS)] for at, name in enumerate(names)}
-    wide = max(len(name) for name in shown.busy)
+    resources = tracks(run, shown)
+    wide = max((len(name) for name in resources), default=0)
     found = [f"group {group}, cycles {start:,.0f} to {end:,.0f}, {(end - start) / width:,.1f} a column"]
-    for resource in shown.busy:
+    for resource in resources:
         taken = np.zeros((len(names) + 1, width))
         edges = np.linspace(start, end, width + 1)
-        for item in shown.ran:
-            if item.task.resource == resource and item.end > start and item.start < end:
+        for item in shown.window.lanes[resource]:
+            if item.end > start and item.start < end:
                 overlap = np.minimum(edges[1:], item.end) - np.maximum(edges[:-1], item.start)
                 taken[names.index(item.task.name)] += np.maximum(overlap, 0)
         taken[-1] = np.where(taken[:-1].sum(axis=0) > 0, 0, 1)

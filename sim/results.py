@@ -55,9 +55,10 @@ class Results:
         self.latest: dict[tuple[str, Index], list[int]] = {}
         """What a reader of a tile waits for: the tasks that made it, or took its sums to where they stay."""
         self.readers: dict[tuple[str, Index], list[int]] = {}
-        """Tasks that read a tile since it was last made anew; by the slot it occupies."""
+        """Tasks that read the tile that is there, its store among them; by the part of the tensor's space that it occupies."""
+        self.before: dict[tuple[str, Index], deque[list[int]]] = {}
+        """Those that read the tiles before it, as many as there are slots."""
         self.occupant: dict[tuple[str, Index], Index] = {}
-        self.stores: dict[str, list[int]] = {}
         self.kept: dict[tuple[str, Index], dict[Index, None]] = {}
         """By tensor with sums inside: tiles that were made and are not yet where they stay."""
         self.sums = {name: list(_inner(walk, resident)) for name, resident in self.nest.residents.items()}
@@ -65,27 +66,33 @@ class Results:
     def room(self, made: Resident, index: Index, part: Index, waits: dict[int, Cause], task: Task) -> None:
         """Before a tile is made: the readers of what it overwrites, the store whose slot it takes."""
         key, slot = self.walk.key(made, index) + part, (made.tensor, self.walk.slot(made, index) + part)
-        if self.occupant.get(slot) == key:
+        former = self.occupant.get(slot)
+        if former == key:
             return
-        readers = self.readers.pop(slot, [])
-        if made.depth < len(self.nest.group.loops):
-            for reader in readers:
-                waits.setdefault(reader, "space")
         self.occupant[slot] = key
-        if made.leaves:
-            stores = self.stores.setdefault(made.tensor, [])
-            slots = self._slots(made)
-            if len(stores) >= slots:
-                store = self.made[stores[-slots]]
-                if made.tensor in self.nest.group.single and not store.also:
-                    task.trails.append((store.number, max(0.0, store.cycles - task.cycles)))
-                else:
-                    waits.setdefault(store.number, "space")
+        if former is None:
+            return
+        slots = self._slots(made)
+        before = self.before.setdefault(slot, deque(maxlen=slots))
+        before.append(self.readers.pop(slot, []))
+        if len(before) < slots:
+            return
+        for number in before[0]:
+            reader = self.made[number]
+            if reader.kind != "store":
+                if made.depth < len(self.nest.group.loops):  # else the tiles in flight are counted
+                    waits.setdefault(number, "space")
+            elif made.tensor in self.nest.group.single and not reader.also:
+                task.trails.append((number, max(0.0, reader.cycles - task.cycles)))
+            else:
+                waits.setdefault(number, "space")
 
     def _slots(self, made: Resident) -> int:
+        """How many tiles there is room for where one tile is alive at a time."""
         whole = made.depth == len(self.nest.group.loops)
         slots = self.nest.group.in_flight if whole and made.place != FORWARD else 1
-        return slots if made.tensor in self.nest.group.single else max(slots, slots_of(self.nest, made.depth))
+        exchanged = made.leaves and made.tensor not in self.nest.group.single
+        return max(slots, slots_of(self.nest, made.depth)) if exchanged else slots
 
     def adds(self, made: Resident, index: Index, part: Index, waits: dict[int, Cause], task: Task) -> None:
         """A task makes a tile, or adds to it. Sums come out of one array in the order in which they went in: a task waits for the
@@ -210,7 +217,6 @@ class Results:
         for part in parts:
             waits += [(number, "predecessor") for number in self.latest.get((made.tensor, self.walk.key(made, index) + part), ())]
         task = emit("store", made.tensor, tuple(moves), index, words, waits)
-        self.stores.setdefault(made.tensor, []).append(task.number)
         for part in parts:
             self.readers.setdefault((made.tensor, self.walk.slot(made, index) + part), []).append(task.number)
         return task

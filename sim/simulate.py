@@ -99,12 +99,14 @@ class GroupRun:
 
     @property
     def bounding(self) -> tuple[str, ...]:
-        """The resources whose first and last work delimit the steady state: those of what bounds the cost model, instances and
-        ports alike; all arrays where that is the order of the work."""
+        """The resources whose first and last work delimit the steady state: what bounds the cost model, of several instances or
+        ports the one that ends last; all arrays where that is the order of the work."""
         by = max(self.bounds, key=lambda name: self.bounds[name], default="")
         lanes = self.window.lanes
-        found = tuple(name for name in lanes if component(name) == by and lanes[name])
-        return found or tuple(name for name in lanes if component(name) in self.nest.arch.arrays and lanes[name])
+        found = [name for name in lanes if component(name) == by and lanes[name]]
+        if found:
+            return (max(found, key=lambda name: lanes[name][-1].end),)
+        return tuple(name for name in lanes if component(name) in self.nest.arch.arrays and lanes[name])
 
     @cached_property
     def fill(self) -> float:
@@ -127,7 +129,7 @@ class GroupRun:
             "peak_buffer_bytes": self.window.peaks.get(buffer, 0) * word,
             "peak_bytes": {level: words * word for level, words in self.window.peaks.items()},
             "moved_bytes": {f"{name} {way}": words * word for (name, way), words in self.moved.items()},
-            "critical_path": self.window.critical,
+            "critical_path": self.window.critical, "busy_over_time": self.window.over_time(),
             "model_cycles": self.model_cycles, "model_bounds": self.bounds,
         }  # fmt: skip
 

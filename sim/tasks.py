@@ -183,7 +183,9 @@ class Tasks:
                 for number in results.latest.get((access.tensor, self.walk.key(resident, index) + within), ()):
                     waits[number] = "order" if access.tensor in nest.group.hidden else "predecessor"
                 reads.append((access.tensor, self.walk.slot(resident, index) + within))
-        task = Task(0, step.name, "compute", array, grained(self._cycles(step, index, part)), nest.ripple(step), index, self.group)
+        task = Task(
+            0, step.name, "compute", array, grained(self._cycles(step, index, part)), self._ripples[step.name], index, self.group
+        )
         made = nest.residents.get(step.output)
         if made is not None:
             if made.inner and not step.initial:
@@ -221,6 +223,10 @@ class Tasks:
     @cached_property
     def _starts(self) -> dict[str, float]:
         return starts(self.nest, max(self.interval, 1e-6), self.parts)
+
+    @cached_property
+    def _ripples(self) -> dict[str, int]:
+        return {step.name: self.nest.ripple(step) for step in self.nest.steps}
 
     def _cycles(self, step: Step, index: Index, part: Part | None) -> float:
         total = 0.0

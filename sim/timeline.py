@@ -18,8 +18,10 @@ WIDTH, LANE, LEFT, TOP = 1200, 56, 112, 64
 """Pixels: of the drawing, of a lane with its gap, left of the lanes, above them."""
 SHOWN = 8_000.0
 """Cycles that are drawn if nobody says which."""
-MAX_BOXES = 4_000
+MAX_BOXES = 3_000
 """Boxes at most, so that the file stays small enough to look at."""
+NARROW = 3.0
+"""Pixels below which a box has no edge, and those that follow at once and are alike are one."""
 COLOURS = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#9c755f", "#ff9da7", "#86bcb6", "#8cd17d",
     "#d37295", "#a0cbe8", "#ffbe7d", "#b6992d", "#499894",
@@ -30,7 +32,8 @@ WAITING = {
 }  # fmt: skip
 STYLE = """
 svg { background: #ffffff; font: 12px system-ui, sans-serif }
-text { fill: #222222 } .axis { stroke: #999999 } .idle { fill-opacity: .35 } .held { fill-opacity: .5; pointer-events: none }
+text { fill: #222222 } .axis { stroke: #999999 } .idle { fill-opacity: .35 } 
+.held { fill-opacity: .5; pointer-events: none } .share { fill-opacity: .6; font-size: 10px }
 .box { stroke: #ffffff; stroke-width: .5 }
 .name { fill: #ffffff; font-size: 11px; pointer-events: none }
 @media (prefers-color-scheme: dark) {
@@ -63,6 +66,7 @@ class _Picture:
         arch = self.run.cost.arch
         cascade = self.run.cost.placed.cascade.name
         title = f"{cascade} on {arch.name}: cycles {self.start:,.0f} to {self.end:,.0f} of group {self.number}"
+        about = f"mapping {self.run.cost.placed.mapping.name}, {self.group.cycles:,.0f} cycles"
         what = "iterations" if self.group.common else "tiles"
         window = "" if self.group.whole else f" (a sample of {self.group.window.tiles:,} of {self.group.tiles:,} {what})"
         return "\n".join(
@@ -72,14 +76,10 @@ class _Picture:
                 "<defs>" + "".join(self._hatch(cause) for cause in WAITING) + "</defs>",
                 f"<style>{STYLE}</style>",
                 f'<text x="{LEFT}" y="22" font-size="15" font-weight="600">{escape(title)}</text>',
-                f'<text x="{LEFT}" y="42">{escape(self._summary() + window)}</text>',
+                f'<text x="{LEFT}" y="42">{escape(about + window)}</text>',
                 *boxes, axis, legend, "</svg>",
             ]
         )  # fmt: skip
-
-    def _summary(self) -> str:
-        shares = ((name, self.group.busy.get(name, 0.0) / (self.group.covers or 1.0)) for name in self.lanes)
-        return ", ".join(f"{name} busy {share:.1%}" for name, share in shares)
 
     def _x(self, cycle: float) -> float:
         return LEFT + (min(max(cycle, self.start), self.end) - self.start) * self.scale
@@ -88,24 +88,45 @@ class _Picture:
         y = TOP + at * LANE
         height = LANE - 16
         mine = self.group.window.lanes[name]
-        parts = [f'<text x="8" y="{y + height / 2 + 4}">{escape(name)}</text>']
+        share = self.group.busy.get(name, 0.0) / (self.group.covers or 1.0)
+        parts = [f'<text x="8" y="{y + height / 2 - 2}">{escape(name)}</text>']
+        parts.append(f'<text class="share" x="8" y="{y + height / 2 + 13}">{share:.1%} busy</text>')
         parts += [self._idle(before.end, after, y, height) for before, after in pairwise(mine)]
-        visible = [item for item in mine if item.end > self.start and item.start < self.end]
-        for item in visible[:MAX_BOXES]:
-            parts.append(self._box(item, y, height))
+        visible = self._bundles([item for item in mine if item.end > self.start and item.start < self.end])
+        for items in visible[:MAX_BOXES]:
+            parts.append(self._box(items, y, height))
         if len(visible) > MAX_BOXES:
             parts.append(f'<text x="{LEFT}" y="{y - 2}">only the first {MAX_BOXES:,} of {len(visible):,} are drawn</text>')
         return "\n".join(part for part in parts if part)
 
-    def _box(self, item: Ran, y: float, height: float) -> str:
-        x, width = self._x(item.start), max(self._x(item.end) - self._x(item.start), 0.3)
+    def _bundles(self, items: list[Ran]) -> list[list[Ran]]:
+        """Tasks by the boxes they are drawn as: narrow ones of the same name that follow at once are one box."""
+        found: list[list[Ran]] = []
+        for item in items:
+            narrow = (item.end - item.start) * self.scale < NARROW
+            if found and narrow:
+                last = found[-1][-1]
+                close = (item.start - last.end) * self.scale < 0.3 and (last.end - last.start) * self.scale < NARROW
+                if close and label(last) == label(item):
+                    found[-1].append(item)
+                    continue
+            found.append([item])
+        return found
+
+    def _box(self, items: list[Ran], y: float, height: float) -> str:
+        item, last = items[0], items[-1]
+        x = self._x(item.start)
+        width = max(self._x(last.end) - x, 0.3)
         self.seen[item.task.name] = None
-        tile = ", ".join(f"{name}={at}" for name, at in place(self.group, item).items())
-        about = f"{label(item)} [{tile}]: cycles {item.start:,.0f} to {item.end:,.0f}"
-        waits = item.end - item.start - item.work
+        tiles = [
+            ", ".join(f"{name}={at}" for name, at in place(self.group, each).items()) for each in items[:: max(1, len(items) - 1)]
+        ]
+        about = f"{label(item)} [{' to '.join(tiles)}]: cycles {item.start:,.0f} to {last.end:,.0f}"
+        waits = 0.0 if len(items) > 1 else item.end - item.start - item.work
         about += f", {waits:,.0f} of them {CAUSES['port']}" if waits else ""
+        edge = ' class="box"' if width > NARROW else ""
         box = (
-            f'<rect class="box" x="{x:.2f}" y="{y}" width="{width:.2f}" height="{height}" fill="{self.colours[item.task.name]}">'
+            f'<rect{edge} x="{x:.2f}" y="{y}" width="{width:.2f}" height="{height}" fill="{self.colours[item.task.name]}">'
             f"<title>{escape(about)}</title></rect>"
         )
         if waits and (tail := self._x(item.end) - self._x(item.end - waits)) > 0.3:

@@ -13,6 +13,9 @@ from .machine import component
 from .simulate import GroupRun, Simulated
 from .window import Ran
 
+MAX_SLICES = 200_000
+"""Slices at most of each group, the first ones of every track, so that viewers can hold them."""
+
 
 def chrome_trace(run: Simulated) -> dict[str, Any]:
     """All slices of the simulated tiles."""
@@ -26,8 +29,10 @@ def chrome_trace(run: Simulated) -> dict[str, Any]:
     offset = 0.0
     to_us = 1e6 / arch.clock_hz
     for group in run.groups:
-        for name, items in group.window.lanes.items():
-            events += [_slice(group, item, numbers[name], offset, to_us) for item in items]
+        lanes = {name: items for name, items in group.window.lanes.items() if items}
+        for name, items in lanes.items():
+            shown = items[: MAX_SLICES // len(lanes)]
+            events += [_slice(group, item, numbers[name], offset, to_us) for item in shown]
         offset += group.window.cycles
     return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"whole": run.whole, "clock_hz": arch.clock_hz}}
 

@@ -106,6 +106,19 @@ class Window:
             result["drain"] = self.cycles - at
         return result
 
+    def over_time(self, bins: int = 50) -> dict[str, list[float]]:
+        """For each resource, the share of each of so many equal stretches of time that it is taken."""
+        found: dict[str, list[float]] = {}
+        width = (self.cycles or 1.0) / bins
+        for name, items in self.lanes.items():
+            share = [0.0] * bins
+            for item in items:
+                first, last = int(item.start / width), min(bins - 1, int(item.end / width))
+                for at in range(first, last + 1):
+                    share[at] += max(0.0, min(item.end, (at + 1) * width) - max(item.start, at * width)) / width
+            found[name] = share
+        return found
+
     @cached_property
     def half(self) -> tuple[float, dict[str, float]]:
         """(time, busy cycles) when half of the tiles were done."""
