@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +13,7 @@ from click.testing import CliRunner
 from einsmith.cli.main import main
 from einsmith.einsum import spec
 from einsmith.einsum.analysis.report import analyze
+from einsmith.einsum.sizes import bind
 from einsmith.kernels import bench
 from einsmith.kernels.child import ask
 from einsmith.kernels.emit import emit_module
@@ -119,3 +122,44 @@ def test_the_worker_times_compares_and_survives_a_fault() -> None:
     assert torchs["difference"] < 1e-5
     assert ours["ms"] is None
     assert ours["fault"]
+
+
+# --- the suite for a machine with a GPU ---
+
+
+def suite() -> Any:
+    location = importlib.util.spec_from_file_location("gpu_suite", ROOT / "benchmarks" / "gpu_suite.py")
+    assert location is not None
+    assert location.loader is not None
+    module = importlib.util.module_from_spec(location)
+    location.loader.exec_module(module)
+    return module
+
+
+def test_without_a_gpu_the_suite_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    module = suite()
+    monkeypatch.setattr(module, "device", lambda: "cpu")
+    assert module.main(["-o", str(tmp_path / "out.txt")]) == 0
+    assert capsys.readouterr().out == "no GPU here: nothing was measured\n"
+    assert not (tmp_path / "out.txt").exists()
+
+
+def test_names_and_sizes_of_the_suite_are_those_of_the_specs() -> None:
+    """A slip would show only on a machine with a GPU."""
+    module = suite()
+    for name in module.CHECKED:
+        assert spec.load(ATTENTION / f"{name}.yaml").outputs
+    for name, sizes, dtype in module.TIMED:
+        assert bind(spec.load(ATTENTION / f"{name}.yaml"), sizes).extents
+        assert dtype in gpu.BYTES
+
+
+def test_the_suite_stops_when_its_time_is_up() -> None:
+    module = suite()
+    now = iter([0.0, 100.0, 100.0, 100.0])
+    budget = module.Budget(60.0, lambda: next(now))
+    said: list[str] = []
+    assert module.timings(module.TIMED, budget, "h200", 1, said.append) == 0
+    assert said[0].startswith("left out for want of time: softmax-causal, softmax")
