@@ -18,6 +18,7 @@ from typing import Any
 
 from ..einsum.cascade import Cascade, Reduce, Scalar, walk
 from ..einsum.diagnostics import Diagnostic, EinsmithError
+from ..einsum.display import Displayed
 from ..einsum.sizes import Sizes, bind, evaluate_scalar
 from .contraction import simplified, wide_axes
 from .gpu import BYTES, Gpu
@@ -33,6 +34,8 @@ from .staging import Staging
 products = contractions
 SPARE_REGISTERS = 23
 """Registers a thread that a candidate leaves free where units read shared memory: what came closer to the limit spilled."""
+ROOM = 16
+"""Registers a thread by which whole operands of single warps may exceed the limit: compilers load what is missing in slices."""
 EXACT_SPARE = 46
 """The same where products are done by the vector lanes, which have whole operands at hand."""
 WORTH_IT = 0.9
@@ -57,6 +60,8 @@ class Candidate:
     bound: str
     parts: Mapping[str, float] = field(default_factory=dict)
     """Seconds that each resource alone would take."""
+    tight: bool = False
+    """Do whole operands exceed the registers, so that a compiler may spill some? Offered only where nothing else fits."""
     staged_bytes: int = 0
     """Of the shared memory, operands of matrix products in use at one time."""
     tensor_memory_columns: int = 0
@@ -71,7 +76,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Displayed):
     """The plan of one kernel, best candidate first."""
 
     program: Program
@@ -201,15 +206,17 @@ class _Planner:
             tile_fixed = True
         timing = Timing(program, self.gpu, self.bytes, self.matrix_rate, extents, bound)
         found: list[Candidate] = []
+        tight: list[Candidate] = []
         searched = 0
         smallest: tuple[int, str] | None = None
         for blocks, warps, stages in self._choices(extents, tile_fixed):
             searched += 1
             candidate = self._candidate(blocks, warps, stages, timing)
             if isinstance(candidate, Candidate):
-                found.append(candidate)
+                (tight if candidate.tight else found).append(candidate)
             elif smallest is None or candidate[0] < smallest[0]:
                 smallest = candidate
+        found = found or tight
         if not found:
             raise self._nothing_fits(smallest, extents)
         found.sort(key=lambda c: (c.predicted_s, c.shared_bytes, c.registers, c.warps))
@@ -321,9 +328,10 @@ class _Planner:
         parts = timing(blocks, warps, stages, resident)
         total = max(value for name, value in parts.items() if name != "latency") + parts["latency"]
         slowest = max(parts, key=lambda name: parts[name])
+        tight = registers.likely > limit + ROOM
         return Candidate(
-            blocks, warps, stages, shared.total, taken, resident, total, slowest, parts, shared.operands, shared.columns
-        )
+            blocks, warps, stages, shared.total, taken, resident, total, slowest, parts, tight, shared.operands, shared.columns
+        )  # fmt: skip
 
     def _needs(self, registers: Registers, blocks: Mapping[str, int], warps: int, limit: int) -> tuple[int, int]:
         """Registers a thread that must not exceed a number of them, and that number: beyond it, values are spilled."""

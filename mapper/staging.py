@@ -86,8 +86,10 @@ class Staging:
         use = self._buffers(units, blocks, warps, stages)
         operands = max([a + b for a, b in zip(use.lasting, use.passing, strict=True)] + use.alone)
         base: dict[int, int] = {}
-        for product, lasting in zip(self.products, use.lasting, strict=True):
-            base[product.phase] = max(base.get(product.phase, 0), lasting)
+        for product, unit, lasting, passing in zip(self.products, units, use.lasting, use.passing, strict=True):
+            # what a unit with tensor memory reads it still reads while the threads go on
+            held = lasting + (passing if unit == "tensor memory" else 0)
+            base[product.phase] = max(base.get(product.phase, 0), held)
         handed = [base.get(s.phase, 0) + self._handed(s, blocks, warps) for s in self.scratches]
         total = max([operands, *handed])
         if "tensor memory" in units:
