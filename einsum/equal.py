@@ -17,6 +17,7 @@ from .arithmetic import Array
 from .canonical import NoKey, output_keys
 from .cascade import Cascade, Number, walk
 from .diagnostics import Diagnostic, EinsmithError, SpecError
+from .display import Displayed
 from .interpret import evaluate, infer_sizes, random_inputs
 from .sizes import bind
 
@@ -38,7 +39,7 @@ class CounterExample:
 
 
 @dataclass(frozen=True)
-class Equality:
+class Equality(Displayed):
     """Whether two cascades are the same function, and how that is known."""
 
     equal: bool

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..einsum.cascade import Cascade
+from ..einsum.display import Displayed
 from .accesses import Accesses, Link, accesses, operand_words
 from .architecture import Architecture, Level
 from .mapping import Mapping
@@ -72,7 +73,7 @@ class GroupCost:
 
 
 @dataclass(frozen=True)
-class Cost:
+class Cost(Displayed):
     """The cost of a mapped cascade."""
 
     placed: Placed

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..einsum.cascade import Cascade
 from ..einsum.diagnostics import Diagnostic, EinsmithError
+from ..einsum.display import Displayed
 from ..einsum.flatten import flatten
 from ..einsum.sizes import Sizes, bind
 from .architecture import Architecture
@@ -33,7 +34,7 @@ __all__ = ["Objective", "Searched", "search"]
 
 
 @dataclass(frozen=True)
-class Searched:
+class Searched(Displayed):
     """The best mapping of the stated space."""
 
     mapping: Mapping

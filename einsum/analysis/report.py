@@ -10,6 +10,7 @@ from typing import Any
 
 from ..cascade import Cascade
 from ..diagnostics import Diagnostic, EinsmithError, SpecError
+from ..display import Displayed
 from ..printer import print_einsum
 from ..sizes import bind
 from ..symbolic import ZERO, Formula, total
@@ -23,7 +24,7 @@ Number = int | float
 
 
 @dataclass(frozen=True)
-class Analysis:
+class Analysis(Displayed):
     """What `analyze` found; `str` is the report, `as_json` the object that the command prints."""
 
     cascade: Cascade

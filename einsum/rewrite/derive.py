@@ -16,6 +16,7 @@ from typing import Literal
 from ..analysis.passes import levels
 from ..cascade import Cascade
 from ..diagnostics import Diagnostic, EinsmithError
+from ..display import Displayed
 from ..flatten import flatten
 from ..sizes import given
 from .alternatives import Alternative, alternative, alternatives
@@ -62,7 +63,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Derivation:
+class Derivation(Displayed):
     """The derived cascade and its proof."""
 
     original: Cascade
