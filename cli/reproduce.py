@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from ..einsum.diagnostics import Diagnostic, EinsmithError
 from .common import guarded, write_text
 
 if TYPE_CHECKING:
-    from ..mapper.study import Accounting, Study
+    from ..mapper.study import Accounting, File, Study
+    from ..mapper.study_search import Contest
 
 
 class Report:
@@ -37,6 +39,32 @@ class Report:
         return "\n".join(lines)
 
 
+class Searches:
+    """What searches found, and the file it was written to."""
+
+    def __init__(self, contests: tuple[Contest, ...], written: Path | None) -> None:
+        self.contests, self.written = contests, written
+
+    def as_json(self) -> dict[str, Any]:
+        file = None if self.written is None else str(self.written)
+        return {"searches": [contest.as_json() for contest in self.contests], "file": file}
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.contests), *([f"written to {self.written}"] if self.written else [])])
+
+
+def _searched(file: File, names: tuple[str, ...], accounting: Accounting, folder: Path | None) -> Searches:
+    from ..mapper import study_search
+
+    for name in names:
+        if name != "all" and name not in file.searches:
+            raise EinsmithError(Diagnostic("E502", f"study `{file.name}` has no search `{name}`", help=", ".join(file.searches)))
+    found = tuple(study_search.contests(file, () if "all" in names else names, accounting))
+    if folder is not None:
+        write_text(folder / "searches.csv", study_search.table(found))
+    return Searches(found, None if folder is None else folder / "searches.csv")
+
+
 @click.command()
 @click.argument("study")
 @click.option(
@@ -48,18 +76,33 @@ class Report:
     default="paper",
     help="As published, or the same costs charged to all configurations.",
 )
+@click.option("--model", "models", multiple=True, metavar="NAME", help="Only this model; may be given again.")
+@click.option("--length", "lengths", multiple=True, metavar="NAME", help="Only this length; may be given again.")
+@click.option("--search", "searches", multiple=True, metavar="NAME", help="Run a search of the study (`all`: every one) instead.")
 @click.option("--figures/--no-figures", default=True, help="Draw the figures (needs matplotlib).")
 @guarded
-def command(study: str, output: Path | None, accounting: Accounting, figures: bool) -> Report:
+def command(
+    study: str,
+    output: Path | None,
+    accounting: Accounting,
+    models: tuple[str, ...],
+    lengths: tuple[str, ...],
+    searches: tuple[str, ...],
+    figures: bool,
+) -> Report | Searches:
     """Work out a published evaluation from files: every model, length and configuration, with the published figures beside.
 
-    STUDY is a file, or the name of one that comes with einsmith: fusemax.
+    STUDY is a file, or the name of one that comes with einsmith: fusemax. With `--search`, mappings that a search finds are held
+    against the published ones.
 
     Example: einsmith reproduce fusemax -o fusemax
     """
     from ..mapper import study as studies
 
-    found = studies.study(studies.load(study), accounting)
+    file = studies.load(study).only(models, lengths)
+    if searches:
+        return _searched(file, searches, accounting, output)
+    found = studies.study(file, accounting)
     written: list[Path] = []
     drawn = True
     if output is not None:

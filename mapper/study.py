@@ -28,6 +28,8 @@ from .architecture import Architecture
 from .choices import whole
 from .cost import Cost, model
 from .document import Block, Document, read, validate
+from .fixed import Part
+from .space import Tiles
 
 Accounting: TypeAlias = Literal["paper", "corrected"]
 Sizes: TypeAlias = dict[str, int]
@@ -44,6 +46,19 @@ class Config(Block):
     """Settings put over the architecture."""
     paper: tuple[str, ...] = ()
     """More of them in the published accounting."""
+
+
+class Search(Block):
+    """Mappings that are searched, to stand beside those of a configuration."""
+
+    against: str
+    """A configuration: its spec, architecture and settings are taken over."""
+    objective: Literal["latency", "energy", "edp", "traffic"] = "latency"
+    tiles: Tiles = "doubled"
+    like: tuple[Part, ...] = ()
+    """Parts of its mapping that are kept; all else is searched."""
+    open: tuple[str, ...] = ()
+    """Sizes of the study that are searched too."""
 
 
 class Layers(Block):
@@ -99,6 +114,7 @@ class File(Block):
     layers: Layers | None = None
     pareto: Pareto | None = None
     compare: Compare
+    searches: dict[str, Search] = Field(default_factory=dict)
     published: Published = Published()
 
     @model_validator(mode="after")
@@ -110,10 +126,31 @@ class File(Block):
         if pareto is not None:
             named += [(pareto.config, "configs", self.configs), (pareto.length, "lengths", self.lengths)]
             named += [(name, "models", self.models) for name in pareto.models]
+        named += [(search.against, "configs", self.configs) for search in self.searches.values()]
+        named += [(name, "sizes", self.sizes) for search in self.searches.values() for name in search.open]
         for name, block, known in named:
             if name not in known:
                 raise ValueError(f"`{name}` is not among the `{block}` ({', '.join(known)})")
         return self
+
+    def only(self, models: Collection[str], lengths: Collection[str]) -> File:
+        """The study of some models and lengths; of all where none are named. Raises EinsmithError (E502)."""
+        for what, names, known in (("model", models, self.models), ("length", lengths, self.lengths)):
+            for name in names:
+                if name not in known:
+                    raise EinsmithError(
+                        Diagnostic("E502", f"study `{self.name}` has no {what} `{name}`", help=f"it has {', '.join(known)}")
+                    )
+        return self.model_copy(
+            update={
+                "models": {name: sizes for name, sizes in self.models.items() if not models or name in models},
+                "lengths": {name: length for name, length in self.lengths.items() if not lengths or name in lengths},
+            }
+        )
+
+    def sizes_of(self, model_name: str, length_name: str) -> Sizes:
+        """All sizes of one model at one length."""
+        return {**self.sizes, **self.models[model_name], **dict.fromkeys(self.length_of, self.lengths[length_name])}
 
 
 @dataclass(frozen=True)
@@ -225,24 +262,24 @@ def study(file: File, accounting: Accounting = "paper") -> Study:
     layers: list[Row] = []
     products: dict[tuple[str, ...], list[Cost]] = {}  # of one model and length: configurations on the same hardware share them
     for name, config in file.configs.items():
-        machine = _machine(file, config, accounting)
+        machine = machine_of(file, config, accounting)
         for model_name, model_sizes in file.models.items():
             for length_name, length in file.lengths.items():
-                sizes = {**file.sizes, **model_sizes, **dict.fromkeys(file.length_of, length)}
-                one = _cost(config.spec, config.mapping, machine, sizes, file.params)
+                sizes = file.sizes_of(model_name, length_name)
+                one = cost_of(config.spec, config.mapping, machine, sizes, file.params)
                 attention.append(_row(model_name, length_name, name, machine, [one]))
                 if file.layers is not None:
                     key = (config.arch, *_settings(config, accounting), model_name, length_name)
                     if key not in products:
                         products[key] = _products(file.layers, machine, {**model_sizes, "L": length})
                     layers.append(_row(model_name, length_name, name, machine, [one, *products[key]]))
-    areas = {name: sum(_machine(file, config, accounting).area_um2.values()) / 1e6 for name, config in file.configs.items()}
+    areas = {name: sum(machine_of(file, config, accounting).area_um2.values()) / 1e6 for name, config in file.configs.items()}
     return Study(file, accounting, tuple(attention), tuple(layers), _pareto(file, accounting), areas, _alike(file, accounting))
 
 
 def _check_symbols(file: File) -> None:
     """Refuses names of sizes and parameters that none of the cascades has: they would be passed over."""
-    cascades = [_cascade(config.spec) for config in file.configs.values()]
+    cascades = [cascade_at(config.spec) for config in file.configs.values()]
     symbols = {name for cascade in cascades for name in cascade.symbols}
     params = {name for cascade in cascades for name, _ in cascade.params}
     sizes = [*file.length_of, *file.sizes, *([file.pareto.side] if file.pareto else ())]
@@ -254,7 +291,7 @@ def _check_symbols(file: File) -> None:
                 raise EinsmithError(Diagnostic("E502", message, help=f"they have {listing}"))
 
 
-def _machine(file: File, config: Config, accounting: Accounting, more: tuple[str, ...] = ()) -> Architecture:
+def machine_of(file: File, config: Config, accounting: Accounting, more: tuple[str, ...] = ()) -> Architecture:
     return architecture.load(config.arch, (*_settings(config, accounting), *more))
 
 
@@ -263,20 +300,27 @@ def _settings(config: Config, accounting: Accounting) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=64)
-def _cascade(path: str) -> Cascade:
+def cascade_at(path: str) -> Cascade:
     return spec.load(EXAMPLES / path)
 
 
 @lru_cache(maxsize=64)
-def _mapping(path: str) -> Document:
+def mapping_at(path: str) -> Document:
     return read(locate("mappings", path))
 
 
-def _cost(path: str, mapped: str, machine: Architecture, sizes: Sizes, params: Map_[str, float]) -> Cost:
-    cascade = _cascade(path)
-    known = {name: size for name, size in sizes.items() if name in cascade.symbols}
-    given = {name: value for name, value in params.items() if name in dict(cascade.params)}
-    return model(cascade, machine, mapping.settled_for(_mapping(mapped), cascade, known, given, machine), known, given)
+def cost_of(path: str, mapped: str, machine: Architecture, sizes: Sizes, params: Map_[str, float]) -> Cost:
+    cascade = cascade_at(path)
+    known, given = known_to(cascade, sizes, params)
+    return model(cascade, machine, mapping.settled_for(mapping_at(mapped), cascade, known, given, machine), known, given)
+
+
+def known_to(cascade: Cascade, sizes: Sizes, params: Map_[str, float]) -> tuple[Sizes, dict[str, float]]:
+    """Sizes and parameters that a cascade has."""
+    return (
+        {name: size for name, size in sizes.items() if name in cascade.symbols},
+        {name: value for name, value in params.items() if name in dict(cascade.params)},
+    )
 
 
 def _products(layers: Layers, machine: Architecture, known: Sizes) -> list[Cost]:
@@ -286,7 +330,7 @@ def _products(layers: Layers, machine: Architecture, known: Sizes) -> list[Cost]
     for sizes in layers.products.values():
         key = tuple((name, whole(text, known)) for name, text in sizes.items())
         if key not in found:
-            found[key] = _cost(layers.spec, layers.mapping, machine, dict(key), {})
+            found[key] = cost_of(layers.spec, layers.mapping, machine, dict(key), {})
         result.append(found[key])
     return result
 
@@ -309,25 +353,25 @@ def _pareto(file: File, accounting: Accounting) -> tuple[Point, ...]:
         return ()
     config, points = file.configs[pareto.config], []
     for side, settings in pareto.sides.items():
-        machine = _machine(file, config, accounting, (*settings, *(text.replace("{side}", str(side)) for text in pareto.set)))
+        machine = machine_of(file, config, accounting, (*settings, *(text.replace("{side}", str(side)) for text in pareto.set)))
         for name in pareto.models:
             length = dict.fromkeys(file.length_of, file.lengths[pareto.length])
             sizes = {**file.sizes, **file.models[name], **length, pareto.side: side}
-            cost = _cost(config.spec, config.mapping, machine, sizes, file.params)
+            cost = cost_of(config.spec, config.mapping, machine, sizes, file.params)
             points.append(Point(name, side, cost.latency_s, sum(machine.area_um2.values()) / 1e8))
     return tuple(points)
 
 
 def _alike(file: File, accounting: Accounting) -> dict[str, float]:
     """Areas if the register files of all configurations were as deep as the deepest of each kind of array."""
-    machines = {name: _machine(file, config, accounting) for name, config in file.configs.items()}
+    machines = {name: machine_of(file, config, accounting) for name, config in file.configs.items()}
     deepest: dict[str, int] = {}
     for machine in machines.values():
         for name, array in machine.arrays.items():
             deepest[name] = max(deepest.get(name, 1), array.registers.words)
     return {
         name: sum(
-            _machine(file, file.configs[name], accounting, tuple(f"{a}.registers.words={deepest[a]}" for a in machine.arrays))
+            machine_of(file, file.configs[name], accounting, tuple(f"{a}.registers.words={deepest[a]}" for a in machine.arrays))
             .area_um2.values()
         )
         / 1e6
