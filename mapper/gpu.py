@@ -25,95 +25,122 @@ class Multiprocessors(Block):
     """The units that run blocks of threads."""
 
     count: Count
+    """How many there are."""
     clock_hz: Positive
-    """Boost clock: what short kernels run at; a long one may be held lower by power."""
+    """Boost clock, cycles a second: what short kernels run at; a long one may be held lower by power."""
     warp: Count = 32
     """Threads of a warp."""
     threads: Count
-    """Resident threads at most, each."""
+    """Threads that one holds at most."""
     blocks: Count
-    """Resident blocks at most, each."""
+    """Blocks that one holds at most."""
     source: str
+    """Where the numbers come from."""
 
 
 class SharedMemory(Block):
     """On-chip memory that the threads of a block share."""
 
     per_block: Bytes
-    """Most that one block may ask for."""
+    """Bytes that one block may ask for at most."""
     per_multiprocessor: Bytes
+    """Bytes that the blocks of a multiprocessor have together."""
     reserved_per_block: Annotated[int, Field(ge=0)] = 0
-    """Taken by the system for each resident block, bytes."""
+    """Bytes that the system takes for each block."""
     asynchronous: bool = False
     """Can tiles be copied from memory to shared memory without passing through registers, while the threads go on?"""
     source: str
+    """Where the numbers come from."""
 
 
 class RegisterFile(Block):
+    """Registers of 32 bits."""
+
     per_multiprocessor: Count
-    """32-bit registers."""
+    """How many a multiprocessor has."""
     per_thread: Count
-    """Most that one thread may have."""
+    """How many one thread may have at most."""
     source: str
+    """Where the numbers come from."""
 
 
 class Matrix(Block):
-    """Rate of matrix products with float32 accumulation, dense, operations a second (a multiply-add is two)."""
+    """The matrix units: products with float32 accumulation, dense, operations a second (a multiply-add is two)."""
 
     float16: Positive | None = None
+    """Operations a second on float16 operands; none: no matrix unit takes them."""
     bfloat16: Positive | None = None
+    """The same on bfloat16."""
     tf32: Positive | None = None
+    """The same on float32 operands rounded to TF32, where the user allows that."""
     unit: Literal["warp", "warpgroup", "tensor memory"] = "warp"
     """What does a product. `warp`: each warp, operands and sums in its registers (`mma.sync`, `mfma`). `warpgroup`: four warps
     together, operands in shared memory, sums in registers (`wgmma`). `tensor memory`: likewise, sums in a memory of their own
     (`tcgen05`). Products of fewer than 64 rows are done by single warps everywhere."""
     tensor_memory_columns: Annotated[int, Field(ge=0)] = 0
-    """Columns of 128 values of 32 bits that a block may have."""
+    """Columns of tensor memory that a block may have, each of 128 values of 32 bits."""
     source: str
+    """Where the numbers come from."""
 
 
 class Lanes(Block):
-    """Rates of what is not the matrix units, results a cycle and multiprocessor."""
+    """What is not the matrix units: results a cycle and multiprocessor."""
 
     float32: Positive
     """Additions, multiplications or fused multiply-adds."""
     special: Positive
-    """exp2, reciprocal and the like."""
+    """Results of the special-function units: exp2, reciprocal and the like."""
     source: str
+    """Where the numbers come from."""
 
 
 class Memory(Block):
+    """A memory behind the multiprocessors."""
+
     size: Bytes | None = None
+    """Bytes."""
     bandwidth: Rate
-    """Bytes a second."""
+    """Bytes a second, reads and writes together."""
     latency_s: Positive
-    """From asking to having, seconds."""
+    """Seconds from asking to having."""
     source: str
+    """Where the numbers come from."""
 
 
 class Launch(Block):
-    """What a kernel costs before it does anything, seconds."""
+    """What a kernel costs before it does anything."""
 
     latency_s: Positive
+    """Seconds."""
     source: str
+    """Where the numbers come from."""
 
 
 class Gpu(Block):
     """A GPU as a plan sees it."""
 
     name: str
+    """What reports call it."""
     doc: str = ""
+    """A line about it."""
     target: str
     """What the compiler calls it: `sm_90`, `gfx942`."""
     multiprocessors: Multiprocessors
+    """The units that run blocks of threads."""
     shared_memory: SharedMemory
+    """On-chip memory that the threads of a block share."""
     registers: RegisterFile
+    """Registers of 32 bits."""
     matrix: Matrix
+    """The matrix units."""
     lanes: Lanes
+    """What is not the matrix units."""
     memory: Memory
+    """Device memory."""
     cache: Memory
-    """The last cache before the memory (L2)."""
+    """The last cache before it (L2)."""
     launch: Launch
+    """What a kernel costs before it does anything."""
 
     def matrix_rate(self, dtype: str, allow_tf32: bool = False) -> float | None:
         """Operations a second of matrix products on operands of a type; None: no matrix unit takes it (exactly)."""
