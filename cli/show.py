@@ -202,19 +202,17 @@ def _on_gpu(thing: str, gpu: str, sizes: Sizes, params: Params, what: str | None
 
 def _planned(cascade: Cascade, gpu: Gpu, sizes: Sizes, params: Params, dtype: str, kinds: Sequence[str | None]) -> Iterator[Shown]:
     """A cascade on a GPU: its plan as tiles and loops, its kernel."""
-    from ..mapper.one_pass import one_pass
-    from ..mapper.plan import plan
     from ..mapper.report.boxes import lines, of_plan, plan_svg
     from ..mapper.report.drawing import text_picture
+    from ..mapper.stages import plan_module
 
-    form = one_pass(cascade, sizes, params)
-    found = plan(form.cascade, gpu, sizes, params, dtype=dtype)
-    title = f"{form.cascade.name} on {gpu.name}"
+    found = plan_module(cascade, gpu, sizes, params, dtype=dtype)
+    title = f"{cascade.name} on {gpu.name}"
     for what in kinds:
         if what == "kernel":
-            from ..kernels.emit import emit
+            from ..kernels.emit import emit_module
 
-            source = emit(form.cascade, found, textbook=cascade)
+            source = emit_module(found)
             yield Shown("kernel", source.rstrip("\n"), text_picture(title, source), source)
         else:
             yield Shown("plan", f"{lines(title, of_plan(found), _colour())}\n\n{found}", plan_svg(found))

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Reduce, Tensor, accesses, transform
 from ..einsum.diagnostics import EinsmithError
+from ..einsum.display import Displayed
 from ..einsum.sizes import bind
 from .blocking import fresh, reads, refuse
 from .gpu import Gpu
@@ -27,7 +28,7 @@ from .program import position, program
 
 
 @dataclass(frozen=True)
-class ModulePlan:
+class ModulePlan(Displayed):
     """The kernels of a module in the order of launches. `note` says how the cascade came to this form."""
 
     textbook: Cascade
@@ -141,7 +142,7 @@ class _Planner:
             groups = _units(self.cuttable)
             parts = fewest(self.cuttable, groups, bind(self.cascade, self.sizes, self.params).extents) if len(groups) > 1 else None
             if parts is None:
-                raise
+                raise _alone(self.cuttable, groups, bind(self.cascade, self.sizes, self.params).extents) or refusal
             try:
                 return self.module(parts)
             except EinsmithError as other:
@@ -297,6 +298,16 @@ def fewest(cascade: Cascade, groups: list[tuple[Einsum, ...]], extents: Mapping[
     """Parts that each fit a kernel: the fewest, then the fewest words between them; None if an Einsum alone does not fit."""
     chosen = _fewest_groups(cascade, groups, extents)
     return None if chosen is None else tuple(_part(cascade, chosen, number) for number in range(len(chosen)))
+
+
+def _alone(cascade: Cascade, groups: list[tuple[Einsum, ...]], extents: Mapping[str, int]) -> EinsmithError | None:
+    """Why a group of Einsums is no kernel even by itself."""
+    for number in range(len(groups)):
+        try:
+            program(_part(cascade, groups, number), extents)
+        except EinsmithError as refusal:
+            return refusal
+    return None
 
 
 def _fewest_groups(

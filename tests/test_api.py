@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +44,55 @@ def test_parameters_reach_every_stage() -> None:
     for use in (es.map, es.plan):
         with pytest.raises(es.EinsmithError):
             use(flash, "fusemax" if use is es.map else "h200", SIZES, params={"no-such": 1})
+
+
+POINTS = {
+    "name": "api",
+    "points": {
+        "spec": "softmax", "arch": "fusemax", "mapping": "rows-three-passes", "size.B,size.H": 1, "size.E,size.F": 64,
+        "size.P,size.M": [256, 512, "4M"],
+    },
+}  # fmt: skip
+
+
+def test_a_sweep_from_plain_data_or_a_file(tmp_path: Path) -> None:
+    import yaml
+
+    seen: list[int] = []
+    found = es.sweep(POINTS, tmp_path / "a", workers=1, progress=lambda state: seen.append(state.done))
+    assert (found.points, found.failed, seen[-1]) == (3, 1, 3)
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(POINTS, sort_keys=False))
+    same = es.sweep(tmp_path / "sweep.yaml", tmp_path / "b", workers=1)
+    assert same.results.read_bytes() == found.results.read_bytes()
+    found.to_csv(tmp_path / "t.csv")
+    found.to_parquet(tmp_path / "more" / "t.parquet")
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 4
+    assert (tmp_path / "more" / "t.parquet").read_bytes() == found.results.read_bytes()
+    assert found.table().num_rows == 3
+    with pytest.raises(es.EinsmithError, match="plain data"):
+        es.sweep({"name": "x", "points": {"spec": object()}}, tmp_path / "c")
+
+
+def test_a_script_without_a_guard_is_not_run_again_by_its_workers(tmp_path: Path) -> None:
+    script = f"""
+import einsmith as es
+from einsmith.mapper.sweep import shards
+print("started", flush=True)
+shards.SHARD = 1
+print(es.sweep({POINTS!r}, {str(tmp_path / "out")!r}, workers=2).failed)
+"""
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "started\n1\n"), done.stderr
+
+
+def test_results_display_themselves_in_notebooks() -> None:
+    cascade = es.load(ATTENTION / "softmax.yaml")
+    results = [
+        es.analyze(cascade), es.derive(cascade, rank="m"), es.equal(cascade, cascade),
+        es.model(cascade, "fusemax", "rows-three-passes", SIZES), es.plan(es.derive(cascade, rank="m").cascade, "h200", SIZES),
+    ]  # fmt: skip
+    for result in results:
+        html = result._repr_html_()
+        assert html.startswith("<pre>")
+        assert str(result).splitlines()[0].replace(">", "&gt;") in html

@@ -1,6 +1,6 @@
 """What runs inside what: mappings and GPU plans as nested boxes, drawn as SVG or printed for a terminal.
 
-In: a mapping, or a plan. Out: `Box`es; the text of an SVG file; lines of text. A loop is a box around what it repeats, with the
+In: a mapping, or the plan of a module. Out: `Box`es; the text of an SVG file; lines of text. A loop is a box around what it repeats, with the
 tensors that stay while it does; an Einsum is a bar, coloured by where it runs.
 """
 
@@ -18,6 +18,7 @@ from .drawing import GAP, opened, painted
 if TYPE_CHECKING:
     from ..mapping import Group, Mapping
     from ..plan import Plan
+    from ..stages import ModulePlan
 
 COLOURS = ("#4e79a7", "#c46a12", "#3f8a3a", "#b8393b", "#87598a", "#3d8680", "#7d5c4b", "#6b7280")
 """By array; white text stands on them."""
@@ -91,8 +92,17 @@ def _where(group: Group, name: str) -> str:
 # --- a plan ---
 
 
-def of_plan(plan: Plan) -> tuple[Box, ...]:
-    """A program instance of the best candidate: what it keeps, what it repeats."""
+def of_plan(plan: ModulePlan) -> tuple[Box, ...]:
+    """A program instance of each kernel: what it keeps, what it repeats."""
+    several = len(plan.kernels) > 1
+    boxes = [_kernel(kernel) for kernel in plan.kernels]
+    return tuple(
+        replace(box, title=f"kernel {number}: {box.title}") if several else box for number, box in enumerate(boxes, 1)
+    )  # fmt: skip
+
+
+def _kernel(plan: Plan) -> Box:
+    """The best candidate of a kernel."""
     from ..program import Loop
 
     program, best = plan.program, plan.best
@@ -114,7 +124,7 @@ def of_plan(plan: Plan) -> tuple[Box, ...]:
     singles = [f"{r} ({extents[r]:,})" for r in program.grid if r not in program.tiled]
     shared = (f"shared memory holds {', '.join(once)}",) if once else ()
     note = f"{best.warps} warps, {best.shared_bytes:,} bytes of shared memory, {best.registers} registers a thread"
-    return (Box(f"program instances over {', '.join([*singles, *tiles])}", note, shared, tuple(inner)),)
+    return Box(f"program instances over {', '.join([*singles, *tiles])}", note, shared, tuple(inner))
 
 
 def _walked(plan: Plan) -> str:
@@ -132,12 +142,15 @@ def svg(title: str, boxes: tuple[Box, ...]) -> str:
     return "\n".join([*opened(width, int(bottom), title, STYLE), *parts, "</svg>"])
 
 
-def plan_svg(plan: Plan) -> str:
-    """A plan: the boxes of a program instance, and under them its tiles."""
-    title = f"{plan.cascade.name} on {plan.gpu.name}"
+def plan_svg(plan: ModulePlan) -> str:
+    """A plan: the boxes of a program instance of each kernel, and under them its tiles."""
+    title = f"{plan.textbook.name} on {plan.gpu.name}"
     parts, width, bottom = _all(title, of_plan(plan))
-    grid, wide, bottom = _grid(plan, bottom + 10)
-    return "\n".join([*opened(max(width, wide), int(bottom), title, STYLE), *parts, *grid, "</svg>"])
+    for number, kernel in enumerate(plan.kernels, 1):
+        name = f"kernel {number}: " if len(plan.kernels) > 1 else ""
+        grid, wide, bottom = _grid(kernel, bottom + 10, name)
+        parts, width = parts + grid, max(width, wide)
+    return "\n".join([*opened(width, int(bottom), title, STYLE), *parts, "</svg>"])
 
 
 def _all(title: str, boxes: tuple[Box, ...]) -> tuple[list[str], float, float]:
@@ -210,7 +223,7 @@ def _drawn(box: Box, x: float, y: float, width: float, colours: dict[str, str], 
     return parts
 
 
-def _grid(plan: Plan, top: float) -> tuple[list[str], float, float]:
+def _grid(plan: Plan, top: float, name: str) -> tuple[list[str], float, float]:
     """The points that a kernel goes through, as tiles: those of one program instance shaded, the one at hand darker."""
     program, best, extents = plan.program, plan.best, plan.sizes.extents
     across = program.inner if program.inner in best.blocks else None
@@ -230,7 +243,7 @@ def _grid(plan: Plan, top: float) -> tuple[list[str], float, float]:
         at = f'x="{left + column * side}" y="{top + 20 + row * side}"'
         parts.append(f'<rect class="{kind}" {at} width="{side - 3}" height="{side - 3}" rx="2"/>')
     bottom = top + 20 + shown[0] * side + 18
-    captions = ["shaded: one program instance; dark: the tile at hand"]
+    captions = [f"{name}shaded: one program instance; dark: the tile at hand"]
     singles = " x ".join(f"{rank} ({extents[rank]:,})" for rank in program.grid if rank not in program.tiled)
     captions += [f"as many again for each of {singles}"] if singles else []
     captions += [f"{rows:,} x {columns:,} tiles; {shown[0]} x {shown[1]} are drawn"] if (rows, columns) != shown else []

@@ -1,14 +1,17 @@
-"""Results as tables: read from a folder, written as CSV.
+"""Results as tables: read from a folder, written as CSV or Parquet.
 
-In: the folder of a sweep, or its `results.parquet`. Out: an Arrow table; a file. Parquet is what the sweep itself writes.
+In: the folder of a sweep, or its `results.parquet`. Out: an Arrow table; a file.
 """
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ...einsum.diagnostics import Diagnostic, EinsmithError
+from ..sweep.store import RESULTS
 
 
 def read(folder: Path) -> Any:
@@ -16,7 +19,7 @@ def read(folder: Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = folder / "results.parquet" if folder.is_dir() else folder
+    path = folder / RESULTS if folder.is_dir() else folder
     try:
         return pq.read_table(path)
     except FileNotFoundError:
@@ -38,8 +41,18 @@ def write_csv(folder: Path, path: Path) -> None:
     """The results as CSV; inputs are the columns whose name begins with `in`."""
     import pyarrow.csv as csv
 
-    table = read(folder)
+    _write(path, lambda: csv.write_csv(read(folder), path))
+
+
+def write_parquet(folder: Path, path: Path) -> None:
+    """The results as Parquet, which is what the folder holds."""
+    read(folder)
+    _write(path, lambda: shutil.copyfile(folder / RESULTS, path))
+
+
+def _write(path: Path, write: Callable[[], object]) -> None:
     try:
-        csv.write_csv(table, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write()
     except OSError as error:
         raise EinsmithError(Diagnostic("E003", f"cannot write: {error.strerror or error}", file=str(path))) from None

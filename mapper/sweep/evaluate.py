@@ -356,23 +356,23 @@ def sides(arch: Architecture, numbers: dict[str, Any]) -> dict[str, Any]:
 
 def _plans(payload: dict[str, Any], found: _Found) -> None:
     from ..gpu import loads
-    from ..one_pass import one_pass
-    from ..plan import plan
+    from ..stages import plan_module
 
     name, text = payload["gpu"]
     gpu, cascade = loads(text, name), cascade_of(*payload["spec"][::-1], payload["derive"])
     for row in range(payload["count"]):
         sizes = {symbol: int(values[row]) for symbol, values in _columns(payload, "size.").items()}
-        try:
-            form = one_pass(cascade, sizes, payload["params"])
-            best = plan(form.cascade, gpu, sizes, payload["params"], dtype=payload["dtype"], keep=1)
-        except EinsmithError as error:
-            found.fail(np.array([row]), error.diagnostics[0])
-            continue
         at = np.array([row])
+        try:
+            best = plan_module(cascade, gpu, sizes, payload["params"], dtype=payload["dtype"], keep=1)
+        except EinsmithError as error:
+            found.fail(at, error.diagnostics[0])
+            continue
+        slowest = max(best.kernels, key=lambda kernel: kernel.best.predicted_s).best
         found.texts["status"][row] = "done"
-        found.texts["bound_by"][row] = best.best.bound
+        found.texts["bound_by"][row] = slowest.bound
         found.texts["plan"][row] = json.dumps(best.as_json()["plan"])
-        found.put("latency_s", at, best.best.predicted_s)
-        found.put("shared_bytes", at, best.best.shared_bytes)
-        found.put("registers", at, best.best.registers)
+        found.put("latency_s", at, best.predicted_s)
+        found.put("kernels", at, len(best.kernels))
+        found.put("shared_bytes", at, max(kernel.best.shared_bytes for kernel in best.kernels))
+        found.put("registers", at, max(kernel.best.registers for kernel in best.kernels))

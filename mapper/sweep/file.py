@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +24,7 @@ from pydantic import Field, model_validator
 
 from ...einsum.diagnostics import Diagnostic, EinsmithError
 from ...einsum.library import locate
-from ..document import Block, Document, Place, read, validate
+from ..document import Block, Document, Place, read, reads, validate
 from .condition import holds
 from .space import Codes, Space, Table, beside, one_after_another, single
 
@@ -149,7 +150,25 @@ class Sweep:
 def load(path: str | Path) -> Sweep:
     """Read a sweep file. Raises EinsmithError (E501, E502, E701, E702)."""
     found = locate("sweeps", path)
-    document = read(found)
+    return _sweep(read(found), found)
+
+
+def loads(text: str, name: str = "<sweep>") -> Sweep:
+    """The same from a text; files that it names are found from the working folder."""
+    return _sweep(reads(text, name), Path(name))
+
+
+def of_plain(data: Mapping[str, Any]) -> Sweep:
+    """The same from plain data."""
+    import yaml
+
+    try:
+        return loads(yaml.safe_dump(dict(data), sort_keys=False))
+    except yaml.YAMLError as error:
+        raise EinsmithError(Diagnostic("E701", f"a sweep is made of plain data: {error}")) from None
+
+
+def _sweep(document: Document, path: Path) -> Sweep:
     file = validate(SweepFile, document)
     space = Space(tuple(_Reader(document).dimensions(file.points, ("points",))))
     names = [name for table in space.dimensions for name in table.columns]
@@ -157,8 +176,8 @@ def load(path: str | Path) -> Sweep:
         if name not in names:
             known = ", ".join(f"`{known}`" for known in names)
             span = document.span(("workload", number))
-            raise EinsmithError(Diagnostic("E701", f"no point sets `{name}`", span, help=f"they set {known}", file=str(found)))
-    return Sweep(found, file, space, document)
+            raise EinsmithError(Diagnostic("E701", f"no point sets `{name}`", span, help=f"they set {known}", file=str(path)))
+    return Sweep(path, file, space, document)
 
 
 class _Reader:

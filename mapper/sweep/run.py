@@ -79,6 +79,24 @@ class Swept:
     def results(self) -> Path:
         return self.folder / RESULTS
 
+    def table(self) -> Any:
+        """All points as an Arrow table (`.to_pandas()` makes a data frame): `in NAME` is what a point sets."""
+        from ..report.table import read
+
+        return read(self.folder)
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write all points as CSV."""
+        from ..report.table import write_csv
+
+        write_csv(self.folder, Path(path))
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write all points as Parquet, as they are in the folder."""
+        from ..report.table import write_parquet
+
+        write_parquet(self.folder, Path(path))
+
     def as_json(self) -> dict[str, Any]:
         return {
             "name": self.name, "points": self.points, "done": self.points - self.failed, "reused": self.reused, "failed":

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,7 +77,8 @@ class Local:
                 while waiting or flying:
                     while waiting and len(flying) < workers * (1 if alone else AHEAD):
                         key = waiting.pop(0)
-                        flying[pool.submit(work, key, left[key])] = key
+                        with _without_main():
+                            flying[pool.submit(work, key, left[key])] = key
                     for future in wait(flying, return_when=FIRST_COMPLETED).done:
                         result = future.result()
                         del left[flying.pop(future)]
@@ -93,6 +96,17 @@ class Local:
                 alone = max(tried.values()) >= 2
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes that start meanwhile do not run the user's script again, guarded by `if __name__ == "__main__"` or not."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _follow(parent: int) -> None:

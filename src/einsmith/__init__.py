@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from .mapper.cost import Cost
     from .mapper.search import Searched
     from .mapper.stages import ModulePlan
+    from .mapper.sweep.run import Progress, Swept
     from .sim.simulate import Simulated
 
 __all__ = [
     "EinsmithError", "analyze", "compile", "derive", "equal", "evaluate", "load", "loads", "map", "model", "plan", "simulate",
+    "sweep",
 ]  # fmt: skip
 
 Sizes = Mapping[str, int]
@@ -143,3 +145,26 @@ def compile(cascade: Cascade, gpu: str = "h200", sizes: Sizes | None = None, **o
     from .kernels.run import compile_cascade
 
     return compile_cascade(cascade, gpu, sizes, **options)
+
+
+def sweep(
+    points: str | Path | Mapping[str, Any],
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    dask: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Swept:
+    """Many points of a design space, as a sweep file or the same as a dict states them; their results stay in `folder`.
+
+    `workers`: processes on this machine (default: one for each core); `dask`: the address of a scheduler instead. A run that was
+    interrupted goes on where it stopped.
+    """
+    import os
+
+    from .mapper.sweep import file, run
+    from .mapper.sweep.workers import Dask, Local
+
+    plan = file.of_plain(points) if isinstance(points, Mapping) else file.load(points)
+    worker = Local(workers or os.cpu_count() or 1) if dask is None else Dask(dask)
+    return run.sweep(plan, Path(folder), worker, progress or (lambda state: None))
