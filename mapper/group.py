@@ -211,6 +211,8 @@ class GroupSearch:
         self.found: list[Found] = []
         """The best, or (for products) the Pareto front."""
         self.done = False
+        self.proof: Any = None
+        """What no mapping of the group is better than, if the search was cut off."""
         self._known_steps: dict[tuple[int, Binding], Step] = {}
         self._known_choices: dict[Any, list[Choice]] = {}
         self._queue: list[tuple[Any, int, Callable[[], None]]] = []
@@ -238,6 +240,7 @@ class GroupSearch:
                     break
                 if self._spent():
                     self.tally.cut_off = True
+                    self.proof = key
                     self._queue.clear()
                     break
                 if limit is not None and key > limit:

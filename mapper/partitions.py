@@ -64,6 +64,13 @@ class Partitions:
         path = self._path()
         return NOTHING if path is None else self._path_value(path)
 
+    def proven(self) -> float:
+        """What no partition can be better than, as far as it is proven when the search is cut off."""
+        if self.objective in PRODUCTS:
+            return 0.0
+        path = self._path(proven=True)
+        return math.inf if path is None else sum(float(self._weight(edge, proven=True)[0]) for edge in path)
+
     def best(self, limit: Any) -> list[Found] | None:
         """The groups of the best partition; None if none is below the limit."""
         if self.objective in PRODUCTS:
@@ -136,16 +143,18 @@ class Partitions:
             found.append(Found(nest, group_cost(nest)))
         return found
 
-    def _weight(self, edge: tuple[int, int]) -> Any:
-        """What a group cannot beat."""
+    def _weight(self, edge: tuple[int, int], proven: bool = False) -> Any:
+        """What a group cannot beat; `proven`: also where its search was cut off."""
         bound = rank_of(self.objective, self.bounds[edge])
         search = self.searches.get(edge)
+        if proven and search is not None and search.proof is not None:
+            return max(bound, search.proof)
         return bound if search is None else search.floor if search.done else max(bound, search.floor)
 
     def _path_value(self, path: list[tuple[int, int]]) -> Any:
         return tuple(sum(part) for part in zip((0.0, 0.0), *(self._weight(edge) for edge in path), strict=True))
 
-    def _path(self, without: tuple[int, int] | None = None) -> list[tuple[int, int]] | None:
+    def _path(self, without: tuple[int, int] | None = None, proven: bool = False) -> list[tuple[int, int]] | None:
         """The least path by what its groups cannot beat; the one with fewest groups among equals."""
         count = len(self.names)
         best: dict[int, tuple[Any, int, list[tuple[int, int]]]] = {0: ((0.0, 0.0), 0, [])}
@@ -155,7 +164,7 @@ class Partitions:
             (first, second), groups, path = best[i]
             for j in range(i + 1, count + 1):
                 if (i, j) in self.bounds and (i, j) != without:
-                    weight = self._weight((i, j))
+                    weight = self._weight((i, j), proven)
                     option = ((first + weight[0], second + weight[1]), groups + 1, [*path, (i, j)])
                     if j not in best or option[:2] < best[j][:2]:
                         best[j] = option

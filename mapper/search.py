@@ -61,7 +61,7 @@ class Searched(Displayed):
         within = f", to within {self.gap:.2%}" if self.gap else ""
         proof = f"optimal within the stated space{within}"
         if not self.optimal:
-            proof = "best found; the search was cut off before the proof was complete"
+            proof = f"best found; the search was cut off, and nothing is better by more than {self.gap:.2%}"
         front = ""
         for each in self.front:
             whole = seconds((each.cycles + each.fill_cycles) / each.arch.clock_hz)
@@ -104,8 +104,9 @@ def search(
         space = Partitions(flat, arch, bound, objective, tally, fixed)
         spaces.append((space.floor(), position, choice, space))
     for floor, _, choice, space in sorted(spaces, key=lambda item: item[:2]):
-        if best is not None and floor >= best[0]:
+        if best is not None and (floor >= best[0] or tally.stop()):
             tally.bounded += 1
+            tally.cut_off |= floor < best[0]
             continue
         groups = space.best(best[0] if best else None)
         if groups is None:
@@ -126,6 +127,9 @@ def search(
         "dominated": tally.dominated,
     }  # fmt: skip
     pareto = tuple(cost(item) for _, item in front(fronts))
+    if tally.cut_off:
+        least = min(space.proven() for _, _, _, space in spaces)
+        gap = max(gap, 1.0 - least / best[0][0]) if best[0][0] else gap
     return Searched(placed.mapping, cost(placed), objective, tally.evaluated, pruned, not tally.cut_off, gap, pareto)
 
 
