@@ -213,7 +213,7 @@ def _results(nest: Nest, found: Accesses, resident: Resident) -> None:
         found.add(place, "written", tensor, back)
         found.carry(outer, place, out + back, out + back)
     if resident.leaves and resident.place != backing:
-        whole = float(nest.tensor_words(tensor))
+        whole = nest.total([nest.span(rank)[1] for rank in nest.own_ranks(tensor)])
         source = array if resident.place == FORWARD else resident.place
         found.add(resident.place, "read", tensor, whole)
         found.add(backing, "written", tensor, whole)
