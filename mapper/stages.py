@@ -21,8 +21,9 @@ from ..einsum.diagnostics import EinsmithError
 from ..einsum.display import Displayed
 from ..einsum.sizes import bind
 from .blocking import fresh, reads, refuse
-from .gpu import Gpu
+from .gpu import BYTES, Gpu
 from .one_pass import OnePass, one_pass
+from .parts import merging, part_counts, with_parts
 from .plan import Candidate, Plan, plan, tile_time
 from .program import position, program
 
@@ -34,6 +35,8 @@ class ModulePlan(Displayed):
     textbook: Cascade
     kernels: tuple[Plan, ...]
     note: str = ""
+    parts: int = 1
+    """Parts of the walked rank that run side by side; the last kernel merges them."""
 
     @property
     def best(self) -> Candidate:
@@ -60,6 +63,18 @@ class ModulePlan(Displayed):
         read = {t.name for kernel in self.kernels for t in kernel.cascade.inputs}
         return tuple(name for kernel in self.kernels for name in kernel.cascade.outputs if name in read)
 
+    @property
+    def workspace_bytes(self) -> int:
+        """Device memory for what lies between kernels."""
+        total = 0
+        for kernel in self.kernels:
+            for name in set(kernel.cascade.outputs) & set(self.between):
+                tensor = kernel.cascade.tensor(name)
+                float_bytes = BYTES[self.dtype] if operand_only(self, name) else 4
+                element = {"float": float_bytes, "int": 8, "bool": 1}[tensor.dtype]
+                total += element * prod(kernel.sizes.extents.get(rank, 1) for rank in tensor.ranks)
+        return total
+
     def as_json(self) -> dict[str, Any]:
         """Of one kernel, its plan and candidates; of several, the plan of each under `kernels`, and all candidates by kernel."""
         if len(self.kernels) == 1:
@@ -68,7 +83,8 @@ class ModulePlan(Displayed):
         return {
             "plan": {
                 "cascade": self.textbook.name, "gpu": self.gpu.name, "target": self.gpu.target, "dtype": self.dtype,
-                "kernels": [part["plan"] for part in parts], "between": list(self.between), "predicted_s": self.predicted_s,
+                "kernels": [part["plan"] for part in parts], "between": list(self.between), "split": self.parts,
+                "workspace_bytes": self.workspace_bytes, "predicted_s": self.predicted_s,
             },
             "candidates": [
                 {"kernel": number, **candidate} for number, part in enumerate(parts) for candidate in part["candidates"]
@@ -80,8 +96,10 @@ class ModulePlan(Displayed):
             return str(self.kernels[0])
         lines = [
             f"{self.textbook.name} in {len(self.kernels)} kernels, {tile_time(self.predicted_s)} together; between them in memory: "
-            + ", ".join(self.between)
+            + f"{', '.join(self.between)} ({self.workspace_bytes:,} B)"
         ]
+        if self.parts > 1:
+            lines.append(f"  split                    {self.parts} parts of the walked rank side by side, then a merge")
         for number, kernel in enumerate(self.kernels, 1):
             lines += ["", f"kernel {number} of {len(self.kernels)}, for {', '.join(kernel.cascade.outputs)}", str(kernel)]
         return "\n".join(lines)
@@ -142,7 +160,8 @@ class _Planner:
             groups = _units(self.cuttable)
             parts = fewest(self.cuttable, groups, bind(self.cascade, self.sizes, self.params).extents) if len(groups) > 1 else None
             if parts is None:
-                raise _alone(self.cuttable, groups, bind(self.cascade, self.sizes, self.params).extents) or refusal
+                alone = _alone(self.cuttable, groups, bind(self.cascade, self.sizes, self.params).extents)
+                raise (alone or refusal) from None
             try:
                 return self.module(parts)
             except EinsmithError as other:
@@ -185,60 +204,47 @@ class _Planner:
         rank = single.program.cascade.rank(loop).part_of if loop is not None else None
         if loop is None or rank is None or rank not in self.cascade.rank_order or self.cascade.rank(rank).split is not None:
             return
-        parts = worthwhile_parts(single, rank)
-        if parts < 2:
+        counts = part_counts(single, rank)
+        if not counts:
             return
         from ..einsum.rewrite.derive import derive
 
         try:
-            form = derive(self.cascade, rank, sizes=self.sizes, params=self.params, form="split", parts=parts, check=False).cascade
-            form = replace(form, name=self.cascade.name)
-            late = merging(form, self.cascade)
-            early = tuple(e for e in form.einsums if e.output not in late)
-            groups = [early, tuple(e for e in form.einsums if e.output in late)]
-            if not all(groups):
-                return
-            own = {name: value for name, value in self.sizes.items() if name in form.symbols}
-            own_params = {name: value for name, value in self.params.items() if name in dict(form.params)}
+            form = derive(self.cascade, rank, sizes=self.sizes, params=self.params, form="split", check=False).cascade
+        except EinsmithError:
+            return
+        late = merging(form, self.cascade)
+        groups = [tuple(e for e in form.einsums if (e.output in late) == merge) for merge in (False, True)]
+        if not all(groups):
+            return
+        found = [module for count in counts if (module := self.in_parts(form, groups, count, rank, first.note)) is not None]
+        if found:
+            yield min(found, key=lambda module: module.predicted_s)
+
+    def in_parts(
+        self, form: Cascade, groups: list[tuple[Einsum, ...]], count: int, rank: str, note: str
+    ) -> ModulePlan | None:  # fmt: skip
+        """A split form in a number of parts: a kernel for the parts and one for their merge."""
+        cascade = with_parts(form, self.cascade, count)
+        own = {name: value for name, value in self.sizes.items() if name in form.symbols}
+        own_params = {name: value for name, value in self.params.items() if name in dict(form.params)}
+        try:
             plans = tuple(
                 plan(
-                    _part(form, groups, number), self.gpu, own, own_params, dtype=self.dtype, allow_tf32=self.allow_tf32,
+                    _part(cascade, groups, number), self.gpu, own, own_params, dtype=self.dtype, allow_tf32=self.allow_tf32,
                     keep=self.keep,
                 )
                 for number in range(2)
             )  # fmt: skip
         except EinsmithError:
-            return
-        note = f"`{rank}` in {parts} parts that run side by side, then merged"
-        yield ModulePlan(self.cascade, plans, f"{first.note}; {note}" if first.note else note)
+            return None
+        done = f"`{rank}` in {count} parts that run side by side, then merged"
+        return ModulePlan(self.cascade, plans, f"{note}; {done}" if note else done, parts=count)
 
     def cut(self, einsums: tuple[Einsum, ...]) -> list[tuple[Einsum, ...]] | None:
         """Groups that are a kernel each."""
         units = [unit for unit in _units(self.cuttable) if set(unit) <= set(einsums)]
         return _fewest_groups(self.cuttable, units, bind(self.cascade, self.sizes, self.params).extents)
-
-
-def worthwhile_parts(single: Plan, rank: str) -> int:
-    """Parts of the walked rank that give every multiprocessor of the GPU a block or two; 1 if the grid does so already."""
-    extents, best, program = single.sizes.extents, single.best, single.program
-    blocks = prod(-(-extents[r] // (best.blocks[r] if r in program.tiled else 1)) for r in program.grid)
-    steps = -(-extents.get(rank, 1) // best.blocks.get(program.inner or "", 1))
-    if blocks >= single.gpu.multiprocessors.count or not blocks:
-        return 1
-    wanted = 1 << (2 * single.gpu.multiprocessors.count // blocks).bit_length() - 1
-    return max(1, min(wanted, 1 << max(steps.bit_length() - 2, 0)))
-
-
-def merging(form: Cascade, original: Cascade) -> frozenset[str]:
-    """Of a split form, what needs all parts: reductions over the rank of the parts, and what depends on them."""
-    added = [r.name for r in form.ranks if r.name not in original.rank_order and r.part_of is None and r.split is None]
-    parts = added[0] if len(added) == 1 else ""
-    late: set[str] = set()
-    for einsum in form.einsums:
-        bound = einsum.body.ranks if isinstance(einsum.body, Reduce) else ()
-        if parts in bound or any(a.tensor in late for a in reads(einsum)):
-            late.add(einsum.output)
-    return frozenset(late)
 
 
 def with_last_positions(cascade: Cascade) -> Cascade:
