@@ -31,8 +31,9 @@ def part_counts(single: Plan, rank: str) -> list[int]:
     units = single.gpu.multiprocessors.count
     if not blocks or blocks >= units:
         return []
-    wanted = {1 << (filled * units // blocks).bit_length() - 1 for filled in FILLED}
-    return sorted(count for count in wanted if 2 <= count <= steps // 2)
+    most = 1 << max((steps // 2).bit_length() - 1, 0)  # two steps a part at least
+    wanted = {min(most, 1 << (filled * units // blocks).bit_length() - 1) for filled in FILLED}
+    return sorted(count for count in wanted if count >= 2)
 
 
 def with_parts(form: Cascade, original: Cascade, count: int) -> Cascade:
