@@ -262,8 +262,8 @@ class Closed:
             return Dimension("constant")
         split = self.nest.cascade.rank(rank).split
         match index:
-            case Coord(rank=found) if found == rank:
-                return Dimension("plain", rank)
+            case Coord(rank=found) if self.nest.cascade.rank(found).extent == self.nest.cascade.rank(rank).extent:
+                return Dimension("plain", found)
             case Map(op="+", args=(Coord(rank=found), Number(value=1))) if found == rank and iterates:
                 return Dimension("plain", rank)
             case Map(op="+", args=(Map(op="*", args=(Coord(rank=outer), tile)), Coord(rank=inner))) if (

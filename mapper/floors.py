@@ -1,14 +1,16 @@
 """Floors: what no mapping of a group can beat, whatever the order of its loops, for all tilings at once.
 
-In: a group as one of several equal instances does it, with a loop over every rank that may have one. Out: for arrays of tiles (a
-tile as long as its rank: no loop), in closed form (see `closed`): cycles of the busiest array with every step on its best array and
-layout, words of operands and results, energy of operations. None of this depends on the order of the loops; what does is
-added by `orders`.
+In: a group as one of several equal instances does it, and arrays of tiles, one for each rank (as long as the rank: no loop). Out:
+cycles of the busiest array with every step on its best array and layout, words of operands and results, energy of operations. None of
+this depends on the order of the loops; what does is added by `orders`. Every quantity is a product over ranks, of their extents,
+of the numbers of their tiles, or of how often these fill a side of an array.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Iterable
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,12 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .closed import Closed, Open
-from .mapping import Binding
+from ..einsum.cascade import Coord, Expr, Map, Number, Scalar, free_ranks
+from .architecture import Architecture, Array
+from .cost import register_pj
 from .nest import Nest
+from .operations import Work
 from .steps import Step
-from .streams import Stream
-from .tape import Floats, Program, Tape, Value, maximum, minimum, total
+from .tape import Floats
 
 WEIGHTS = tuple(2.0**power for power in range(-10, 11))
 """Of the second of two arrays against the first, in bounds of work that either may do."""
@@ -39,11 +42,9 @@ class Made:
     handed_on: bool
     """Whether its elements may be handed on as they are made, if they are used in the tile that makes them."""
 
-    def in_registers(self, nest: Nest) -> int:
+    def in_registers(self, arch: Architecture) -> int:
         """Words of it that the registers of an array may hold at most."""
-        if self.leaves:
-            return 0
-        return max(array.lanes * array.registers.words for array in nest.arch.arrays.values())
+        return 0 if self.leaves else max(array.lanes * array.registers.words for array in arch.arrays.values())
 
 
 def made_in(nest: Nest) -> tuple[Made, ...]:
@@ -83,107 +84,208 @@ class Floor:
 
 
 class Floors:
-    """The formulas of one group."""
+    """The floors of one group; `tiles`: of each rank that may have a loop; `single`: ranks that are looped over with tile 1."""
 
-    def __init__(self, nest: Nest, one: frozenset[int], shares: Map_[int, float], leaves: Map_[str, float]) -> None:
-        self.nest, self.shares, self.leaves = nest, shares, leaves
-        self.closed = Closed(nest, Tape(), one)
+    def __init__(
+        self, nest: Nest, tiles: Map_[str, Floats], single: frozenset[str], shares: Map_[int, float], leaves: Map_[str, float]
+    ) -> None:
+        self.nest, self.tiles, self.single, self.shares, self.leaves = nest, tiles, single, shares, leaves
+        self.count = len(next(iter(tiles.values()))) if tiles else 1
+        self.extents = nest.sizes.extents
         self.made = made_in(nest)
-        outputs: dict[Any, Value] = {"compute": self._compute()}
-        for place, step in enumerate(nest.steps):
-            outputs["energy", place] = self._energy(step)
+        self._counts: dict[str, Floats | float] = {}
+        self._folds: dict[tuple[str, int], Floats | float] = {}
+
+    def __call__(self) -> Floor:
+        steps = self.nest.steps
+        operands, made, back = {}, {}, {}
+        for place, step in enumerate(steps):
             for number, access in enumerate(step.reads):
-                stream = Stream(access.tensor, access.indices, (step,), len(nest.group.loops))
-                try:
-                    words = self.closed.operand_words(step, stream) * self._share(step)
-                except Open:
-                    words = 0.0
-                outputs["operand", place, access.tensor, number] = words
-        for made in self.made:
-            written = self.closed.result_words(made.producer, made.tensor) * self._share(made.producer)
-            outputs["made", made.tensor] = written
-            begun = self.closed.begun_words(made.producer, made.tensor)
-            sums = made.producer.reduced & nest.cut and made.producer.position not in shares
-            outputs["back", made.tensor] = maximum(0.0, written - begun) if sums else 0.0
-        self.program = Program(self.closed.tape, outputs)
+                operands[place, access.tensor, number] = self._full(self._operand(step, access.tensor, access.indices))
+        for each in self.made:
+            own = self.nest.own_ranks(each.tensor)
+            words = self._share(each.producer) * self._points(own)
+            others = each.producer.ranks - own
+            made[each.tensor] = self._full(words * self._tiles(others))
+            summed = each.producer.reduced and each.producer.position not in self.shares
+            begun = words * self._tiles(others - each.producer.reduced) if summed else made[each.tensor]
+            back[each.tensor] = self._full(made[each.tensor] - begun)
+        return Floor(self._compute(), {at: self._full(self._energy(step)) for at, step in enumerate(steps)}, operands, made, back)
+
+    def _full(self, value: Any) -> Floats:
+        return np.broadcast_to(np.asarray(value, dtype=np.float64), (self.count,))
 
     def _share(self, step: Step) -> float:
         return self.shares.get(step.position, 1.0)
 
-    def _compute(self) -> Value:
+    # --- products over ranks ---
+
+    def _points(self, ranks: Iterable[str]) -> float:
+        return float(math.prod(self.extents[rank] for rank in ranks))
+
+    def _tiles(self, ranks: Iterable[str]) -> Any:
+        """How many tiles of some ranks there are."""
+        found: Any = 1.0
+        for rank in sorted(ranks):
+            if rank not in self._counts:
+                if rank in self.single:
+                    self._counts[rank] = float(self.extents[rank])
+                else:
+                    self._counts[rank] = np.ceil(self.extents[rank] / self.tiles[rank]) if rank in self.tiles else 1.0
+            found = found * self._counts[rank]
+        return found
+
+    def _filled(self, rank: str, lanes: int) -> Any:
+        """Sum over the tiles of a rank of how often they fill some lanes."""
+        key = rank, lanes
+        if key not in self._folds:
+            extent = float(self.extents[rank])
+            if rank in self.single:
+                self._folds[key] = extent
+            elif rank not in self.tiles:
+                self._folds[key] = math.ceil(extent / lanes)
+            else:
+                tile = self.tiles[rank]
+                full = np.ceil(extent / tile) - 1.0
+                self._folds[key] = full * np.ceil(tile / lanes) + np.ceil((extent - full * tile) / lanes)
+        return self._folds[key]
+
+    def _operand(self, step: Step, tensor: str, indices: tuple[Expr, ...]) -> Any:
+        """Words that a step reads of a tensor: its tile in every tile."""
+        if not is_simple(self.nest, tensor, indices):
+            return 0.0
+        ranks = frozenset().union(*(free_ranks(index) for index in indices))
+        return self._share(step) * whole_words(self.nest, tensor, indices) * self._tiles(step.ranks - ranks)
+
+    # --- arrays ---
+
+    def _compute(self) -> Floats:
         """Cycles of the busiest array, if every step had the best layout and could be shared out."""
         arrays = list(self.nest.arch.arrays)
         table = [self._least(step) for step in self.nest.steps if step.work]
-        found: Value = 0.0
+        found: Any = np.zeros(self.count)
         for weights in _weightings(len(arrays)):
-            parts = []
+            total: Any = 0.0
             for least in table:
                 able = [least[name] * weight for name, weight in zip(arrays, weights, strict=True) if name in least]
-                parts.append(minimum(*able))
-            found = maximum(found, total(parts) * (1.0 / sum(weights)))
-        return found
+                total = total + (np.minimum.reduce(np.broadcast_arrays(*able)) if len(able) > 1 else able[0])
+            found = np.maximum(found, total / sum(weights))
+        return self._full(found)
 
-    def _least(self, step: Step) -> dict[str, Value]:
+    def _least(self, step: Step) -> dict[str, Any]:
         """Cycles of a step on each array that can do it, under its best layout."""
-        found: dict[str, Value] = {}
         tensor = self.nest.cascade.tensor(step.output)
         barred = {tensor.iterates, getattr(step.einsum.body, "rank", None)}
-        ranks = sorted(rank for rank in step.ranks if rank not in barred and not self.closed.is_one(rank))
+        ranks = sorted(rank for rank in step.ranks if rank not in barred and rank not in self.single and self.extents[rank] > 1)
+        found: dict[str, Any] = {}
         for name, array in self.nest.arch.arrays.items():
             if any(array.expand(item.operation) is None for item in step.work):
                 continue
-            sides = min(len(array.side), len(ranks))
-            least: Value | None = None
-            for layout in itertools.permutations(ranks, sides):
-                bound = replace(step, binding=Binding(array=name, spatial=tuple((rank,) for rank in layout)), array=array)
-                busy = self.closed.busy(bound) * self._share(step)
-                least = busy if least is None else minimum(least, busy)
-            if least is not None:
-                found[name] = least
+            least: Any = None
+            for layout in itertools.permutations(ranks, min(len(array.side), len(ranks))):
+                cycles = self._busy(step, array, dict(zip(layout, array.side, strict=False)))
+                least = cycles if least is None else np.minimum(least, cycles)
+            found[name] = least * self._share(step)
         return found
 
-    def _energy(self, step: Step) -> Value:
+    def _busy(self, step: Step, array: Array, layout: Map_[str, int]) -> Any:
+        """Cycles that a step keeps an array busy; `layout`: the lanes along the side of each spatial rank."""
+        found: Any = 0.0
+        for item in step.work:
+            last = step.reduced if item.after else frozenset()
+            found = found + self._cycles(array, item) * self._laid(item.ranks, layout) * self._tiles(step.ranks - item.ranks - last)
+        if not array.folds_overlap and step.work:
+            fill = float(sum(array.side) - len(array.side))
+            spatial = frozenset(layout)
+            found = found + fill * self._laid(step.ranks & spatial, layout) * self._tiles(step.ranks - spatial)
+        return found
+
+    def _laid(self, ranks: Iterable[str], layout: Map_[str, int]) -> Any:
+        """Points of some ranks, those of spatial ones counted by how often they fill their lanes."""
+        found: Any = 1.0
+        for rank in sorted(ranks):
+            found = found * (self._filled(rank, layout[rank]) if rank in layout else float(self.extents[rank]))
+        return found
+
+    def _cycles(self, array: Array, item: Work) -> float:
+        return sum(array.units[unit].cycles * count for unit, count in (array.expand(item.operation) or {}).items())
+
+    def _energy(self, step: Step) -> Any:
         """pJ of the operations of a step, on the array where they take least."""
-        hardware = self.closed.hardware
-        least: Value | None = None
-        for name, array in self.nest.arch.arrays.items():
+        least: Any = None
+        for array in self.nest.arch.arrays.values():
             if any(array.expand(item.operation) is None for item in step.work):
                 continue
-            mine: Value = 0.0
+            bound = replace(step, array=array)
+            mine: Any = 0.0
             for item in step.work:
-                points = self.closed.points(step, item) * self._share(step)
-                for unit, count in hardware.expand(name, item.operation).items():
-                    mine = mine + points * count * (hardware[f"{name}.units.{unit}.energy_pj"] + hardware.register_pj(name, unit))
-            least = mine if least is None else minimum(least, mine)
-        return least if least is not None else 0.0
+                repeated = step.ranks - item.ranks - (step.reduced if item.after else frozenset())
+                points = self._points(item.ranks) * self._domain(item.ranks) * self._tiles(repeated) * self._share(step)
+                units = array.expand(item.operation) or {}
+                mine = mine + points * sum(
+                    count * (array.units[unit].energy_pj + register_pj(bound, unit)) for unit, count in units.items()
+                )
+            least = mine if least is None else np.minimum(least, mine)
+        return 0.0 if least is None else least
 
-    def __call__(self, tiles: Map_[int, Floats]) -> Floor:
-        """Floors for arrays of tiles, by loop."""
-        count = len(next(iter(tiles.values()))) if tiles else 1
-        found: dict[Any, Floats] = self.program.run({name: self.input(name, tiles) for name in self.program.inputs}, count)
-        return Floor(
-            found["compute"],
-            {place: found["energy", place] for place in range(len(self.nest.steps))},
-            {key[1:]: value for key, value in found.items() if key[0] == "operand"},
-            {made.tensor: found["made", made.tensor] for made in self.made},
-            {made.tensor: found["back", made.tensor] for made in self.made},
-        )
+    def _domain(self, ranks: frozenset[str]) -> float:
+        """The share of the points of split ranks that exist."""
+        found = 1.0
+        for rank in self.nest.cascade.domain_splits(ranks):
+            assert rank.split is not None
+            found *= self.extents[rank.name] / (self.extents[rank.split.outer] * self.extents[rank.split.inner])
+        return found
 
-    def input(self, name: str, tiles: Map_[int, Floats]) -> Any:
-        """An input of a tape of this group; loops without an array of tiles have the tile of the group."""
-        kind, rest = name.split(" ", 1)
-        match kind:
-            case "extent":
-                return float(self.nest.sizes.extents[rest])
-            case "scalar":
-                return float(self.nest.sizes.scalars[rest])
-            case "tile":
-                axis = int(rest.split(".")[1])
-                return tiles[axis] if axis in tiles else float(self.nest.group.loops[axis].tile)
-            case "arch":
-                return self.leaves[rest]
-            case _:
-                return 1.0
+
+# --- indices ----------------------------------------------------------------------------------------------------------
+
+
+def is_simple(nest: Nest, tensor: str, indices: tuple[Expr, ...]) -> bool:
+    """Whether each dimension of a tensor is read through ranks of its own, all of it in order."""
+    seen: set[str] = set()
+    for rank, index in zip(nest.cascade.tensor(tensor).ranks, indices, strict=True):
+        found = free_ranks(index)
+        if found & seen or not _simple_index(nest, rank, index, tensor):
+            return False
+        seen |= found
+    return True
+
+
+def _simple_index(nest: Nest, rank: str, index: Expr, tensor: str) -> bool:
+    cascade = nest.cascade
+    split = cascade.rank(rank).split
+    match index:
+        case Coord(rank=found):
+            return cascade.rank(found).extent == cascade.rank(rank).extent
+        case Map(op="+", args=(Coord(rank=found), Number(value=1))):
+            return found == rank and cascade.tensor(tensor).iterates == rank
+        case Map(op="+", args=(Map(op="*", args=(Coord(rank=outer), tile)), Coord(rank=inner))):
+            return bool(split and (outer, inner) == (split.outer, split.inner) and tile == split.tile)
+        case Number() | Scalar():
+            return True
+    return False
+
+
+def whole_words(nest: Nest, tensor: str, indices: tuple[Expr, ...]) -> float:
+    """Words of all that is read of a tensor; of a running state, one position."""
+    extents, declared = nest.sizes.extents, nest.cascade.tensor(tensor)
+    found = 1.0
+    for rank, index in zip(declared.ranks, indices, strict=True):
+        if rank != declared.iterates:
+            ranks = free_ranks(index)
+            found *= extents[rank] if len(ranks) > 1 else math.prod(extents[name] for name in ranks)
+    return found
+
+
+def _weightings(count: int) -> list[tuple[float, ...]]:
+    """Weights of arrays: each alone, and pairs of them in many proportions."""
+    found = [tuple(1.0 if i == j else 0.0 for i in range(count)) for j in range(count)]
+    for a, b in itertools.combinations(range(count), 2):
+        found += [tuple(1.0 if i == a else weight if i == b else 0.0 for i in range(count)) for weight in WEIGHTS]
+    return found
+
+
+# --- levels -----------------------------------------------------------------------------------------------------------
 
 
 def level_pj(leaves: Map_[str, float], level: str, read: Any, written: Any) -> Any:
@@ -199,11 +301,3 @@ def port_cycles(leaves: Map_[str, float], level: str, read: Any, written: Any) -
     both = (read + written) / leaves.get(f"{level}.bandwidth", none)
     apart = np.maximum(read / leaves.get(f"{level}.read_bandwidth", none), written / leaves.get(f"{level}.write_bandwidth", none))
     return np.maximum(both, apart) * per_word
-
-
-def _weightings(count: int) -> list[tuple[float, ...]]:
-    """Weights of arrays: each alone, and pairs of them in many proportions."""
-    found = [tuple(1.0 if i == j else 0.0 for i in range(count)) for j in range(count)]
-    for a, b in itertools.combinations(range(count), 2):
-        found += [tuple(1.0 if i == a else weight if i == b else 0.0 for i in range(count)) for weight in WEIGHTS]
-    return found

@@ -29,11 +29,11 @@ from .architecture import Architecture
 from .batch import leaves, roomy
 from .cost import GroupCost, group_cost
 from .floors import Floors
-from .layouts import Choice, Vector, choices, front
+from .layouts import Choice, Vector, choices, crowded_out, front, register_file
 from .mapping import Binding, Group, Loop
 from .nest import FORWARD, Nest, Step, check_step, most_in_flight, outline, settle, settle_lasting
 from .orders import OUTSIDE, Block, Orders, Tilings
-from .residency import add_streams
+from .residency import add_residents, add_streams
 from .space import Cut, Fixed, Tiles, looped_ranks, sides
 from .tape import Floats
 from .team import Team, teams
@@ -139,6 +139,8 @@ class _Candidate:
     energy: float
     carried: float
     """Energy besides operations and operands."""
+    spilled: Map_[str, float]
+    """Energy more if a tensor of a tile finds no room in registers."""
     words: float
     transfer: float
     """Cycles of the backing store."""
@@ -162,8 +164,6 @@ class _Ground:
         group = Group(loops=loops, einsums=search.plain, schedule="interleaved")
         nest = Nest(problem.cascade, search.roomy, team.sizes, group, 1, search.steps(search.plain), problem.leaving)
         add_streams(nest)
-        one = frozenset(range(len(looped.outside) + len(looped.moving)))
-        self.floors = Floors(nest, one, problem.shares, search.leaves)
         self.cuts = list(looped.cuts())
         self.starts = np.cumsum([0, *(math.prod(len(looped.choices[rank]) for rank in cut.chosen) for cut in self.cuts)])
         count = int(self.starts[-1])
@@ -172,11 +172,9 @@ class _Ground:
             sizes = [len(looped.choices[rank]) for rank in cut.chosen]
             for rank, index in zip(cut.chosen, np.indices(sizes).reshape(len(sizes), -1) if sizes else (), strict=True):
                 self.tiles[rank][start:stop] = np.array(looped.choices[rank], dtype=np.float64)[index]
-        at = len(looped.outside) + len(looped.moving)
-        self.floor = self.floors(
-            {at + number: self.tiles[rank] for number, rank in enumerate(looped.choices)}
-            | ({} if looped.choices else {-1: np.zeros(count)})
-        )
+        single = frozenset((*(loop.rank for loop in looped.outside), *looped.moving))
+        self.floors = Floors(nest, self.tiles, single, problem.shares, search.leaves)
+        self.floor = self.floors()
         whole = Cut(looped.moving, tuple(looped.choices))
         tiles = {rank: (values,) for rank, values in self.tiles.items()}
         everything = Tilings(tiles, self.floor, np.arange(count))
@@ -314,7 +312,7 @@ class GroupSearch:
         loops = (*team.loops, *looped.outside, *looped.loops(cut, canonical, firsts))
         try:
             nest = self.outline(loops, self.plain, self.roomy)
-            settle(nest)
+            add_residents(nest)
             orders = Orders(nest, team, looped, cut, ground.floors, tilings, self._every())
             blocks = list(orders.blocks())
         except EinsmithError as error:
@@ -399,19 +397,19 @@ class GroupSearch:
         row = int(block.rows[at])
         place = [int(orders.tilings.tiles[rank][-1][row]) for rank in cut.chosen]
         key = (ground.team.loops, cut.moving, cut.chosen, tuple(place), block.level, self._lasting(orders, block))
-        if (known := self._known_choices.get(key)) and self._ruled_out(
-            (max(floor[0], min(max(c.cycles) for c in known)), *floor[1:])
-        ):
-            self.tally.bounded += 1
-            return
+        if known := self._known_choices.get(key):
+            cycles, energy = min(max(choice.cycles) for choice in known), min(choice.energy for choice in known)
+            if self._ruled_out((max(floor[0], cycles), max(floor[1], float(block.carried[at]) + energy), floor[2])):
+                self.tally.bounded += 1
+                return
         try:
             nest = self._held(ground, cut, orders, block.order, row, block.holds[block.held[at]], block.level)
         except EinsmithError as error:
             self.tally.refuse(error)
             return
         if known is None:
-            energy = self.objective not in ("latency", "traffic")
-            known, dominated = choices(nest, self.problem.fixed.arrays, energy)
+            weighed = self.objective not in ("latency", "traffic")
+            known, dominated = choices(nest, self.problem.fixed.arrays, weighed)
             self.tally.dominated += dominated
             known.sort(key=lambda c: (*rank_of(self.objective, (max(c.cycles), c.energy, 0.0)), sum(c.cycles)))
             self._known_choices[key] = known
@@ -420,7 +418,8 @@ class GroupSearch:
         if nest.masks and len(self.arch.on_chip) == 1:
             words = sum(nest.stream_words(stream) for stream in nest.streams) + sum(map(nest.tensor_words, self.problem.leaving))
             transfer = (self.arch.backing[1].seconds(words * self.arch.word_bytes, 0.0) or 0.0) * self.arch.clock_hz
-        candidate = _Candidate(nest, known, floor[0], floor[1], carried, words, transfer)
+        spilled = orders.spilled(block.order, row)
+        candidate = _Candidate(nest, known, floor[0], floor[1], carried, spilled, words, transfer)
         for position, choice in enumerate(known):
             energy_floor = max(candidate.energy, candidate.carried + choice.energy)
             if self._ruled_out((max(*choice.cycles, candidate.cycles), energy_floor, candidate.words)):
@@ -519,16 +518,16 @@ class GroupSearch:
         bypass: dict[str, list[str]] = {}
         levels = self.arch.on_chip
         for number, stream in enumerate(streams):
-            for place, level in enumerate(levels):
+            for place, name in enumerate(levels):
                 at = holds[place][number]
                 if place + 1 < len(levels) and holds[place + 1][number] == at:
-                    bypass.setdefault(level, []).append(stream.tensor)
+                    bypass.setdefault(name, []).append(stream.tensor)
                     continue
                 depth = len(before) + len(again) + at  # OUTSIDE: the last loop before
                 if depth >= 0:
-                    held.setdefault(depth, {}).setdefault(level, []).append(stream.tensor)
+                    held.setdefault(depth, {}).setdefault(name, []).append(stream.tensor)
         for depth, by in held.items():
-            listed = {level: tuple(dict.fromkeys(names)) for level, names in by.items()}
+            listed = {name: tuple(dict.fromkeys(tensors)) for name, tensors in by.items()}
             hold: Any = listed if len(levels) > 1 else listed[levels[0]]
             loops[depth] = loops[depth].model_copy(update={"hold": hold})
         passing = {name: tuple(dict.fromkeys(tensors)) for name, tensors in bypass.items()}
@@ -575,17 +574,22 @@ class GroupSearch:
         Where registers leave room for too few tiles in flight, also with tensors sent to a storage level.
         """
         group = candidate.nest.group
+        crowded = crowded_out(candidate.nest, choice)
+        energy = candidate.carried + choice.energy + sum(candidate.spilled.get(tensor, 0.0) for tensor in crowded)
+        energy = max(candidate.energy, energy)
+        if self._ruled_out((max(*choice.cycles, candidate.cycles), energy, candidate.words)):
+            self.tally.bounded += 1
+            return
         nest = self.outline(group.loops, choice.bind(self.problem.cascade, candidate.nest.steps), bypass=group.bypass)
         compute = max(choice.cycles)
         steady = max(compute, candidate.transfer)
         per_word = (self.arch.backing[1].seconds(self.arch.word_bytes, 0.0) or 0.0) * self.arch.clock_hz
         one = next(nest.instances(nest.spread))
         cycles = max(candidate.cycles, steady + exposed(one, compute, candidate.transfer, steady, per_word))
-        energy = max(candidate.energy, candidate.carried + choice.energy)
         if self._ruled_out((cycles, energy, candidate.words)):
             self.tally.bounded += 1
             return
-        stay: dict[str, str] | None = self._stay(nest, group)
+        stay: dict[str, str] | None = self._stay(nest, group, crowded)
         problem: EinsmithError | None = None
         fits = False
         while stay is not None:
@@ -601,8 +605,8 @@ class GroupSearch:
             self.tally.evaluated += 1
             new, fits = Found(replace(nest), group_cost(nest)), True
             yield new
-            crowded = flying < wanted and new.cost.timing.cycles > steady
-            stay = self._out_of_registers(nest, stay) if crowded else None
+            few = flying < wanted and new.cost.timing.cycles > steady
+            stay = self._out_of_registers(nest, stay) if few else None
         if not fits:
             assert problem is not None
             self.tally.refuse(problem)
@@ -636,7 +640,7 @@ class GroupSearch:
         largest = max(at_arrays, key=lambda name: (nest.tensor_words(name), name))
         return {name: place for name, place in stay.items() if name != largest}
 
-    def _stay(self, nest: Nest, before: Group) -> dict[str, str]:
+    def _stay(self, nest: Nest, before: Group, crowded: frozenset[str]) -> dict[str, str]:
         """Handed on where legal, else in the registers of those who read it, else (by default) in the innermost level; what is
         needed across tiles stays where `before` has it."""
         stay: dict[str, str] = {}
@@ -654,9 +658,8 @@ class GroupSearch:
             shape = frozenset(self.problem.cascade.tensor(name).ranks)
             if all(reader.ranks == shape and nest.between(step, reader) is None for reader in readers):
                 stay[name] = FORWARD
-            elif name not in self.problem.leaving:
-                arrays = list(dict.fromkeys(reader.binding.array for reader in readers))
-                stay[name] = arrays[0] if len(arrays) == 1 else step.binding.array
+            elif name not in self.problem.leaving and name not in crowded:
+                stay[name] = register_file(step.binding.array, [reader.binding.array for reader in readers])
         return stay
 
 

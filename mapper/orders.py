@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ..einsum.cascade import Coord, Expr, Map, Number, Scalar, free_ranks
 from .closed import Closed, Open
-from .floors import Floor, Floors, Made, level_pj, port_cycles
+from .floors import Floor, Floors, Made, is_simple, level_pj, port_cycles, whole_words
 from .mapping import Loop
 from .nest import Nest
 from .space import Cut, Looped
@@ -115,7 +115,7 @@ class Orders:
         self.own = [frozenset().union(*(free_ranks(index) for index in stream.indices)) for stream in nest.streams]
         self.read = [frozenset().union(*(reader.ranks for reader in stream.readers)) for stream in nest.streams]
         self.shares = [max(floors.shares.get(r.position, 1.0) for r in stream.readers) for stream in nest.streams]
-        self.simple = [self._is_simple(stream) for stream in nest.streams]
+        self.simple = [is_simple(nest, stream.tensor, stream.indices) for stream in nest.streams]
         self.made = frozenset(made.tensor for made in floors.made)
 
     @cached_property
@@ -220,32 +220,6 @@ class Orders:
             return frozenset()
         return frozenset(a for a in order[:at] if axes[a] not in self.own[number] and axes[a] in self.read[number])
 
-    def _is_simple(self, stream: Stream) -> bool:
-        """Whether its words follow from the numbers of tiles alone."""
-        seen: set[str] = set()
-        for rank, index in zip(self.nest.cascade.tensor(stream.tensor).ranks, stream.indices, strict=True):
-            found = free_ranks(index)
-            if found & seen or not self._simple_index(rank, index, stream.tensor):
-                return False
-            seen |= found
-        return True
-
-    def _simple_index(self, rank: str, index: Expr, tensor: str) -> bool:
-        split = self.nest.cascade.rank(rank).split
-        match index:
-            case Coord(rank=found):
-                return found == rank
-            case Map(op="+", args=(Coord(rank=found), Number(value=1))):
-                return found == rank and self.nest.cascade.tensor(tensor).iterates == rank
-            case Map(op="+", args=(Map(op="*", args=(Coord(rank=outer), tile)), Coord(rank=inner))):
-                # a part of the inner rank is one window only where the outer one is cut to single positions
-                one = outer in self.prefix or outer in self.cut.moving or self.team.sizes.extents[outer] == 1
-                whole = inner not in self.cut.chosen and inner not in self.prefix
-                return bool(split and (outer, inner) == (split.outer, split.inner) and tile == split.tile and (one or whole))
-            case Number() | Scalar():
-                return True
-        return False
-
     def option(self, number: int, order: tuple[int, ...], at: int) -> Option:
         """An input held at a place of an order."""
         stream = self.nest.streams[number]
@@ -254,7 +228,7 @@ class Orders:
         key: Any = (number, own, again, torn) if self.simple[number] else (number, order[: at + 1])
         if key not in self._words:
             if self.simple[number] and not self._half_cut(stream, own):
-                words = self._whole(stream) * self._repeated(again, torn)
+                words = whole_words(self.floors.nest, stream.tensor, stream.indices) * self._repeated(again, torn)
                 self._words[key] = words * self.shares[number]
                 self._tiles[key] = self._tile_words(stream, own)
             else:
@@ -273,12 +247,6 @@ class Orders:
                 return True
         return False
 
-    def _whole(self, stream: Stream) -> float:
-        """Words of all that an input is read of."""
-        extents = self.team.sizes.extents
-        ranks = self.nest.cascade.tensor(stream.tensor).ranks
-        return float(math.prod(extents[r] for r, index in zip(ranks, stream.indices, strict=True) if free_ranks(index)))
-
     def _tile_words(self, stream: Stream, own: Axes) -> Floats:
         found = np.ones(self.count)
         for rank, index in zip(self.nest.cascade.tensor(stream.tensor).ranks, stream.indices, strict=True):
@@ -287,8 +255,8 @@ class Orders:
             if len(ranks) > 1 and split is not None:
                 outer, inner = self.length(split.outer, own), self.length(split.inner, own)
                 found = found * np.minimum(outer * inner, float(self.team.sizes.extents[rank]))
-            elif ranks:
-                found = found * self.length(rank, own)
+            for name in ranks if len(ranks) == 1 else ():
+                found = found * self.length(name, own)
         return found
 
     def _torn(self, number: int, order: tuple[int, ...], at: int, again: Axes) -> Axes:
@@ -337,8 +305,21 @@ class Orders:
         except Open:
             return self._counted(nest, held, tiles)
         program = Program(closed.tape, outputs)
-        found = program.run({name: self.floors.input(name, tiles) for name in program.inputs}, self.count)
+        found = program.run({name: self._input(name, tiles) for name in program.inputs}, self.count)
         return found["words"], found["tile"]
+
+    def _input(self, name: str, tiles: Map_[int, Floats]) -> Any:
+        """An input of a tape."""
+        kind, rest = name.split(" ", 1)
+        match kind:
+            case "extent":
+                return float(self.team.sizes.extents[rest])
+            case "scalar":
+                return float(self.team.sizes.scalars[rest])
+            case "tile":
+                return tiles.get(int(rest.split(".")[1]), 1.0)
+            case _:
+                return self.leaves[rest]
 
     def _counted(self, nest: Nest, stream: Stream, tiles: Map_[int, Floats]) -> tuple[Floats, Floats]:
         words, tile = np.empty(self.count), np.empty(self.count)
@@ -375,7 +356,7 @@ class Orders:
         words = np.ones(self.count)
         for rank in self.nest.own_ranks(made.tensor):
             words = words * self.length(rank, cut)
-        if room := made.in_registers(self.nest):
+        if room := made.in_registers(self.arch):
             words = np.where(words > room, words, 0.0)
             if not words.any():
                 return None
@@ -386,6 +367,24 @@ class Orders:
         """Where results that last stay, if not in the innermost level that they can."""
         lasting = {each.made.tensor: (each.home, self._place(each, level)) for each in self.kept(order) if each.lasts}
         return {name: place for name, (home, place) in lasting.items() if place != home}
+
+    def spilled(self, order: tuple[int, ...], row: int) -> dict[str, float]:
+        """Of each tensor of a tile that the bounds leave to registers, the least energy in a storage level instead."""
+        floor, team, innermost = self.tilings.floor, self.team, self.levels[-1]
+        counted = {each.made.tensor for each in self.kept(order) if each.lasts or each.words[row] > 0}
+        found = {}
+        for made in self.floors.made:
+            if made.handed_on or made.tensor in counted:
+                continue
+            written = floor.made[made.tensor][row] * team.times(innermost, made.producer.ranks, False)
+            read = floor.back[made.tensor][row] * team.times(innermost, made.producer.ranks, False)
+            for at, step in enumerate(self.nest.steps):
+                for number, access in enumerate(step.reads):
+                    if access.tensor == made.tensor:
+                        ranks = self.nest.own_ranks(made.tensor)
+                        read = read + floor.operands[at, access.tensor, number][row] * team.times(innermost, ranks, False)
+            found[made.tensor] = float(min(level_pj(self.leaves, name, read, written) for name in self.levels))
+        return found
 
     # --- bounds ---
 
@@ -442,6 +441,9 @@ class Orders:
             table = np.array(ways, dtype=np.int64).reshape(len(ways), len(options))
             inner = table[which].T
         rows = np.flatnonzero(fits)
+        if len(self.levels) == 1:
+            ways, which = chosen[0]
+            return self._bounded(order, level, kept, options, rows, tuple((way,) for way in ways), which[rows])
         places = [np.array(ways, dtype=np.int64).reshape(len(ways), len(options))[which[rows]] for ways, which in chosen]
         joined = np.concatenate(places, axis=1) if places else np.zeros((len(rows), 0), dtype=np.int64)
         distinct, held = np.unique(joined, axis=0, return_inverse=True)
@@ -541,6 +543,8 @@ class Orders:
         bounds = np.empty((5, len(rows)))
         for way, places in enumerate(holds):
             mine = np.flatnonzero(held == way)
+            if not len(mine):
+                continue
             flows: list[list[tuple[str, Option]]] = []
             for number, by in enumerate(options):
                 at = [level_places[number] for level_places in places]
@@ -561,9 +565,9 @@ class Orders:
                 flows.append([])
                 continue
             tile = self._tile_words(stream, own)
-            cut = tile < self._whole(stream) if not self.looped.outside else np.ones(self.count, dtype=bool)
+            cut = tile < whole_words(self.floors.nest, stream.tensor, stream.indices) if not self.looped.outside else np.ones(self.count, dtype=bool)
             need = need + tile * np.where(cut, 2.0, 1.0)
-            words = np.full(self.count, self._whole(stream) * self.shares[number])
+            words = np.full(self.count, whole_words(self.floors.nest, stream.tensor, stream.indices) * self.shares[number])
             flows.append([(self.levels[-1], Option(OUTSIDE, words, np.zeros(self.count), 1))])
         kept = [each for each in (self._within(made, every) for made in self.floors.made) if each is not None]
         if len(self.levels) == 1:

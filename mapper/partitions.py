@@ -1,8 +1,8 @@
 """Fusion: the best partition of the Einsums into consecutive groups, for given extents.
 
 In: a cascade with sizes, an architecture, an objective. Out: the groups of the best partition, each mapped. Partitions are paths
-over the Einsums in order; the weight of a group is what it cannot beat, and rises as its search is advanced. Only groups on the path
-of least weight are advanced, and only until another path is as good: most groups are given up after a first bound. Groups
+over the Einsums in order; the weight of a group is what it cannot beat, and rises as its search is advanced. Only groups on the
+path of least weight are advanced, and only until another path is as good: most groups are given up after a first bound. Groups
 that are the same but for names are searched once.
 
 Groups share nothing: what goes from one to the next goes through the backing store, so times, energies and words add up.

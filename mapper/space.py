@@ -44,7 +44,7 @@ MAX_LOOPED = 4
 """Most ranks, besides those without reuse, that one group loops over."""
 MAX_DIVISORS = 32
 """Most divisors of an extent that are all tried as tiles."""
-MAX_TILINGS = 2**16
+MAX_TILINGS = 2**17
 """Tilings of a group beyond which tiles are powers of two and sides of arrays alone, and then fewer ranks are looped over."""
 
 
