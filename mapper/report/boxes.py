@@ -12,6 +12,7 @@ from html import escape
 from itertools import product
 from typing import TYPE_CHECKING
 
+from ...einsum.cascade import accesses
 from ...einsum.printer import print_einsum
 from .drawing import GAP, opened, painted
 
@@ -107,14 +108,16 @@ def _kernel(plan: Plan) -> Box:
 
     program, best = plan.program, plan.best
     extents = plan.sizes.extents
-    every = [f"{o.tensor}[{','.join(o.axes)}]" for o in plan.operands if o.every_step]
+    every = [(o.tensor, f"{o.tensor}[{','.join(o.axes)}]") for o in plan.operands if o.every_step]
     once = [f"{o.tensor}[{','.join(o.axes)}]" for o in plan.operands if not o.every_step]
     inner = []
     for phase in program.phases:
         if isinstance(phase, Loop):
             stages = f" x {best.stages} stages" if best.stages > 1 else ""
             held = [f"registers hold {', '.join(phase.states)}"] if phase.states else []
-            held += [f"shared memory holds {', '.join(every)}{stages}"] if every else []
+            read = {access.tensor for one in phase.body for access in accesses(one.body)}
+            shared = [text for tensor, text in every if tensor in read]
+            held += [f"shared memory holds {', '.join(shared)}{stages}"] if shared else []
             inner += [Box(print_einsum(one, program.cascade), at="once") for one in phase.initial]
             body = tuple(Box(print_einsum(one, program.cascade), at="every step") for one in phase.body)
             inner.append(Box(_walked(plan), "one after another", tuple(held), body))
@@ -122,9 +125,9 @@ def _kernel(plan: Plan) -> Box:
             inner += [Box(print_einsum(one, program.cascade), at="once") for one in phase.einsums]
     tiles = [f"{r} by {best.blocks[r]} ({-(-extents[r] // best.blocks[r]):,})" for r in program.tiled if r in best.blocks]
     singles = [f"{r} ({extents[r]:,})" for r in program.grid if r not in program.tiled]
-    shared = (f"shared memory holds {', '.join(once)}",) if once else ()
+    kept = (f"shared memory holds {', '.join(once)}",) if once else ()
     note = f"{best.warps} warps, {best.shared_bytes:,} bytes of shared memory, {best.registers} registers a thread"
-    return Box(f"program instances over {', '.join([*singles, *tiles])}", note, shared, tuple(inner))
+    return Box(f"program instances over {', '.join([*singles, *tiles])}", note, kept, tuple(inner))
 
 
 def _walked(plan: Plan) -> str:

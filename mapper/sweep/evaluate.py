@@ -79,7 +79,7 @@ def _parquet(found: _Found) -> bytes:
     columns = {name: pa.array(values.tolist(), pa.string()).dictionary_encode() for name, values in found.texts.items()}
     columns |= {name: pa.array(values) for name, values in found.numbers.items()}
     sink = io.BytesIO()
-    pq.write_table(pa.table(columns), sink, compression="zstd")
+    pq.write_table(pa.table(columns), sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue()
 
 

@@ -283,9 +283,9 @@ class _Runner:
         import pyarrow.parquet as pq
 
         run = hashlib.sha256("".join(sorted(job.key for job in self.jobs)).encode() + repr(self.plan.file).encode()).hexdigest()
-        if self.store.finished(run):
-            whole = pq.read_table(self.store.folder / RESULTS)
-            points = whole["point"].to_numpy()
+        data = self.store.results(run)
+        if data is not None:
+            whole = pq.read_table(io.BytesIO(data))
         else:
             found, points = self._read()
             whole = pa.table(
@@ -298,6 +298,7 @@ class _Runner:
             sink = io.BytesIO()
             pq.write_table(whole, sink, compression="zstd")
             self.store.finish(run, sink.getvalue(), self.plan.document.source.text, self._inputs())
+        points = whole["point"].to_numpy()
         rows = fronts(self._objectives(whole), self.plan.workloads(points))
         table = self.plan.space.table(points[rows])
         best = tuple(
@@ -309,7 +310,7 @@ class _Runner:
         )  # fmt: skip
         return Swept(
             self.plan.name, self.store.folder, len(points), self.progress.reused, self.progress.failed, time.monotonic() - started,
-            self.plan.file.objectives, best, tuple(self.damaged),
+            self.plan.file.objectives, best, (*self.damaged, *self.store.notices),
         )  # fmt: skip
 
 

@@ -6,9 +6,8 @@
     DIR/sweep.yaml            the sweep file of that run
     DIR/inputs.json           the texts of the specs, architectures, mappings and GPUs that it names
 
-One process writes. A shard counts as done when its file is in place and its row is committed; a file whose digest is not that
-of its row is
-worked out again.
+One process writes. A shard counts as done when its file is in place; a file whose digest is not that of its row, or whose pages
+do not have their checksums, is worked out again. The index can be made again from the shards, and the results from both.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import socket
@@ -45,13 +45,37 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             self._take()
             (folder / "shards").mkdir(exist_ok=True)
-            self.index = sqlite3.connect(folder / INDEX)
-            self.index.execute("pragma journal_mode=wal")
-            self.index.execute(
-                "create table if not exists shards(key text primary key, points int, failed int, bytes int, digest text)"
-            )
-            self.index.execute("create table if not exists about(name text primary key, value text)")
-            self.index.commit()
+            self.notices: list[Diagnostic] = []
+            """What was found damaged and is mended."""
+            try:
+                self.index = self._open()
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError):  # cannot be written, which is another matter
+                    raise
+                aside = folder / f"{INDEX}.damaged"
+                for suffix in ("-wal", "-shm"):
+                    (folder / f"{INDEX}{suffix}").unlink(missing_ok=True)
+                os.replace(folder / INDEX, aside)
+                self.notices.append(self.warning(f"the index is damaged ({error}): it is made again from the shards", aside))
+                self.index = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        index = sqlite3.connect(self.folder / INDEX)
+        try:
+            index.execute("pragma journal_mode=wal")
+            index.execute("create table if not exists shards(key text primary key, points int, failed int, bytes int, digest text)")
+            index.execute("create table if not exists about(name text primary key, value text)")
+            index.commit()
+            broken = index.execute("pragma quick_check(1)").fetchone()[0]
+            if broken != "ok":
+                raise sqlite3.DatabaseError(broken)
+        except BaseException:
+            index.close()
+            raise
+        return index
+
+    def warning(self, text: str, path: Path) -> Diagnostic:
+        return Diagnostic("E705", text, file=str(path), severity="warning")
 
     def close(self) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -109,7 +133,7 @@ class Store:
         """Which shards stand whole, how many points of them failed, and what was found damaged (it is forgotten)."""
         found: set[str] = set()
         failed = 0
-        damaged: list[Diagnostic] = []
+        damaged, self.notices = self.notices, []
         with self._kept():
             rows = self.index.execute("select key, failed, bytes, digest from shards").fetchall()
             for key, wrong, size, digest in rows:
@@ -124,21 +148,39 @@ class Store:
                     failed += wrong
                     continue
                 what = "is gone" if not data else f"is damaged ({len(data):,} bytes, written with {size:,})"
-                damaged.append(
-                    Diagnostic(
-                        "E705", f"shard {key[:12]} {what}: it is worked out again", file=str(self.path(key)), severity="warning"
-                    )
-                )
+                damaged.append(self.warning(f"shard {key[:12]} {what}: it is worked out again", self.path(key)))
                 self.index.execute("delete from shards where key = ?", (key,))
+            for key in keys - {row[0] for row in rows}:
+                counts = self._adopted(key)
+                if counts is not None:
+                    found.add(key)
+                    failed += counts
             self.index.commit()
         return found, failed, damaged
+
+    def _adopted(self, key: str) -> int | None:
+        """Failed points of a shard whose file is in place without a row, if it is whole: a run may have ended between the two."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            data = self.path(key).read_bytes()
+            status = pq.read_table(io.BytesIO(data), page_checksum_verification=True)["status"].to_pylist()
+        except (OSError, pa.ArrowException):
+            return None
+        wrong = sum(1 for one in status if one != "done")
+        self._row(key, data, len(status), wrong)
+        return wrong
+
+    def _row(self, key: str, data: bytes, points: int, failed: int) -> None:
+        row = (key, points, failed, len(data), hashlib.sha256(data).hexdigest())
+        self.index.execute("insert or replace into shards values (?, ?, ?, ?, ?)", row)
 
     def put(self, key: str, data: bytes, about: dict[str, Any]) -> None:
         """Keep the result of a shard."""
         with self._kept():
             self._write(self.path(key), data)
-            row = (key, about["points"], about["failed"], len(data), hashlib.sha256(data).hexdigest())
-            self.index.execute("insert or replace into shards values (?, ?, ?, ?, ?)", row)
+            self._row(key, data, about["points"], about["failed"])
             self.index.commit()
         self.written += 1
 
@@ -160,17 +202,28 @@ class Store:
 
     # --- the whole ---
 
-    def finished(self, run: str) -> bool:
-        """Whether `results.parquet` holds this run (a digest of its shards)."""
-        row = self.index.execute("select value from about where name = 'run'").fetchone()
-        return row is not None and row[0] == run and all((self.folder / name).is_file() for name in (RESULTS, SWEEP, INPUTS))
+    def results(self, run: str) -> bytes | None:
+        """`results.parquet`, if it holds this run (a digest of its shards) undamaged."""
+        with self._kept():
+            about = dict(self.index.execute("select name, value from about").fetchall())
+        if about.get("run") != run or not all((self.folder / name).is_file() for name in (SWEEP, INPUTS)):
+            return None
+        try:
+            data = (self.folder / RESULTS).read_bytes()
+        except OSError:
+            return None
+        if hashlib.sha256(data).hexdigest() == about.get("digest"):
+            return data
+        self.notices.append(self.warning(f"`{RESULTS}` is damaged: it is put together again", self.folder / RESULTS))
+        return None
 
     def finish(self, run: str, results: bytes, sweep: str, inputs: Inputs) -> None:
         with self._kept():
             self._write(self.folder / INPUTS, json.dumps(inputs).encode())
             self._write(self.folder / RESULTS, results)
             self._write(self.folder / SWEEP, sweep.encode())
-            self.index.execute("insert or replace into about values ('run', ?)", (run,))
+            digest = hashlib.sha256(results).hexdigest()
+            self.index.executemany("insert or replace into about values (?, ?)", [("run", run), ("digest", digest)])
             self.index.commit()
 
 

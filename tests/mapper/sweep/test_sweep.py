@@ -345,6 +345,53 @@ def test_a_damaged_shard_is_worked_out_again(tmp_path: Path, monkeypatch: pytest
     assert again.results.read_bytes() == before
 
 
+@pytest.mark.parametrize("how", ["cut", "noise", "gone"])
+def test_a_damaged_index_is_made_again_from_the_shards(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD", 2)
+    whole = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "out", workers.Local(1)).results.read_bytes()
+    index = tmp_path / "out" / store.INDEX
+    index.write_bytes({"cut": index.read_bytes()[:5000], "noise": b"noise" * 2000, "gone": b""}[how])
+    damaged = next((tmp_path / "out" / "shards").rglob("*.parquet"))
+    data = bytearray(damaged.read_bytes())
+    data[60] ^= 1  # a bit of a page: the file still opens
+    damaged.write_bytes(data)
+    again = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "out", workers.Local(1))
+    assert (again.reused, again.results.read_bytes()) == (16, whole)
+    assert [diagnostic.code for diagnostic in again.damaged] == ([] if how == "gone" else ["E705"])
+    assert (tmp_path / "out" / f"{store.INDEX}.damaged").exists() == (how != "gone")
+
+
+def test_damaged_results_are_put_together_again(tmp_path: Path) -> None:
+    done = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "out", workers.Local(1))
+    before = done.results.read_bytes()
+    for data in (before[:-9], before[:100], b"", before[:200] + bytes([before[200] ^ 1]) + before[201:]):
+        done.results.write_bytes(data)
+        again = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "out", Forbidden(1))
+        assert again.results.read_bytes() == before
+        assert [diagnostic.code for diagnostic in again.damaged] == ["E705"]
+
+
+LIMITED = """
+import resource, sys
+from einsmith.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+from einsmith.mapper.sweep import shards
+shards.SHARD = 1
+main(["sweep", sys.argv[1], "-o", sys.argv[2], "--workers", "1"])
+"""
+
+
+def test_a_file_that_may_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = sweep_of(tmp_path, SMALL)
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "sweep.yaml"), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "error[E703]" in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
+    kept = len(list((tmp_path / "out" / "shards").rglob("*.parquet")))
+    assert 0 < kept < 18
+    monkeypatch.setattr(shards, "SHARD", 1)
+    assert run.sweep(plan, tmp_path / "out", workers.Local(1)).reused == kept
+
+
 @pytest.mark.parametrize(
     "old, new, code, says",
     [
