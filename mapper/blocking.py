@@ -85,7 +85,7 @@ def block(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> B
     else:
         chosen = sequential_rank(flat, extents, small)
         if chosen is None:
-            return Blocked(flat, None, None, False, stores)
+            return Blocked(guard_tails(flat, None), None, None, False, stores)
         rank = flat.rank(chosen)
         if rank.part_of is not None:
             loop, parent = chosen, rank.part_of
@@ -97,7 +97,53 @@ def block(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> B
     if parent is not None:
         flat, stores = cut(flat, parent, stores)
         inner = flat.rank(parent).split.inner  # type: ignore[union-attr]
-    return Blocked(accumulate(flat, loop), loop, inner, free_tile, stores)
+    return Blocked(accumulate(guard_tails(flat, loop), loop), loop, inner, free_tile, stores)
+
+
+def guard_tails(cascade: Cascade, loop: str | None) -> Cascade:
+    """Conditions in place of the points that a tile beyond the end of a split rank does not have, in reductions within tiles.
+
+    mean[p0](X[p1*G+p0])     sum[p0](where(p1*G+p0 < P, X[p1*G+p0], 0)) / min(G, P - p1*G)
+    """
+
+    def guarded(einsum: Einsum) -> Einsum:
+        body = einsum.body
+        if not isinstance(body, Reduce) or body.op not in ACCUMULATE:
+            return einsum
+        ranks = frozenset().union(*(free_ranks(index) for index in einsum.indices)) | frozenset(body.ranks)
+        inside, count = body.body, Number(1)
+        left = list(body.ranks)
+        for rank in cascade.domain_splits(ranks):
+            parts = rank.split
+            assert parts is not None
+            if parts.outer == loop or parts.inner not in body.ranks or divides(rank):
+                continue
+            exists = Map("<", (whole_coordinate(cascade, rank.name), rank.extent))
+            inside = Map("where", (exists, inside, IDENTITY["sum" if body.op == "mean" else body.op]))
+            within = rank.extent if parts.outer in body.ranks else _in_tile(rank)
+            count = Map("*", (count, within))
+            left = [name for name in left if name not in (parts.outer, parts.inner)]
+        if inside is body.body:
+            return einsum
+        if body.op != "mean":
+            return replace(einsum, body=Reduce(body.op, body.ranks, inside))
+        for name in left:
+            count = Map("*", (count, cascade.rank(name).extent))
+        return replace(einsum, body=Map("/", (Reduce("sum", body.ranks, inside), count)))
+
+    return flatten(replace(cascade, einsums=tuple(guarded(einsum) for einsum in cascade.einsums)))
+
+
+def divides(rank: Rank) -> bool:
+    """Does the tile of a split rank divide its extent, by the form of the two?"""
+    return isinstance(rank.extent, Map) and rank.extent.op == "*" and rank.split is not None and rank.split.tile in rank.extent.args
+
+
+def _in_tile(rank: Rank) -> Expr:
+    """Points that a tile of a split rank has."""
+    assert rank.split is not None
+    left = Map("-", (rank.extent, Map("*", (Coord(rank.split.outer), rank.split.tile))))
+    return Map("min", (rank.split.tile, left))
 
 
 def check_supported(cascade: Cascade) -> None:

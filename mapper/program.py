@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..einsum.cascade import Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, Select, accesses, free_ranks
-from .blocking import SMALL, Blocked, block, bound_ranks, needs_whole, reads, refuse, scanned
+from ..einsum.cascade import Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, Select, accesses, free_ranks, walk
+from .blocking import SMALL, Blocked, block, bound_ranks, divides, needs_whole, reads, refuse, scanned, whole_coordinate
 
 WHOLE_COORDINATE = "(loop)"
 """Name of the rank variable that stands for the loop coordinate, such as m1*M0+m0, in a normalised expression."""
@@ -136,8 +136,9 @@ def _check_tails(flat: Cascade, loop: str | None, inner: str | None) -> None:
         ranks = free_ranks(einsum.body) | frozenset(bound_ranks(einsum)) | _left(einsum)
         for split in flat.domain_splits(ranks):
             assert split.split is not None
-            if isinstance(split.extent, Map) and split.extent.op == "*" and split.split.tile in split.extent.args:
-                continue  # the tile divides the extent
+            exists = Map("<", (whole_coordinate(flat, split.name), split.extent))
+            if divides(split) or exists in walk(einsum.body):
+                continue
             if (split.split.outer, split.split.inner) != (loop, inner):
                 outer, inner_part = split.split.outer, split.split.inner
                 message = f"no kernel goes along `{outer}` and `{inner_part}` together unless it walks `{outer}` in order"

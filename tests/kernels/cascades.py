@@ -157,3 +157,16 @@ cascade: |
   Z[h,f]   = sum[t](C[h,t,f] * X[h,t,f])
 outputs: [C, L, Z]
 """
+
+CUT_TILES = """
+name: tiles-with-tails
+doc: Reductions within tiles of which the last may be cut, of values that are not 0 outside.
+ranks: {p: P, m: {extent: M, split: [m1, m0], tile: M0, count: M1}, e: E}
+inputs: {X: [p, m, e]}
+cascade: |
+  A[p,m1,e] = sum[m0](X[p,m1*M0+m0,e] + 1)
+  B[p,m1,e] = max[m0](X[p,m1*M0+m0,e] - 7)
+  C[p,m1,e] = mean[m0](X[p,m1*M0+m0,e] ** 2)
+  N[m1]     = all[m0](m0 < 2)
+outputs: [A, B, C, N]
+"""

@@ -84,6 +84,10 @@ KERNELS: dict[str, tuple[str, dict[str, int], bool, int | list[int], list[Case] 
             Case("large", {"B": 1, "H": 1, "P": 5, "M": 70, "E": 16, "F": 16}, scale=12.0, draws=4),
         ],
     ),
+    "tiles of which the last is cut": (
+        cascades.CUT_TILES, {"P": 64, "M": 100, "M0": 16, "E": 16}, True, [0],
+        [Case("odd", {"P": 13, "M": 37, "M0": 16, "E": 3}), Case("one tile", {"P": 2, "M": 5, "M0": 16, "E": 4})],
+    ),
     "ragged": (cascades.LENGTHS, {"B": 4, "P": 300, "M": 300, "E": 16, "F": 16}, True, 1, [Case("odd", RAGGED)]),
 }  # fmt: skip
 BROKEN = {
