@@ -219,7 +219,9 @@ class _Planner:
         found = found or tight
         if not found:
             raise self._nothing_fits(smallest, extents)
-        found.sort(key=lambda c: (c.predicted_s, c.shared_bytes, c.registers, c.warps))
+        found.sort(
+            key=lambda c: (_about(c.predicted_s), timing.instances(c.blocks), c.predicted_s, c.shared_bytes, c.registers, c.warps)
+        )
         notes = []
         if tile_fixed:
             notes.append(f"the tile of `{program.inner}` is {extents[program.inner or '']}: it is part of the cascade or was given")
@@ -379,6 +381,11 @@ def tile_is_free(program: Program) -> bool:
     except EinsmithError:
         return False
     return True
+
+
+def _about(seconds: float) -> int:
+    """A step on a scale of two in a hundred: times within it are taken as equal, and the fewest program instances win."""
+    return round(math.log(seconds) / math.log(1.02))
 
 
 def _power_of_two(extent: int) -> int:
