@@ -285,6 +285,13 @@ def product(X: Tensor, W: Tensor) -> Tensor:
     return X @ W
 
 
+def transformer_block(
+    I: Tensor, WQ: Tensor, WK: Tensor, WV: Tensor, WZ: Tensor, WA: Tensor, WB: Tensor,  # noqa: E741
+) -> Tensor:  # fmt: skip
+    heads = [softmax(I @ WQ[:, h], I @ WK[:, h], I @ WV[:, h]) @ WZ[h] for h in range(WZ.shape[0])]
+    return torch.relu(torch.stack(heads).sum(0) @ WA) @ WB
+
+
 def convolution(X: Tensor, C1: Tensor, C2: Tensor) -> Tensor:
     half = C1.shape[0] // 2
     once = torch.nn.functional.conv1d(X[:, None], C1[None, None], padding=half)
