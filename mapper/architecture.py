@@ -353,15 +353,17 @@ def _pairs(chain: tuple[str, ...]) -> list[tuple[str, str]]:
 
 def load(path: str | Path, settings: tuple[str, ...] = ()) -> Architecture:
     """Read an architecture file, with `NAME.KEY=VALUE` settings put over it. Raises EinsmithError (E501 to E503)."""
-    return _architecture(read(locate("archs", path)), settings)
+    return of_document(read(locate("archs", path)), settings)
 
 
 def loads(text: str, name: str = "<string>", settings: tuple[str, ...] = ()) -> Architecture:
     """The same from a text."""
-    return _architecture(reads(text, name), settings)
+    return of_document(reads(text, name), settings)
 
 
-def _architecture(document: Document, settings: tuple[str, ...]) -> Architecture:
+def of_document(document: Document, settings: tuple[str, ...] = ()) -> Architecture:
+    """The same from a document, which the settings change."""
+
     def resolve(path: list[str]) -> list[str]:
         """`array2d.side` as `arrays.array2d.side`: components are named without the block they stand in."""
         data = document.data if isinstance(document.data, dict) else {}

@@ -93,6 +93,8 @@ class Partitions:
                 continue
             other = self._path(without=edge)
             slack = math.inf if other is None else self._path_value(other)[0] - value[0]
+            if limit is not None:
+                slack = min(slack, limit[0] - value[0])
             # without another path, or once asked to stop, to the end; else until another may be better
             search.advance(None if math.isinf(slack) or self.tally.stop() else (search.floor[0] + slack, math.inf))
             if search.done and not search.found:
@@ -119,7 +121,7 @@ class Partitions:
 
     def _problem(self, edge: tuple[int, int]) -> Problem:
         names = frozenset(self.names[slice(*edge)])
-        leaving = self._leaving(names)
+        leaving = self.leaving(names)
         return Problem(self.cascade, self.arch, self.sizes, names, leaving, self.objective, self.shares, self.fixed)
 
     def _is_done(self, edge: tuple[int, int]) -> bool:
@@ -192,7 +194,8 @@ class Partitions:
         self.front = fronts[count]
         return min(fronts[count], key=lambda option: rank_of("edp", option[0]))[1]
 
-    def _leaving(self, names: frozenset[str]) -> frozenset[str]:
+    def leaving(self, names: frozenset[str]) -> frozenset[str]:
+        """What others than these Einsums need of them."""
         read = {a.tensor for e in self.cascade.einsums if e.output not in names for a in accesses(e.body)}
         return frozenset(name for name in names if name in read or name in self.cascade.outputs)
 
@@ -200,11 +203,11 @@ class Partitions:
         """Least cycles and energy of a group, whatever its mapping: its operations on full arrays, what it must read and write."""
         names = frozenset(self.names[i:j])
         words = 0.0
-        for name in self._leaving(names):
+        for name in self.leaving(names):
             tensor = self.cascade.tensor(name)
             words += math.prod(self.sizes.extents[rank] for rank in tensor.ranks if rank != tensor.iterates)
         level = self.arch.backing[1]
-        fetched = self._fetched(names)
+        fetched = self.fetched(names)
         byte = self.arch.word_bytes
         cycles = (level.seconds(fetched * byte, words * byte) or 0.0) * self.arch.clock_hz
         kept: list[tuple[Vector, None]] = [((0.0,) * len(self.arch.arrays), None)]
@@ -222,7 +225,7 @@ class Partitions:
             kept = front(grown)
         return max(cycles, min(max(value) for value, _ in kept)), energy, fetched + words
 
-    def _fetched(self, names: frozenset[str]) -> float:
+    def fetched(self, names: frozenset[str]) -> float:
         """Words that a group must read: whole tensors that it goes through position by position, less what masks may spare."""
         least: dict[tuple[str, tuple[Expr, ...]], float] = {}
         for position, einsum in enumerate(self.cascade.einsums):

@@ -10,6 +10,7 @@ Deterministic: equal objectives go to the other of latency and energy, then to t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, replace
@@ -90,12 +91,32 @@ def search(
     `gap`: share of the objective by which the result may miss the best; `fixed`: what is not free; `watch` is told mappings
     evaluated, best value and least bound of the group that is looked at; once `stop` says so, the best so far is returned.
     """
+    tally = Tally(tiles="sides" if objective in PRODUCTS else tiles, gap=gap, watch=watch, stop=stop or (lambda: False))
+    found = better(cascade, arch, sizes, params, objective, fixed, tally)
+    if found is None:
+        raise _nothing(cascade, arch, tally, lambda roomier: search(cascade, roomier, sizes, params, objective, tiles, gap, fixed))
+    return found
+
+
+def better(
+    cascade: Cascade,
+    arch: Architecture,
+    sizes: Map_[str, int] | None,
+    params: Map_[str, int | float] | None,
+    objective: Objective,
+    fixed: Fixed,
+    tally: Tally,
+    below: float = math.inf,
+) -> Searched | None:
+    """The best mapping if its objective (cycles, pJ, words) is below a limit; None if there is none, or nothing is legal and fits.
+
+    The limit is for objectives that add up over groups."""
     require_searchable(arch)
-    fixed.check(flatten(cascade), arch)
     flat = flatten(cascade)
+    fixed.check(flat, arch)
     given = frozenset(sizes or {})
     first = bind(flat, sizes, params)
-    tally = Tally(tiles="sides" if objective in PRODUCTS else tiles, gap=gap, watch=watch, stop=stop or (lambda: False))
+    limit = None if math.isinf(below) else (below, -math.inf)
     best: tuple[Vector, Placed] | None = None
     fronts: list[tuple[Vector, Placed]] = []
     spaces = []
@@ -104,11 +125,12 @@ def search(
         space = Partitions(flat, arch, bound, objective, tally, fixed)
         spaces.append((space.floor(), position, choice, space))
     for floor, _, choice, space in sorted(spaces, key=lambda item: item[:2]):
-        if best is not None and (floor >= best[0] or tally.stop()):
+        known = best[0] if best is not None else limit
+        if known is not None and (floor >= known or (best is not None and tally.stop())):
             tally.bounded += 1
-            tally.cut_off |= floor < best[0]
+            tally.cut_off |= floor < known
             continue
-        groups = space.best(best[0] if best else None)
+        groups = space.best(known)
         if groups is None:
             continue
         mapping = Mapping(name=f"{cascade.name}-on-{arch.name}", sizes=choice, groups=tuple(found.nest.group for found in groups))
@@ -120,13 +142,14 @@ def search(
         if objective == "pareto":
             fronts += [(total[:2], _placed(flat, space.sizes, arch, mapping, members)) for total, members in space.front]
     if best is None:
-        raise _nothing(cascade, arch, tally, lambda roomier: search(cascade, roomier, sizes, params, objective, tiles, gap, fixed))
+        return None
     placed = best[1]
     pruned = {
         "illegal": tally.illegal, "too large": tally.too_large, "no better by their bound": tally.bounded,
         "dominated": tally.dominated,
     }  # fmt: skip
     pareto = tuple(cost(item) for _, item in front(fronts))
+    gap = tally.gap
     if tally.cut_off:
         least = min(space.proven() for _, _, _, space in spaces)
         gap = max(gap, 1.0 - least / best[0][0]) if best[0][0] else gap
