@@ -1,7 +1,8 @@
 """Every attention file as kernels: planned, compiled ahead of time for four GPUs, and run in Triton's interpreter.
 
-For each file of `examples/attention`: the kernels of its module, the cases of the shape grid that agree with the float64 interpreter,
-and for each GPU what the compiler made of the chosen candidates. No GPU is needed. `--page` writes the table of the docs.
+For each file of `examples/attention`: the kernels of its module, the cases of the shape grid that agree with the float64
+interpreter, and for each GPU what the compiler made of the chosen candidates. No GPU is needed. `--page` writes the table of the
+docs.
 
     python benchmarks/kernel_matrix.py [NAME...] [--gpu h200 ...] [--no-test] [--page docs/reference/kernel-matrix.md]
 """
@@ -65,7 +66,7 @@ def measured(name: str, names: tuple[str, ...], testing: bool) -> Row:
         row.kernels = len(single.kernels)
     except EinsmithError as error:
         row.refused = f"{error.diagnostics[0].code}: {error.diagnostics[0].message}"
-        row.compiled = dict.fromkeys(names, {})
+        row.compiled = {key: {} for key in names}
         return row
     if testing:
         found = check(emit_module(single), cascade)
@@ -122,11 +123,12 @@ def versions() -> str:
 
 PAGE = """# Every attention file as kernels
 
-`python benchmarks/kernel_matrix.py --page docs/reference/kernel-matrix.md` writes this page: {versions}. For each file, at the sizes
-it states and float16 inputs, the candidates that `einsmith emit` chooses for each GPU, compiled ahead of time: matrix instructions in
-the code, registers a thread, shared memory a block, bytes of a thread spilled. *Cases that agree*: shapes of `einsmith test` (1,
-primes, tails, whole tiles, more keys than queries and the reverse, eight to one, large logits, no keys) at which the kernel, run in
-Triton's interpreter in float32, agrees with the float64 interpreter. No time is on this page: nothing here was run on a GPU.
+`python benchmarks/kernel_matrix.py --page docs/reference/kernel-matrix.md` writes this page: {versions}. For each file, at the
+sizes it states and float16 inputs, the candidates that `einsmith emit` chooses for each GPU, compiled ahead of time: matrix
+instructions in the code, registers a thread, shared memory a block, bytes of a thread spilled. *Cases that agree*: shapes of
+`einsmith test` (1, primes, tails, whole tiles, more keys than queries and the reverse, eight to one, large logits, no keys) at
+which the kernel, run in Triton's interpreter in float32, agrees with the float64 interpreter. No time is on this page: nothing here
+was run on a GPU.
 
 {table}
 """

@@ -3,9 +3,9 @@
 In: a module file (or its text) and the cascade it came from. Out: a `Checked`: one line a case and output. The kernel runs on a
 GPU if there is one, else in Triton's interpreter in float32. The bound of each case is set by the computation itself: the error
 may be twice that of the same computation in plain torch in the same type, and a floor of a few units in the last place of the
-greatest output, because on small shapes plain torch may happen to be exact. With large logits the errors of a single draw are a
-matter of luck on both sides: there the greatest errors over several draws are compared. Outputs are filled with NaN before the
-kernel runs.
+greatest output, because on small shapes plain torch may happen to be exact. That plain torch computes the same function at all is
+seen in float64, where it must agree with the interpreter. With large logits the errors of a single draw are a matter of luck on
+both sides: there the greatest errors over several draws are compared. Outputs are filled with NaN before the kernel runs.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23}
 """Distance from 1 to the next number of each type."""
 
 
+MEANING = 1e-9
+"""How far plain torch in float64 may be from the interpreter, as a share of the greatest output: they are the same function."""
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3e38, "float32": 3.4e38}
 """Greatest number of each type: where the outputs themselves are beyond it there is nothing to compare."""
 
@@ -230,7 +232,11 @@ def _rows(one: _Prepared, answers: Sequence[Mapping[str, Any]]) -> list[Row]:
                 rows.append(Row(case.name, case.sizes, dtype, name, float("nan"), 0.0, fault))
                 continue
             found = [_errors(one.wanted[n][2][name], one.jobs[n]["outputs"], name) for n in numbers]
-            off, plain, scale = (max(column) for column in zip(*found, strict=True))
+            off, plain, exact, scale = (max(column) for column in zip(*found, strict=True))
+            if exact > MEANING * max(scale, 1.0):
+                fault = f"`reference` of the module, in float64, is off the interpreter by {exact:.1e}"
+                rows.append(Row(case.name, case.sizes, dtype, name, off, 0.0, fault))
+                continue
             if plain == off == float("inf"):
                 one.left_out.append(f"{case.name} (plain torch leaves the range of {dtype})")
                 continue
@@ -239,13 +245,14 @@ def _rows(one: _Prepared, answers: Sequence[Mapping[str, Any]]) -> list[Row]:
     return rows
 
 
-def _errors(want: np.ndarray, file: str, name: str) -> tuple[float, float, float]:
-    """Error of the kernel, error of plain torch, greatest output."""
+def _errors(want: np.ndarray, file: str, name: str) -> tuple[float, float, float, float]:
+    """Error of the kernel, error of plain torch, its error in float64, greatest output."""
     import numpy as np
 
     made = np.load(file)
     scale = float(np.max(np.abs(want[np.isfinite(want)]), initial=0.0))
-    return distance(made[f"out.{name}"], want), distance(made[f"plain.{name}"], want), scale
+    off, plain, exact = (distance(made[f"{kind}.{name}"], want) for kind in ("out", "plain", "exact"))
+    return off, plain, exact, scale
 
 
 def distance(got: np.ndarray, want: np.ndarray) -> float:

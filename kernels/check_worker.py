@@ -31,6 +31,8 @@ def _run_module(one: dict[str, Any], device: str, allow_tf32: bool) -> list[dict
             if one["plain"]:
                 plain = module.reference(**inputs, **case["scalars"])
                 made |= {f"plain.{name}": x.detach().cpu().double().numpy() for name, x in plain.items()}
+                exact = module.exact(**inputs, **case["scalars"])
+                made |= {f"exact.{name}": x.detach().cpu().double().numpy() for name, x in exact.items()}
             np.savez(case["outputs"], **made)
         except Exception as fault:  # whatever the kernel or Triton raises belongs into the report of this case
             error = f"{type(fault).__name__}: {fault}"[:500]

@@ -60,6 +60,7 @@ RESERVED = {
     "PLAN",
     "run",
     "reference",
+    "exact",
     "float",
     "range",
     "min",
@@ -557,12 +558,13 @@ class Lowering:
                         always.append(Tile(" & ".join(f"({test})" for test in tests), tile.axes, "bool", binding=BITWISE))
         return always, whole
 
-    def mask(self, tensor: str, indices: tuple[Expr, ...], axes: tuple[str, ...]) -> str | None:
-        """Text of the mask of a load or store; None if every element exists."""
+    def mask(self, tensor: str, indices: tuple[Expr, ...], axes: tuple[str, ...], tests: tuple[Tile, ...] = ()) -> str | None:
+        """Text of the mask of a load or store, of elements that exist and pass the tests; None if all do."""
         always, whole = self.inside(tensor, indices)
+        always += tests
 
         def together(parts: list[Tile]) -> str:
-            lined = [spread(part, axes) for part in parts]
+            lined = [spread(part, axes) for part in dict.fromkeys(parts)]
             return " & ".join(tile.within(PRODUCT) for tile in lined)
 
         if not whole:
@@ -573,17 +575,17 @@ class Lowering:
             return f"{together(always) if always else 'True'} if {self.extent(rank)} == {self.blocks[rank]} else {everything}"
         return everything
 
-    def load(self, access: Access) -> Tile:
-        """The tile that an access to an input reads."""
+    def load(self, access: Access, tests: tuple[Tile, ...] = ()) -> Tile:
+        """The tile that an access to an input reads; 0 where a test fails."""
         guarded = self.guarded and not self.stays_inside(access)
-        key = ("load", access, guarded)
+        key = ("load", access, guarded, tests)
         known = self.find(key)
         if known is not None:
             return known
         kind = _kind(self.cascade.tensor(access.tensor).dtype)
         saved, self.guarded = self.guarded, guarded
         address, axes = self.address(access.tensor, access.indices)
-        mask = self.mask(access.tensor, access.indices, axes)
+        mask = self.mask(access.tensor, access.indices, axes, tests)
         self.guarded = saved
         name = self.fresh(f"{access.tensor}_tile" if axes else f"{access.tensor}_value")
         other = ", other=0.0" if kind == "float" else ", other=0"
@@ -1004,7 +1006,7 @@ class Lowering:
     def operand(self, factors: tuple[Expr, ...], k: str) -> Tile:
         """One side of a matrix product: a loaded tile as it is, or a computed one in the type of the inputs."""
         if len(factors) == 1:
-            tile = self.expr(factors[0])
+            tile = self.chosen(factors[0], k) or self.expr(factors[0])
             if tile.loaded:
                 return tile
         else:
@@ -1015,6 +1017,23 @@ class Lowering:
         tile = self.masked(self.real(tile), k, "0.0")
         name = tile.index
         return Tile(f"{name}.to(DTYPE)", tile.axes, "float")
+
+    def chosen(self, factor: Expr, k: str) -> Tile | None:
+        """`where(condition, input, 0)`, read at every step, as a load under that condition: an operand as it comes from memory."""
+        match factor:
+            case Map(op="where", args=(condition, Access() as access, Number(value=0))) if condition not in self.true:
+                tensor = self.cascade.tensor(access.tensor)
+                if tensor.kind != "input" or tensor.dtype != "float" or tensor.name in self.single or not self.moves(access):
+                    return None
+                test, valid = self.truth(self.expr(condition)), self.valid(k)
+                axes = self.program.axes_of(access)
+                if not set(test.axes) <= axes:
+                    return None
+                guarded, self.guarded = self.guarded, True
+                tile = self.load(access, (test, valid) if valid is not None and k in axes else (test,))
+                self.guarded = guarded
+                return tile
+        return None
 
     def valid(self, axis: str) -> Tile | None:
         """Which coordinates of an axis exist; None if all of them do in this part of the loop."""

@@ -397,15 +397,22 @@ class _Writer:
         identity = {"sum": "0", "mean": "0", "max": "-math.inf", "min": "math.inf", "prod": "1", "any": "False", "all": "True"}[
             expr.op
         ]
+        inside = []
         for rank in self.cascade.domain_splits(frozenset(axes) | self.fixed):
             parts = rank.split
             assert parts is not None
             if {parts.outer, parts.inner} & set(expr.ranks):
                 at = self.value(Map("+", (Map("*", (Coord(parts.outer), parts.tile)), Coord(parts.inner))), axes)
-                code = f"_where({at} < {python(rank.extent, self.spelled)}, {code}, {identity})"
+                inside.append(f"({at} < {python(rank.extent, self.spelled)})")
+                code = f"_where({inside[-1]}, {code}, {identity})"
         if expr.op in ("sum", "mean"):
-            code = f"torch.sum({code}, ({', '.join(map(str, places))},))"
-            return f"{code} / ({' * '.join(f'n_{r}' for r in expr.ranks)})" if expr.op == "mean" else code
+            dimensions = f"({', '.join(map(str, places))},)"
+            code = f"torch.sum({code}, {dimensions})"
+            if expr.op == "sum":
+                return code
+            if not inside:
+                return f"{code} / ({' * '.join(f'n_{r}' for r in expr.ranks)})"
+            return f"{code} / torch.sum(_spread(_t({' & '.join(inside)}, like), ({sizes},)), {dimensions})"
         function = {"max": "_maximum", "min": "_minimum", "prod": "torch.prod", "any": "torch.any", "all": "torch.all"}[expr.op]
         for place in sorted(places, reverse=True):
             code = f"{function}({code}, {place})"

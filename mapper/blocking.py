@@ -111,7 +111,8 @@ def guard_tails(cascade: Cascade, loop: str | None) -> Cascade:
         if not isinstance(body, Reduce) or body.op not in ACCUMULATE:
             return einsum
         ranks = frozenset().union(*(free_ranks(index) for index in einsum.indices)) | frozenset(body.ranks)
-        inside, count = body.body, Number(1)
+        inside: Expr = body.body
+        count: Expr = Number(1)
         left = list(body.ranks)
         for rank in cascade.domain_splits(ranks):
             parts = rank.split

@@ -203,3 +203,14 @@ outputs: [C]
     assert raised.value.diagnostics[0].code == "E603"
     assert "`C`" in raised.value.diagnostics[0].message
     assert raised.value.diagnostics[0].span is not None
+
+
+def test_a_reference_that_is_another_function_is_found() -> None:
+    """Else its error, however great, would be allowed to the kernel."""
+    text, sizes, _, _, _ = KERNELS["tiles of which the last is cut"]
+    textbook, source, _ = module("tiles of which the last is cut")
+    wrong = source.replace("torch.sum(_spread(_t(", "0.5 * torch.sum(_spread(_t(")
+    assert wrong != source
+    (row,) = [r for r in check_all([(wrong, textbook, [Case("odd", {**sizes, "P": 3, "M": 37})])])[0].rows if r.output == "C"]
+    assert row.fault is not None
+    assert "`reference` of the module" in row.fault
