@@ -31,7 +31,7 @@ class Program:
     def __init__(self, nests: Sequence[Nest], machine: Machine, cycles: float, common: int = 0) -> None:
         self.nests, self.machine, self.cycles, self.common = tuple(nests), machine, cycles, common
         nest = nests[0]
-        self.loops = list(range(common)) if common else [axis for axis in range(len(nest.trips)) if axis not in nest.spread]
+        self.loops = [axis for axis in range(common or len(nest.trips)) if axis not in nest.spread]
         """Loops that are done one iteration after another, in all groups the same."""
         self.trips = [nest.trips[axis] for axis in self.loops]
         self.tiles = prod(self.trips)

@@ -77,10 +77,6 @@ class _Search:
         """Positions in the program's loops that count as one loop."""
         self.trips = [prod(program.trips[at] for at in loop) for loop in self.loops]
         self.windows: list[Window] = []
-        inside = 1
-        for nest in program.nests:
-            inside = max(inside, prod(t for a, t in enumerate(nest.trips) if a not in program.loops))
-        self.inside = inside
 
     def found(self) -> tuple[Counts, list[Window]]:
         reason = "its loops are too short"
@@ -88,7 +84,7 @@ class _Search:
             for loop in reversed(range(len(self.loops))):
                 tasks = self._tasks(loop + 1)
                 count = min(self.trips[loop], int(min(probe, self.most) / tasks))
-                if count < 8 or not self._may_cut(loop):
+                if count < (24 if self.program.common else 8) or not self._may_cut(loop):
                     continue
                 cut = self._probe(loop, count)
                 if cut is None:
@@ -106,7 +102,7 @@ class _Search:
 
     def _tasks(self, loop: int) -> float:
         """Tasks of one iteration of the loops outside a position, the others whole."""
-        return max(1.0, prod(self.trips[loop:]) * self.inside * self.per_tile)
+        return max(1.0, prod(self.trips[loop:]) * self.per_tile)
 
     def _may_cut(self, loop: int) -> bool:
         return all(not _uneven(nest, self.program.loops[at]) for nest in self.program.nests for at in self.loops[loop])
@@ -116,12 +112,13 @@ class _Search:
         chosen: list[range] = [range(1) if at < loop else range(trips) for at, trips in enumerate(self.trips)]
         chosen[loop] = range(count)
         window = self._sample(chosen)
-        tiles = window.tiles // count
-        if not tiles or window.tiles % count:
+        behind = len(self.program.nests) - 1  # the last group of a pipeline comes so many iterations later
+        tiles = (window.tiles - behind) // count
+        if not tiles or (window.tiles - behind) % count:
             return None
-        ends = window.finishes()[tiles - 1 :: tiles]
+        ends = window.finishes()[tiles - 1 + behind :: tiles]
         steps = [after - before for before, after in pairwise([0.0, *ends])]
-        flying = max(nest.group.in_flight for nest in self.program.nests)
+        flying = max(nest.group.in_flight for nest in self.program.nests) if not behind else behind + 1
         last = 1 + ceil(flying / tiles)  # towards the end there are fewer tiles in flight
         steps = steps[: count - last]
         for period in range(1, min(len(steps) // 3, 64) + 1):
@@ -151,7 +148,7 @@ class _Search:
             tiles *= plan[at].base(trips) + 2 * plan[at].period if at in plan else trips
         if len(plan) > MAX_AXES:
             return None
-        return plan if tiles * self.inside * self.per_tile <= 2 * self.most else None
+        return plan if tiles * self.per_tile <= 2 * self.most else None
 
     def _alike(self, loop: int, cut: Cut) -> bool:
         """Whether all iterations of a loop but the first and the last ones do the same, as far as lengths and masks go."""

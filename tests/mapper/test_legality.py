@@ -18,7 +18,7 @@ from einsmith.mapper import architecture
 from einsmith.mapper.mapping import Binding, Group, Loop, Mapping
 from einsmith.mapper.nest import Nest, Step, place
 from einsmith.mapper.space import einsum_order
-from einsmith.sim.tasks import Tasks
+from einsmith.sim.walk import Walk
 
 ROOMY = architecture.load(
     "fusemax",
@@ -92,15 +92,14 @@ def execute(nests: tuple[Nest, ...]) -> int:
                 missing[element] = missing.get(element, 0) + 1
     for nest in nests:
         scalars = dict(nest.sizes.scalars)
-        tasks = Tasks(nest, 1.0)
-        tasks.by_position = {step.position: [] for step in nest.steps}  # masks aside: every tile is run
-        for index in tasks.tiles():
+        walk = Walk(nest)
+        for index in walk.tiles():
             ranges = {rank: (0, extent) for rank, extent in nest.sizes.extents.items()}
             for loop, at in zip(nest.group.loops, index, strict=True):
                 low, high = ranges[loop.rank]
                 ranges[loop.rank] = (low + at * loop.tile, min(low + (at + 1) * loop.tile, high))
             for step in nest.steps:
-                if not tasks.runs(step, index):
+                if not walk.runs(step, index) and not walk.skipped(step, index):  # masks aside: every tile is run
                     continue
                 for point in points(nest, step, ranges):
                     for read in live_reads(step.einsum.body, point, scalars):
