@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..mapper.sweep.point import Point
 
 FEW = 2_000
-"""Tasks of a group that are simulated: more than are drawn."""
+"""Tasks of a group, or of a sample of it, that are simulated: more than are drawn."""
 Sizes = dict[str, int]
 Params = dict[str, int | float]
 
@@ -187,9 +187,9 @@ def _mapped(cascade: Cascade, arch: Architecture, mapping: Mapping, sizes: Sizes
     from ..sim.lanes import lanes
     from ..sim.simulate import simulate
 
-    run = simulate(cascade, arch, mapping, sizes, params, max_tasks=FEW)
+    run = simulate(cascade, arch, mapping, sizes, params, max_tasks=FEW, max_sample=FEW)
     drawn = [lanes(run, group=group, colour=_colour()) for group in range(1, len(run.groups) + 1)]
-    return Shown("timeline", "\n\n".join([text, *drawn]), timeline.svg(run))
+    return Shown("timeline", "\n\n".join([text, *drawn]), timeline.every_group(run))
 
 
 def _on_gpu(thing: str, gpu: str, sizes: Sizes, params: Params, what: str | None) -> Shown:

@@ -30,7 +30,7 @@ MAX_TASKS = MAX_EVENTS
 MAX_STEADY = 120_000
 """Most tasks of one sample of a group that is extrapolated."""
 MAX_WHOLE = 400_000
-"""Most tasks of a group that are all run if no steady state is found."""
+"""Most tasks of a group that are all run if no steady state is found; fewer where samples are smaller, in proportion."""
 How: TypeAlias = Literal["whole", "steady", "pace"]
 """`whole`: every tile; `steady`: extrapolated exactly from its steady state; `pace`: at the pace of the second half of its
 first tiles."""
@@ -216,9 +216,11 @@ def simulate(
     params: Map_[str, int | float] | None = None,
     *,
     max_tasks: int = MAX_TASKS,
+    max_sample: int = MAX_STEADY,
     watch: Watch | None = None,
 ) -> Simulated:
-    """Run a mapping; `watch` is told of the progress. Raises EinsmithError where the mapping is illegal or does not fit."""
+    """Run a mapping; `max_sample`: most tasks of one sample of a group that is extrapolated, `watch` is told of the progress. Raises
+    EinsmithError where the mapping is illegal or does not fit."""
     placed = place(cascade, arch, mapping, sizes, params)
     total = cost(placed)
     machine = Machine(arch)
@@ -226,11 +228,11 @@ def simulate(
     if mapping.pipelined_loops:
         nests = placed.nests
         program = Program(nests, machine, total.cycles, mapping.pipelined_loops)
-        runs.append(_run(program, total.groups, total.together, max_tasks, _told(watch, 1)))
+        runs.append(_run(program, total.groups, total.together, max_tasks, max_sample, _told(watch, 1)))
     else:
         for nest, model in zip(placed.nests, total.groups, strict=True):
             program = Program((nest,), machine, model.timing.cycles)
-            runs.append(_run(program, (model,), model.timing.bounds, max_tasks, _told(watch, nest.number)))
+            runs.append(_run(program, (model,), model.timing.bounds, max_tasks, max_sample, _told(watch, nest.number)))
     return Simulated(tuple(runs), total)
 
 
@@ -239,7 +241,8 @@ def _told(watch: Watch | None, group: int) -> Callable[[int], None] | None:
 
 
 def _run(
-    program: Program, models: Sequence[GroupCost], bounds: dict[str, float], max_tasks: int, watch: Callable[[int], None] | None
+    program: Program, models: Sequence[GroupCost], bounds: dict[str, float], max_tasks: int, max_sample: int,
+    watch: Callable[[int], None] | None,
 ) -> GroupRun:  # fmt: skip
     program.watch = watch
     window, whole = program.window(most=max_tasks)
@@ -247,9 +250,9 @@ def _run(
     counts, cycles, events = window.counts(), window.cycles, window.events
     if not whole:
         try:
-            counts, windows = extrapolated(program, max(MAX_STEADY, max_tasks), len(window.tasks) / max(1, window.tiles))
+            counts, windows = extrapolated(program, max(max_sample, max_tasks), len(window.tasks) / max(1, window.tiles))
         except Unsteady:
-            if program.tiles * len(window.tasks) <= MAX_WHOLE * window.tiles:
+            if program.tiles * len(window.tasks) * MAX_STEADY <= MAX_WHOLE * max_sample * window.tiles:
                 window, _ = program.window()
                 counts, cycles, events = window.counts(), window.cycles, window.events
             else:

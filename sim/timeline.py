@@ -49,6 +49,20 @@ def svg(run: Simulated, window: tuple[float, float] | None = None, group: int = 
     return _Picture(run, shown, start, end, group).text()
 
 
+def every_group(run: Simulated) -> str:
+    """The pictures of all groups, one below the other."""
+    pictures = [svg(run, group=number) for number in range(1, len(run.groups) + 1)]
+    if len(pictures) == 1:
+        return pictures[0]
+    parts, bottom = [], 0
+    for picture in pictures:
+        height = int(picture.split('viewBox="0 0 ', 1)[1].split('"', 1)[0].split()[1])
+        parts.append(picture.replace("<svg ", f'<svg y="{bottom}" height="{height}" ', 1))
+        bottom += height
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom}" width="{WIDTH}" role="img">'
+    return "\n".join([opening, *parts, "</svg>"])
+
+
 class _Picture:
     def __init__(self, run: Simulated, group: GroupRun, start: float, end: float, number: int) -> None:
         self.run, self.group, self.start, self.end, self.number = run, group, start, end, number
@@ -66,7 +80,7 @@ class _Picture:
         arch = self.run.cost.arch
         cascade = self.run.cost.placed.cascade.name
         title = f"{cascade} on {arch.name}: cycles {self.start:,.0f} to {self.end:,.0f} of group {self.number}"
-        about = f"mapping {self.run.cost.placed.mapping.name}, {self.group.cycles:,.0f} cycles"
+        about = f"mapping {self.run.cost.placed.mapping.name}, {'about ' * (self.group.how == 'pace')}{self.group.cycles:,.0f} cycles"
         what = "iterations" if self.group.common else "tiles"
         window = "" if self.group.whole else f" (a sample of {self.group.window.tiles:,} of {self.group.tiles:,} {what})"
         return "\n".join(
