@@ -219,8 +219,8 @@ def simulate(
     max_sample: int = MAX_STEADY,
     watch: Watch | None = None,
 ) -> Simulated:
-    """Run a mapping; `max_sample`: most tasks of one sample of a group that is extrapolated, `watch` is told of the progress. Raises
-    EinsmithError where the mapping is illegal or does not fit."""
+    """Run a mapping; `max_sample`: most tasks of one sample of a group that is extrapolated; `watch` is told of the progress.
+    Raises EinsmithError where the mapping is illegal or does not fit."""
     placed = place(cascade, arch, mapping, sizes, params)
     total = cost(placed)
     machine = Machine(arch)

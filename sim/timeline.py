@@ -80,7 +80,9 @@ class _Picture:
         arch = self.run.cost.arch
         cascade = self.run.cost.placed.cascade.name
         title = f"{cascade} on {arch.name}: cycles {self.start:,.0f} to {self.end:,.0f} of group {self.number}"
-        about = f"mapping {self.run.cost.placed.mapping.name}, {'about ' * (self.group.how == 'pace')}{self.group.cycles:,.0f} cycles"
+        about = (
+            f"mapping {self.run.cost.placed.mapping.name}, {'about ' * (self.group.how == 'pace')}{self.group.cycles:,.0f} cycles"
+        )
         what = "iterations" if self.group.common else "tiles"
         window = "" if self.group.whole else f" (a sample of {self.group.window.tiles:,} of {self.group.tiles:,} {what})"
         return "\n".join(
