@@ -43,6 +43,7 @@ from ..mapper.blocking import refuse
 from ..mapper.contraction import contraction, simplified
 from ..mapper.loop_masks import HalfLine, conditions, normalise, whole_scalars
 from ..mapper.program import WHOLE_COORDINATE, Loop, Program, position
+from ..mapper.traffic import Order, in_turn
 from . import ordered
 from .exponent import LOG2E, fold
 from .tile import ATOM, BITWISE, COMPARISON, PRODUCT, SUM, UNARY, Kind, Tile, combine, permuted, spread
@@ -99,9 +100,12 @@ class Scope:
 
 class Lowering:
     """Writes one kernel. `exact`: the inner tile has exactly as many coordinates as its block; `single`: inputs that another kernel
-    left in float32, whatever the type of the inputs is."""
+    left in float32, whatever the type of the inputs is; `order`: of the program instances."""
 
-    def __init__(self, program: Program, exact: bool, single: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, program: Program, exact: bool, single: frozenset[str] = frozenset(), order: Order | None = None
+    ) -> None:  # fmt: skip
+        self.order = order or in_turn(program)
         program = fold(program)
         self.program, self.exact, self.single = program, exact, single
         self.cascade = program.cascade
@@ -195,28 +199,25 @@ class Lowering:
     def coordinates(self) -> None:
         """Which part of the output this program instance computes, and the coordinates along each axis of its tiles."""
         program = self.program
-        rest = "tl.program_id(0)"
-        order = [*reversed(program.tiled), *(r for r in reversed(program.grid) if r not in program.tiled)]
-        if order:
-            self.emit(f"pid = {rest}")
-        for number, rank in enumerate(order):
-            name = self.spelled(rank)
-            tiled = rank in program.tiled
-            if number == len(order) - 1:
-                count, here = "", "pid"
+        order = self.order
+        if order.ranks:
+            self.emit("pid = tl.program_id(0)")
+        if order.group > 1:
+            self.grouped(order)
+        for number, rank in enumerate(order.ranks):
+            last = number == len(order.ranks) - 1
+            if order.group > 1 and number < 2:
+                continue
+            here = "pid" if last else f"pid % {self.tiles(rank)}"
+            if rank in order.heavy_first:
+                here = f"{self.tiles(rank)} - 1 - {here}"
+            if rank in program.tiled:
+                within = f"({here})" if " " in here else here
+                self.emit(f"{self.local(rank, 'first')} = {within} * {self.blocks[rank]}")
             else:
-                count = f"tl.cdiv({self.extent(rank)}, {self.blocks[rank]})" if tiled else self.extent(rank)
-                here = f"pid % {count}"
-            if tiled:
-                self.emit(
-                    f"{self.local(rank, 'first')} = ({here}) * {self.blocks[rank]}"
-                    if " " in here
-                    else f"{self.local(rank, 'first')} = {here} * {self.blocks[rank]}"
-                )
-            else:
-                self.emit(f"{name} = tl.cast({here}, tl.int64)")
-            if number < len(order) - 1:
-                self.emit(f"pid = pid // {count}")
+                self.emit(f"{self.spelled(rank)} = tl.cast({here}, tl.int64)")
+            if not last:
+                self.emit(f"pid = pid // {self.tiles(rank)}")
         for rank in program.axes:
             name = self.spelled(rank)
             if rank in program.tiled:
@@ -228,6 +229,29 @@ class Lowering:
                 self.emit(f"{name} = tl.arange(0, {self.blocks[rank]})")
                 if rank != program.inner or not self.exact:
                     self.emit(f"{self.local(rank, 'in')} = {name} < {self.extent(rank)}")
+
+    def tiles(self, rank: str) -> str:
+        """How many program instances there are along a rank of the grid."""
+        return f"tl.cdiv({self.extent(rank)}, {self.blocks[rank]})" if rank in self.program.tiled else self.extent(rank)
+
+    def grouped(self, order: Order) -> None:
+        """Coordinates along two tiled ranks: some tiles along the first for each along the second, then the next ones."""
+        first, second = order.ranks[:2]
+        count, other = self.tiles(first), self.tiles(second)
+        here, group, start, high = (self.fresh(name) for name in ("in_plane", "group", "group_first", "group_size"))
+        self.emit(f"# {order.group} tiles along {first} for each along {second}: they share what is in the cache")
+        self.emit(f"{here} = pid % ({count} * {other})")
+        self.emit(f"{group} = {here} // ({order.group} * {other})")
+        self.emit(f"{start} = {group} * {order.group}")
+        self.emit(f"{high} = tl.minimum({count} - {start}, {order.group})")
+        self.emit(f"{here} = {here} % ({order.group} * {other})")
+        places = {first: f"{start} + {here} % {high}", second: f"{here} // {high}"}
+        for rank, place in places.items():
+            if rank in order.heavy_first:
+                place = f"{self.tiles(rank)} - 1 - ({place})"
+            self.emit(f"{self.local(rank, 'first')} = ({place}) * {self.blocks[rank]}")
+        if len(order.ranks) > 2:
+            self.emit(f"pid = pid // ({count} * {other})")
 
     def straight(self, einsums: tuple[Einsum, ...]) -> None:
         for einsum in einsums:

@@ -103,6 +103,8 @@ class Memory(Block):
     """Bytes a second, reads and writes together."""
     latency_s: Positive
     """Seconds from asking to having."""
+    sector: Bytes = 32
+    """Bytes that are fetched at least."""
     source: str
     """Where the numbers come from."""
 

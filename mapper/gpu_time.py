@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..einsum.cascade import Cascade, Einsum, Expr, Map, Reduce, Scan, Select, accesses
+from ..einsum.cascade import Cascade, Einsum, Expr, Map, Reduce, Scan, Select
 from ..einsum.sizes import Sizes, evaluate_scalar
 from .contraction import contraction, simplified
 from .gpu import Gpu
 from .loop_masks import HalfLine, conditions, first, last
-from .products import body_of, is_read, mentions
+from .products import body_of, is_read
 from .program import Loop, Program
+from .traffic import Order, Traffics
 
 SPECIAL = frozenset(
     {"exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "softplus", "silu", "gelu", "erf", "sin", "cos", "/", "**"}
@@ -42,13 +43,13 @@ class _Work:
 
 
 @dataclass(frozen=True)
-class _Load:
-    """A tile that a phase reads."""
+class Steps:
+    """Steps of a loop that program instances run: those that no mask empties."""
 
-    element: int
-    """Bytes of one value."""
-    axes: Axes
-    moving: bool
+    mean: float
+    most: float
+    rising: bool = False
+    """Do later tiles have more of them?"""
 
 
 class Timing:
@@ -60,17 +61,13 @@ class Timing:
         self.program, self.gpu, self.bytes, self.matrix_rate = program, gpu, dtype_bytes, matrix_rate
         self.extents, self.bound = extents, bound
         self.work = [[_work(program, einsum) for einsum in body_of(phase)] for phase in program.phases]
-        self.loads = [self._loads(number) for number in range(len(program.phases))]
-        self.stores = [
-            (tuple(a for a in program.cascade.tensor(name).ranks if a in program.axes), program.in_loop(name))
-            for name in program.stores
-        ]
+        self.traffic = Traffics(program, gpu, dtype_bytes, extents)
         self.lines = {
             number: [line for c in conditions(program, phase) if c.skippable for line in c.lines]
             for number, phase in enumerate(program.phases)
             if isinstance(phase, Loop)
         }
-        self._counted: dict[tuple[int, ...], float] = {}
+        self._counted: dict[tuple[int, ...], Steps] = {}
         self.compulsory = sum(
             self._element(program.source, t.name) * math.prod(extents.get(r, 1) for r in t.ranks)
             for t in (*program.source.inputs, *(program.source.tensor(o) for o in program.source.outputs))
@@ -79,74 +76,60 @@ class Timing:
     def _element(self, cascade: Cascade, tensor: str) -> int:
         return {"float": self.bytes, "int": 4, "bool": 1}[cascade.tensor(tensor).dtype]
 
-    def _loads(self, number: int) -> list[_Load]:
-        program = self.program
-        found: dict[tuple[object, ...], _Load] = {}
-        for einsum in body_of(program.phases[number]):
-            for access in accesses(einsum.body):
-                if program.cascade.tensor(access.tensor).kind == "input":
-                    moving = program.loop is not None and mentions(access, program.loop)
-                    axes = tuple(program.axes_of(access))
-                    found.setdefault(
-                        (access.tensor, access.indices), _Load(self._element(program.cascade, access.tensor), axes, moving)
-                    )
-        return list(found.values())
-
     def instances(self, blocks: Mapping[str, int]) -> int:
         """Program instances."""
         program = self.program
         return math.prod(self.extents[r] if r not in program.tiled else -(-self.extents[r] // blocks[r]) for r in program.grid)
 
-    def __call__(self, blocks: Mapping[str, int], warps: int, stages: int, resident: int) -> dict[str, float]:
+    def __call__(self, blocks: Mapping[str, int], warps: int, stages: int, resident: int) -> tuple[dict[str, float], Order]:
+        """Seconds of each resource, and the order of launches for which they hold."""
         gpu, program = self.gpu, self.program
         instances = self.instances(blocks)
-        matrix = vector = special = traffic = longest = 0.0
-        for number, phase in enumerate(program.phases):
-            count = self.steps(number, blocks) if isinstance(phase, Loop) else 1.0
-            longest += count if isinstance(phase, Loop) else 0
-            for work in self.work[number]:
-                matrix += 2.0 * count * sum(math.prod(blocks[a] for a in axes) for axes in work.flops)
-                vector += count * sum(math.prod(blocks[a] for a in axes) for axes in work.lanes)
-                special += count * sum(math.prod(blocks[a] for a in axes) for axes in work.functions)
-            for load in self.loads[number]:
-                traffic += load.element * math.prod(blocks[a] for a in load.axes) * (count if load.moving else 1.0)
-        for axes, every_step in self.stores:
-            traffic += self.bytes * math.prod(blocks[a] for a in axes) * (longest if every_step else 1.0)
         units = gpu.multiprocessors.count
         rounds = math.ceil(instances / units)  # instances that the busiest multiprocessor runs
-        share = rounds * units  # as if every multiprocessor were as busy
-        clock = gpu.multiprocessors.clock_hz
+        counts = [self.steps(n, blocks) if isinstance(p, Loop) else Steps(1.0, 1.0) for n, p in enumerate(program.phases)]
+        matrix = vector = special = longest = 0.0  # of the busiest multiprocessor
+        for count, phase, einsums in zip(counts, program.phases, self.work, strict=True):
+            times = max(rounds * count.mean, count.most)
+            longest += times if isinstance(phase, Loop) else 0.0
+            for work in einsums:
+                matrix += 2.0 * times * sum(math.prod(blocks[a] for a in axes) for axes in work.flops)
+                vector += times * sum(math.prod(blocks[a] for a in axes) for axes in work.lanes)
+                special += times * sum(math.prod(blocks[a] for a in axes) for axes in work.functions)
+        moved = self.traffic(blocks, [(count.mean, count.most) for count in counts], units * resident)
         matrix_s = 0.0
         if self.matrix_rate is not None:
-            matrix_s = matrix * share / self.matrix_rate
+            matrix_s = matrix * units / self.matrix_rate
         else:
             vector += matrix / 2  # fused multiply-adds on the vector lanes
-        vector_s = vector * share / gpu.vector_rate
-        special_s = special * share / gpu.special_rate
+        vector_s = vector * units / gpu.vector_rate
+        special_s = special * units / gpu.special_rate
         waiting = 0.0
         if resident * warps / 4 < 2:  # one group of warps at a time: matrix units and lanes take turns
             waiting = matrix_s + vector_s + special_s - max(matrix_s, vector_s, special_s)
         busy = min(1.0, instances / units)  # multiprocessors that ask for anything at all
-        memory_s = max(self.compulsory / (gpu.memory.bandwidth * busy), traffic * instances / (gpu.cache.bandwidth * busy))
+        from_memory = max(float(self.compulsory), moved.from_memory)
+        memory_s = max(from_memory / (gpu.memory.bandwidth * busy), moved.through_cache / (gpu.cache.bandwidth * busy))
         turns = math.ceil(rounds / resident)
-        step_s = STEP_CYCLES / clock * longest * rounds / max(1.0, min(resident, 2))
+        step_s = STEP_CYCLES / gpu.multiprocessors.clock_hz * longest / max(1.0, min(resident, 2))
         exposed = gpu.memory.latency_s * (2 if program.loops else 1) * turns
         if stages < 2:
-            exposed += gpu.cache.latency_s * longest * turns
+            exposed += gpu.cache.latency_s * longest / min(rounds, resident)
+        heavy_first = frozenset(program.tiled) if any(count.rising for count in counts) else frozenset()
         return {
             "matrix units": matrix_s, "vector lanes": vector_s, "special functions": special_s, "memory": memory_s,
             "latency": exposed + step_s + waiting + gpu.launch.latency_s,
-        }  # fmt: skip
+        }, replace(moved.order, heavy_first=heavy_first)  # fmt: skip
 
-    def steps(self, number: int, blocks: Mapping[str, int]) -> float:
-        """Mean number of steps of a loop that run per program instance: those that no mask empties."""
+    def steps(self, number: int, blocks: Mapping[str, int]) -> Steps:
+        """Steps of a loop."""
         program = self.program
         key = (number, *(blocks[a] for a in (*program.tiled, *((program.inner,) if program.inner else ()))))
         if key not in self._counted:
             self._counted[key] = self._steps(number, blocks)
         return self._counted[key]
 
-    def _steps(self, number: int, blocks: Mapping[str, int]) -> float:
+    def _steps(self, number: int, blocks: Mapping[str, int]) -> Steps:
         program, lines = self.program, self.lines[number]
         assert program.loop is not None
         parent = program.cascade.rank(program.loop).part_of
@@ -154,18 +137,18 @@ class Timing:
         tile = blocks[program.inner] if program.inner is not None else 1
         all_steps = -(-extent // tile)
         if not lines or len(program.tiled) != 1:
-            return float(all_steps)
+            return Steps(all_steps, all_steps)
         (rank,) = program.tiled
-        sampled = range(0, -(-self.extents[rank] // blocks[rank]), max(1, -(-self.extents[rank] // blocks[rank]) // SAMPLES))
-        total = 0
-        for place in sampled:
+        count = -(-self.extents[rank] // blocks[rank])
+        found = []
+        for place in (*range(0, count, max(1, count // SAMPLES)), count - 1):
             values = {
                 **self.bound.scalars,
                 first(rank).name: place * blocks[rank],
                 last(rank).name: min((place + 1) * blocks[rank], self.extents[rank]) - 1,
             }
-            total += _between(lines, values, extent, tile, all_steps)
-        return total / len(sampled)
+            found.append(_between(lines, values, extent, tile, all_steps))
+        return Steps(sum(found[:-1]) / len(found[:-1]), max(found), rising=found[-1] > found[0])
 
 
 def _work(program: Program, einsum: Einsum) -> _Work:

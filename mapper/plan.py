@@ -30,6 +30,7 @@ from .products import MATRIX_SIDE, Operand, body_of, contractions, staged
 from .products import shortest_side as shortest_side
 from .program import Program, arrangements, program
 from .staging import Staging
+from .traffic import Order
 
 products = contractions
 SPARE_REGISTERS = 23
@@ -65,13 +66,15 @@ class Candidate:
     staged_bytes: int = 0
     """Of the shared memory, operands of matrix products in use at one time."""
     tensor_memory_columns: int = 0
+    order: Order | None = None
+    """Of launches, for the least traffic with memory."""
 
     def as_json(self) -> dict[str, Any]:
         return {
             "blocks": dict(self.blocks), "warps": self.warps, "stages": self.stages, "shared_bytes": self.shared_bytes,
             "staged_bytes": self.staged_bytes, "tensor_memory_columns": self.tensor_memory_columns, "registers": self.registers,
             "blocks_per_multiprocessor": self.blocks_per_multiprocessor, "predicted_s": self.predicted_s, "bound": self.bound,
-            "parts_s": dict(self.parts),
+            "parts_s": dict(self.parts), "order": self.order.as_json() if self.order else None,
         }  # fmt: skip
 
 
@@ -327,12 +330,13 @@ class _Planner:
         )
         if resident < 1:
             return shared.total, f"{shared.total:,} bytes of shared memory"
-        parts = timing(blocks, warps, stages, resident)
+        parts, order = timing(blocks, warps, stages, resident)
         total = max(value for name, value in parts.items() if name != "latency") + parts["latency"]
         slowest = max(parts, key=lambda name: parts[name])
         tight = registers.likely > limit + ROOM
         return Candidate(
-            blocks, warps, stages, shared.total, taken, resident, total, slowest, parts, tight, shared.operands, shared.columns
+            blocks, warps, stages, shared.total, taken, resident, total, slowest, parts, tight, shared.operands, shared.columns,
+            order,
         )  # fmt: skip
 
     def _needs(self, registers: Registers, blocks: Mapping[str, int], warps: int, limit: int) -> tuple[int, int]:

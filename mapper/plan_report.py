@@ -28,6 +28,8 @@ def report(plan: Plan) -> str:
             ", ".join(f"{o.tensor}[{','.join(o.axes)}]" + (" x stages" if o.every_step else "") for o in plan.operands) or "nothing"
         ),
     ]
+    if plan.best.order is not None and len(plan.best.order.ranks) > 1:
+        lines.insert(3, f"  launched in the order    {plan.best.order}")
     lines += [f"  note: {note}" for note in plan.notes]
     names = [r for r in (*plan.program.tiled, plan.program.inner) if r is not None]
     header = [*(f"BLOCK_{n.upper()}" for n in names), "warps", "stages", "shared", "regs", "resident", "predicted", "bound"]

@@ -64,6 +64,10 @@ KERNELS: dict[str, tuple[str, dict[str, int], bool, int | list[int], list[Case] 
     ),
     "output along the loop": (cascades.CHANNELS, {"T": 1000, "C": 16}, True, 2, [Case("odd", {"T": 77, "C": 11})]),
     "product": (cascades.PRODUCT, {"I": 200, "J": 200, "K": 200}, True, 1, [Case("odd", {"I": 33, "J": 45, "K": 70})]),
+    "product, launched in groups": (
+        cascades.PRODUCT, {"I": 16384, "J": 16384, "K": 16384}, True, 1,
+        [Case("part of a group", {"I": 300, "J": 1200, "K": 40}), Case("odd", {"I": 1, "J": 45, "K": 3})],
+    ),
     "a row before, scans, selections": (
         cascades.SHIFTED, {"P": 64, "M": 64, "E": 16, "F": 16}, True, [1, 0],
         [Case("odd", {"P": 13, "M": 37, "E": 7, "F": 5}), Case("few", {"P": 1, "M": 3, "E": 1, "F": 1})],
@@ -152,6 +156,12 @@ def test_as_many_loops_as_passes(name: str) -> None:
 
 def test_what_runs_as_the_golden_is_the_golden() -> None:
     assert GOLDEN.read_text(encoding="utf-8") in golden_module()[1]
+
+
+def test_a_large_product_is_launched_in_groups() -> None:
+    """So that the kernel that runs is one with groups."""
+    assert "group_first" in module("product, launched in groups")[1]
+    assert "group_first" not in module("product")[1]
 
 
 def test_the_shapes_are_awkward() -> None:
