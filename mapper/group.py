@@ -29,11 +29,12 @@ from .architecture import Architecture
 from .batch import leaves, roomy
 from .cost import GroupCost, group_cost
 from .floors import Floors
-from .layouts import Choice, Vector, choices, crowded_out, front, register_file
+from .layouts import Choice, Vector, choices, front
 from .mapping import Binding, Group, Loop
-from .nest import FORWARD, Nest, Step, check_step, most_in_flight, outline, settle, settle_lasting
+from .nest import Nest, Step, check_step, most_in_flight, outline, settle_lasting
 from .orders import OUTSIDE, Block, Orders, Tilings
-from .residency import add_residents, add_streams
+from .places import Places
+from .residency import add_residents, add_streams, check_capacity
 from .space import Cut, Fixed, Tiles, looped_ranks, sides
 from .tape import Floats
 from .team import Team, teams
@@ -569,15 +570,11 @@ class GroupSearch:
     # --- complete mappings ---
 
     def _complete(self, candidate: _Candidate, choice: Choice) -> Iterator[Found]:
-        """The mapping with bindings, places and tiles in flight; nothing if it does not fit or cannot be better.
-
-        Where registers leave room for too few tiles in flight, also with tensors sent to a storage level.
-        """
-        group = candidate.nest.group
-        crowded = crowded_out(candidate.nest, choice)
-        energy = candidate.carried + choice.energy + sum(candidate.spilled.get(tensor, 0.0) for tensor in crowded)
-        energy = max(candidate.energy, energy)
-        if self._ruled_out((max(*choice.cycles, candidate.cycles), energy, candidate.words)):
+        """The mappings with a choice, by where the tensors of a tile stay; nothing if none fits or can be better."""
+        group, base = candidate.nest.group, candidate.carried + choice.energy
+        places = Places(candidate.nest, choice, candidate.spilled)
+        floor = max(*choice.cycles, candidate.cycles), max(candidate.energy, base + places.least), candidate.words
+        if self._ruled_out(floor):
             self.tally.bounded += 1
             return
         nest = self.outline(group.loops, choice.bind(self.problem.cascade, candidate.nest.steps), bypass=group.bypass)
@@ -586,30 +583,28 @@ class GroupSearch:
         per_word = (self.arch.backing[1].seconds(self.arch.word_bytes, 0.0) or 0.0) * self.arch.clock_hz
         one = next(nest.instances(nest.spread))
         cycles = max(candidate.cycles, steady + exposed(one, compute, candidate.transfer, steady, per_word))
-        if self._ruled_out((cycles, energy, candidate.words)):
-            self.tally.bounded += 1
-            return
-        stay: dict[str, str] | None = self._stay(nest, group, crowded)
-        problem: EinsmithError | None = None
-        fits = False
-        while stay is not None:
-            nest.group = nest.group.model_copy(update={"stay": stay, "in_flight": 1})
-            try:
-                settle(nest)
-            except EinsmithError as error:
-                problem, stay = error, self._move_out(nest, stay, error.diagnostics[0])
+        wanted = self._wanted(nest, candidate, choice)
+        for more, stay in places:
+            if self._ruled_out((cycles, max(candidate.energy, base + more), candidate.words)):
+                self.tally.bounded += 1
                 continue
-            wanted = self._wanted(nest, candidate, choice)
-            flying = min(wanted, most_in_flight(nest))
-            nest.group = nest.group.model_copy(update={"in_flight": max(1, flying)})
+            nest.group = nest.group.model_copy(update={"stay": group.stay | stay, "in_flight": 1})
+            try:
+                add_residents(nest)
+                most, full = most_in_flight(nest)
+                if not most:
+                    places.move_out(full)
+                    check_capacity(nest)
+            except EinsmithError as error:
+                self.tally.refuse(error)
+                continue
+            flying = min(max(1, wanted), most)
+            nest.group = nest.group.model_copy(update={"in_flight": flying})
             self.tally.evaluated += 1
-            new, fits = Found(replace(nest), group_cost(nest)), True
+            new = Found(replace(nest, residents=dict(nest.residents)), group_cost(nest))
+            if flying < wanted and new.cost.timing.dependences >= new.cost.timing.cycles:
+                places.move_out(full)
             yield new
-            few = flying < wanted and new.cost.timing.cycles > steady
-            stay = self._out_of_registers(nest, stay) if few else None
-        if not fits:
-            assert problem is not None
-            self.tally.refuse(problem)
 
     def _wanted(self, nest: Nest, candidate: _Candidate, choice: Choice) -> int:
         """Tiles in flight that hide the latency of a tile twice over behind the busiest resource: tiles also queue."""
@@ -618,49 +613,6 @@ class GroupSearch:
         interval = max(*choice.cycles, candidate.transfer) / tiles
         latency = max(longest(one, nominal(one)).values(), default=0.0)
         return min(4096, math.ceil(2 * latency / interval), int(tiles)) if interval else 1
-
-    def _move_out(self, nest: Nest, stay: dict[str, str], problem: Diagnostic) -> dict[str, str] | None:
-        """Send the largest tensor of a tile out of an overfull register file, or of a level to the one outside; None if there is
-        none."""
-        if problem.code == "E521":
-            return self._out_of_registers(nest, stay)
-        levels = self.arch.on_chip
-        full = next((level for level in levels[1:] if problem.code == "E520" and f"of `{level}`" in problem.message), None)
-        here = [r for r in nest.residents.values() if r.place == full and r.depth == len(nest.group.loops)]
-        if full is None or not here:
-            return None
-        largest = max(here, key=lambda r: (nest.resident_words(r), r.tensor)).tensor
-        return {**stay, largest: levels[levels.index(full) - 1]}
-
-    def _out_of_registers(self, nest: Nest, stay: dict[str, str]) -> dict[str, str] | None:
-        """Send the largest tensor that is in registers to a storage level."""
-        at_arrays = [name for name, place in stay.items() if place in self.arch.arrays]
-        if not at_arrays:
-            return None
-        largest = max(at_arrays, key=lambda name: (nest.tensor_words(name), name))
-        return {name: place for name, place in stay.items() if name != largest}
-
-    def _stay(self, nest: Nest, before: Group, crowded: frozenset[str]) -> dict[str, str]:
-        """Handed on where legal, else in the registers of those who read it, else (by default) in the innermost level; what is
-        needed across tiles stays where `before` has it."""
-        stay: dict[str, str] = {}
-        within = len(nest.group.loops)
-        for step in nest.steps:
-            name = step.output
-            readers = [reader for reader in nest.steps if any(access.tensor == name for access in reader.reads)]
-            lives = [nest.crosses(step, reader, name) for reader in readers] + [nest.crosses(step, step, name)]
-            if step.initial:
-                continue
-            if min(lives) < within:
-                if name in before.stay:
-                    stay[name] = before.stay[name]
-                continue
-            shape = frozenset(self.problem.cascade.tensor(name).ranks)
-            if all(reader.ranks == shape and nest.between(step, reader) is None for reader in readers):
-                stay[name] = FORWARD
-            elif name not in self.problem.leaving and name not in crowded:
-                stay[name] = register_file(step.binding.array, [reader.binding.array for reader in readers])
-        return stay
 
 
 def _shared(orders: Orders, order: tuple[int, ...], holds: Sequence[tuple[int, ...]]) -> str | None:

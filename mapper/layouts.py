@@ -84,35 +84,6 @@ def choices(nest: Nest, fixed: Map_[str, str], energy: bool) -> tuple[list[Choic
     return [Choice(value[: len(arrays)], sum(value[len(arrays) :]), *rest) for value, rest in kept_options], dominated
 
 
-def crowded_out(nest: Nest, choice: Choice) -> frozenset[str]:
-    """Tensors of a tile that no registers can hold under a choice: they are laid out in two ways, or a lane has too few."""
-    array_of = {step.name: array for step, array in zip(nest.steps, choice.binding, strict=True)}
-    found = set()
-    for resident in nest.residents.values():
-        if resident.leaves or resident.depth < len(nest.group.loops):
-            continue
-        spot = register_file(array_of[resident.producer.name], [array_of[reader.name] for reader in resident.readers])
-        steps = [step for step in (resident.producer, *resident.readers) if array_of[step.name] == spot]
-        bindings = [bind(nest.cascade, spot, choice.layouts[spot], step) for step in steps]
-        ranks = nest.own_ranks(resident.tensor)
-        array = nest.arch.arrays[spot]
-        sides = range(len(array.side))
-        laid = {tuple(tuple(rank for rank in binding.along(side) if rank in ranks) for side in sides) for binding in bindings}
-        words = math.prod(nest.size(rank) for rank in ranks - bindings[0].ranks)
-        for side, lanes in enumerate(array.side):
-            here = [nest.size(rank) for rank in bindings[0].along(side) if rank in ranks]
-            words *= math.ceil(math.prod(here) / lanes) if here else 1
-        if len(laid) > 1 or words > array.registers.words:
-            found.add(resident.tensor)
-    return frozenset(found)
-
-
-def register_file(producer: str, readers: Sequence[str]) -> str:
-    """The array in whose registers a tensor of a tile stays: that of those who read it, if it is one, else of who makes it."""
-    arrays = list(dict.fromkeys(readers))
-    return arrays[0] if len(arrays) == 1 else producer
-
-
 def _able(nest: Nest, name: str, fixed: Map_[str, str]) -> list[bool]:
     """Whether an array can do each step, and may."""
     array = nest.arch.arrays[name]

@@ -36,8 +36,8 @@ from .streams import Resident, Stream
 from .tiles import MAX_CELLS, Grid, Tiles
 
 __all__ = [
-    "FORWARD", "MAX_CELLS", "Grid", "Need", "Nest", "Placed", "Resident", "Slot", "Step", "Stream", "buffer_needs", "check_step",
-    "is_initial", "iterated", "most_in_flight", "outline", "place", "place_group", "refuse", "settle", "settle_lasting", "slots_of",
+    "FORWARD", "MAX_CELLS", "Grid", "Need", "Nest", "Placed", "Resident", "Slot", "Step", "Stream", "buffer_needs", "check_outputs",
+    "check_step", "is_initial", "iterated", "most_in_flight", "outline", "place", "place_group", "refuse", "settle", "settle_lasting", "slots_of",
 ]  # fmt: skip
 
 
@@ -363,11 +363,7 @@ def place(
     bound = bind(cascade, {**mapping.sizes, **(sizes or {})}, params)
     _check_names(cascade, mapping)
     check_traces(cascade, bound, traces or {})
-    for name in cascade.outputs:
-        if cascade.tensor(name).kind == "state":
-            raise refuse(
-                "E530", f"the output `{name}` is a running state, all of whose positions would be kept; the mapper keeps one"
-            )
+    check_outputs(cascade)
     nests: list[Nest] = []
     homes = {name: number for number, group in enumerate(mapping.groups) for name in group.einsums}
     outgoing = _outgoing(cascade, homes)
@@ -378,6 +374,15 @@ def place(
     if mapping.pipelined_loops:
         check_pipeline(placed)
     return placed
+
+
+def check_outputs(cascade: Cascade) -> None:
+    """Refuses (E530) outputs that a mapping does not keep as a whole."""
+    for name in cascade.outputs:
+        if cascade.tensor(name).kind == "state":
+            raise refuse(
+                "E530", f"the output `{name}` is a running state, all of whose positions would be kept; the mapper keeps one"
+            )
 
 
 def _check_names(cascade: Cascade, mapping: Mapping) -> None:

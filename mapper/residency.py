@@ -305,16 +305,16 @@ class Need:
     slots: int
 
 
-def most_in_flight(nest: Nest) -> int:
-    """Most tiles that registers and storage levels can hold at once; 0 if not even one."""
-    most = 4096
+def most_in_flight(nest: Nest) -> tuple[int, str]:
+    """Most tiles that registers and storage levels can hold at once (0 if not even one), and the place that holds no more."""
     asked = nest.group
+    found = [(4096, "")]
     for name, array in nest.arch.arrays.items():
         needs = []
         for flying in (1, 2):
             nest.group = asked.model_copy(update={"in_flight": flying})
             needs.append(sum(nest.lane_needs(name).values()))
-        most = min(most, _fits(array.registers.words, *needs))
+        found.append((_fits(array.registers.words, *needs), name))
     for level in nest.arch.on_chip:
         size = nest.arch.memory[level].size
         if size is None:
@@ -326,11 +326,11 @@ def most_in_flight(nest: Nest) -> int:
         per_tile = needs[1] - needs[0]
         if needs[0] > size:
             nest.group = asked.model_copy(update={"in_flight": 1})
-            most = min(most, 1 if taken(nest, level) <= size else 0)
+            found.append((1 if taken(nest, level) <= size else 0, level))
         else:
-            most = min(most, _fits(size, needs[0] - per_tile, needs[0]))
+            found.append((_fits(size, needs[0] - per_tile, needs[0]), level))
     nest.group = asked
-    return most
+    return min(found, key=lambda each: each[0])
 
 
 def _fits(have: int, one: int, two: int) -> int:

@@ -26,7 +26,7 @@ from .cost import Cost, cost, joules, seconds
 from .group import PRODUCTS, Found, Objective, Tally, numbers, rank_of
 from .layouts import Vector, front
 from .mapping import Mapping
-from .nest import Placed
+from .nest import Placed, check_outputs
 from .partitions import Partitions, added
 from .space import ANYTHING, Fixed, Tiles, open_extents
 from .team import require_searchable
@@ -86,7 +86,8 @@ def search(
     watch: Callable[[int, float, float], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Searched:
-    """The best mapping. Raises EinsmithError (E540) where nothing in the space is legal and fits, E531 for other architectures.
+    """The best mapping. Raises EinsmithError (E540) where nothing in the space is legal and fits, E531 for other architectures,
+    E530 for cascades that no mapping can hold.
 
     `gap`: share of the objective by which the result may miss the best; `fixed`: what is not free; `watch` is told mappings
     evaluated, best value and least bound of the group that is looked at; once `stop` says so, the best so far is returned.
@@ -114,6 +115,7 @@ def better(
     require_searchable(arch)
     flat = flatten(cascade)
     fixed.check(flat, arch)
+    check_outputs(flat)
     given = frozenset(sizes or {})
     first = bind(flat, sizes, params)
     limit = None if math.isinf(below) else (below, -math.inf)

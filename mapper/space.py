@@ -14,7 +14,8 @@
 * binding: each Einsum on each array that has the units for it;
 * of layouts and bindings, those that are not dominated in cycles per array (and in energy, where the objective asks for it); of
   equal layouts the one with least latency of reductions;
-* a tensor that lives within a tile is handed on where that is legal, else stays in registers where it fits, else in the buffer;
+* a tensor that lives within a tile is handed on where that is legal, else stays in the registers of any array that makes or reads
+  it, or in any level; what lives across tiles, in a level;
 * interleaved schedule, as many tiles in flight as hide the latency of a tile twice over, or as registers and buffer allow; two
   buffer slots.
 

@@ -241,16 +241,13 @@ class Brute:
 
     def deepest(self, i: int, j: int, group: Group) -> tuple[Value, Group] | None:
         """With as many tiles in flight as fit."""
-        best = None
-        flying = 1
-        while flying <= 4096 and (nest := self.placed(i, j, group.model_copy(update={"in_flight": flying}))) is not None:
-            best = nest
-            if flying >= max(nest.tiles, 1):
-                break
-            flying *= 2
-        if best is None:
-            return None
-        return value(group_cost(best)), best.group
+        nest = self.placed(i, j, group)
+        fits, fails = 1, None
+        while nest is not None and fits < max(nest.tiles, 1) and fails != fits + 1:
+            flying = fits * 2 if fails is None else (fits + fails) // 2
+            more = self.placed(i, j, group.model_copy(update={"in_flight": flying}))
+            fits, fails, nest = (fits, flying, nest) if more is None else (flying, fails, more)
+        return None if nest is None else (value(group_cost(nest)), nest.group)
 
     def placed(self, i: int, j: int, group: Group, arch: Architecture | None = None) -> Nest | None:
         self.costed += 1
