@@ -25,6 +25,8 @@ class OnePass:
     rank: str | None
     passes: int
     note: str
+    tiles: frozenset[str] = frozenset()
+    """Sizes that the derivation brought in: with any value it is the same function."""
 
 
 def one_pass(cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mapping[str, int | float] | None = None) -> OnePass:
@@ -50,4 +52,5 @@ def one_pass(cascade: Cascade, sizes: Mapping[str, int] | None = None, params: M
     after = derivation.passes_after.get(rank, before)
     if after >= before:
         return OnePass(cascade, rank, before, f"{before} passes over `{rank}`, which the derivation cannot lower")
-    return OnePass(derivation.cascade, rank, after, f"derived: {after} instead of {before} passes over `{rank}`")
+    tiles = frozenset(derivation.cascade.symbols) - frozenset(cascade.symbols)
+    return OnePass(derivation.cascade, rank, after, f"derived: {after} instead of {before} passes over `{rank}`", tiles)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,14 +140,16 @@ def plan(
     dtype: str = "float16",
     allow_tf32: bool = False,
     keep: int = 10,
+    tiles: Collection[str] = (),
 ) -> Plan:
-    """Plan a cascade for a GPU. Raises EinsmithError (E602 to E605) where there is no kernel for it or no tile fits."""
+    """Plan a cascade for a GPU. `tiles`: sizes known not to change the function, as a derivation brought them in; of others that is
+    found out by trying. Raises EinsmithError (E602 to E605) where there is no kernel for it or no tile fits."""
     if dtype not in BYTES:
         raise EinsmithError(Diagnostic("E606", f"no kernels for inputs of type `{dtype}`", help=f"one of {', '.join(BYTES)}"))
     bound = bind(cascade, sizes, params)
     given = dict(sizes or {})
     first = program(cascade, bound.extents)
-    fixed = first.inner is not None and not (first.free_tile or tile_is_free(first))
+    fixed = first.inner is not None and not (first.free_tile or tile_symbol(first) in tiles or tile_is_free(first))
 
     def searched(arranged: Program) -> Plan:
         return _Planner(arranged, gpu, dtype, allow_tf32).search(bound, given, keep, fixed)
@@ -204,7 +206,7 @@ class _Planner:
     def search(self, bound: Sizes, given: Mapping[str, int], keep: int, tile_fixed: bool) -> Plan:
         program = self.program
         extents = {rank.name: self._extent(rank.name, bound) for rank in program.cascade.ranks}
-        symbol = self._tile_symbol()
+        symbol = tile_symbol(program)
         if symbol is not None and symbol in given:
             tile_fixed = True
         timing = Timing(program, self.gpu, self.bytes, self.matrix_rate, extents, bound)
@@ -240,12 +242,6 @@ class _Planner:
         if len(program.loops) > 1:
             notes.append(f"{len(program.loops)} loops over `{program.loop}`: the cascade needs that many passes")
         return Plan(program, self.gpu, self.dtype, bound, self.operands, tuple(found[:keep]), searched, tile_fixed, tuple(notes))
-
-    def _tile_symbol(self) -> str | None:
-        if self.program.inner is None:
-            return None
-        extent = self.program.cascade.rank(self.program.inner).extent
-        return extent.name if isinstance(extent, Scalar) else None
 
     def _extent(self, rank: str, bound: Sizes) -> int:
         if rank in bound.extents:
@@ -347,6 +343,14 @@ class _Planner:
         if units == {"warp"}:
             return registers.least, limit
         return registers.least, limit - SPARE_REGISTERS
+
+
+def tile_symbol(program: Program) -> str | None:
+    """The size that is the extent of the inner tile."""
+    if program.inner is None:
+        return None
+    extent = program.cascade.rank(program.inner).extent
+    return extent.name if isinstance(extent, Scalar) else None
 
 
 def tile_is_free(program: Program) -> bool:

@@ -170,8 +170,9 @@ class _Planner:
     def kernel(self, part: Cascade) -> tuple[OnePass, Plan]:
         form = one_pass(part, self.sizes, self.params)
         return form, plan(
-            form.cascade, self.gpu, self.sizes, self.params, dtype=self.dtype, allow_tf32=self.allow_tf32, keep=self.keep
-        )
+            form.cascade, self.gpu, self.sizes, self.params, dtype=self.dtype, allow_tf32=self.allow_tf32, keep=self.keep,
+            tiles=form.tiles,
+        )  # fmt: skip
 
     def module(self, parts: tuple[Cascade, ...]) -> ModulePlan:
         found = [self.kernel(part) for part in parts]
@@ -232,7 +233,7 @@ class _Planner:
             plans = tuple(
                 plan(
                     _part(cascade, groups, number), self.gpu, own, own_params, dtype=self.dtype, allow_tf32=self.allow_tf32,
-                    keep=self.keep,
+                    keep=self.keep, tiles=set(form.symbols) - set(self.cascade.symbols),
                 )
                 for number in range(2)
             )  # fmt: skip

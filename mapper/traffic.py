@@ -91,6 +91,7 @@ class Traffics:
         self.reads = [tile for number in range(len(program.phases)) for tile in self._reads(number)]
         self.writes = [self._write(name) for name in program.stores]
         self.grid = in_turn(program).ranks
+        self._known: dict[object, Traffic] = {}
         self.ends = dict(extents)
         """Coordinates that there are along each axis."""
         if program.inner is not None:
@@ -154,6 +155,14 @@ class Traffics:
         orders: Sequence[Order] | None = None,
     ) -> Traffic:
         """`steps`: of each phase, the mean over all instances and the most; 1 where it is no loop."""
+        key = (*blocks.items(), *steps, at_once, orders and tuple(orders))
+        if key not in self._known:
+            self._known[key] = self._traffic(blocks, steps, at_once, orders or self.orders)
+        return self._known[key]
+
+    def _traffic(
+        self, blocks: Mapping[str, int], steps: Sequence[tuple[float, float]], at_once: int, orders: Sequence[Order]
+    ) -> Traffic:  # fmt: skip
         program = self.program
         counts = {r: -(-self.extents[r] // blocks[r]) if r in program.tiled else self.extents[r] for r in program.grid}
         instances = prod(counts.values())
@@ -165,11 +174,10 @@ class Traffics:
             through += self._sectors(tile, blocks) * size * mean
             total = min(tile.whole, prod(counts[r] for r in tile.ranks) * size * most)
             sizes.append((tile, size * mean, size * most, total))
-        tried = orders or self.orders
         moved, number = min(
-            (self._from_memory(order, sizes, counts, instances, at_once), number) for number, order in enumerate(tried)
+            (self._from_memory(order, sizes, counts, instances, at_once), number) for number, order in enumerate(orders)
         )
-        return Traffic(through * instances, moved, tried[number])
+        return Traffic(through * instances, moved, orders[number])
 
     def _sectors(self, tile: _Tile, blocks: Mapping[str, int]) -> float:
         """Bytes that go through the cache for each byte of a tile: more than one where runs are shorter than a sector."""
