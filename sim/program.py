@@ -8,6 +8,7 @@ has finished, and is at most one iteration ahead of the group after it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, product
 from math import prod
 
@@ -23,6 +24,22 @@ from .window import Window
 
 MAX_EVENTS = 20_000
 """Most tasks that are run as simpy processes; more are run by the recurrence, which gives the same."""
+
+ESTIMATED = 1000
+"""Tasks from which it is estimated how many a tile has."""
+
+
+@dataclass
+class Made:
+    """Tasks that are ready to be run."""
+
+    tasks: list[Task]
+    groups: list[Tasks]
+    """What made them, group by group."""
+    marks: list[int] = field(default_factory=list)
+    """How many tasks there are after each tile."""
+    whole: bool = True
+    """Whether no tile is left out."""
 
 
 class Program:
@@ -50,22 +67,33 @@ class Program:
     def window(self, blocks: Sequence[Block] | None = None, most: int | None = None) -> tuple[Window, bool]:
         """A run of the given iterations of its loops, or of as many tiles from the first on as make about `most` tasks; and whether
         these are all."""
-        made: list[Task] = []
-        groups = [self._tasks(nest, made, at) for at, nest in enumerate(self.nests)]
-        marks: list[int] = []
-        whole = True
-        for _ in self._pipeline(groups, blocks) if self.common else self._tiles(groups[0], blocks):
-            marks.append(len(made))
-            if len(marks) % 1000 == 0:
-                self._tell(len(made))
-            if most is not None and len(made) >= most:
-                whole = False
+        made = self.make(blocks, most)
+        run = self.run(made.tasks)
+        return Window(made.tasks, run, tuple(made.marks), self.resources(), _peaks(made.groups, run)), made.whole
+
+    def per_tile(self) -> float:
+        """Tasks of one tile, as the first ones have it; of a pipeline, of one iteration of all groups."""
+        if not self.common:
+            made = self.make(most=ESTIMATED)
+        else:
+            made = self.make([(self.loops, [tuple([0] * len(self.loops))])])
+        return len(made.tasks) / max(1, len(made.marks) - len(self.nests) + 1)
+
+    def make(self, blocks: Sequence[Block] | None = None, most: int | None = None) -> Made:
+        """The tasks of such a run."""
+        tasks: list[Task] = []
+        made = Made(tasks, [self._tasks(nest, tasks, at) for at, nest in enumerate(self.nests)])
+        for _ in self._pipeline(made.groups, blocks) if self.common else self._tiles(made.groups[0], blocks):
+            made.marks.append(len(tasks))
+            if len(made.marks) % 1000 == 0:
+                self._tell(len(tasks))
+            if most is not None and len(tasks) >= most:
+                made.whole = False
                 break
-        for group in groups:
+        for group in made.groups:
             group.finish()
-        self._tell(len(made))
-        run = self.run(made)
-        return Window(made, run, tuple(marks), self.resources(), _peaks(groups, run)), whole
+        self._tell(len(tasks))
+        return made
 
     def _tell(self, tasks: int) -> None:
         if self.watch is not None:

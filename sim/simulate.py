@@ -245,27 +245,31 @@ def _run(
     watch: Callable[[int], None] | None,
 ) -> GroupRun:  # fmt: skip
     program.watch = watch
-    window, whole = program.window(most=max_tasks)
-    how: How = "whole"
-    counts, cycles, events = window.counts(), window.cycles, window.events
-    if not whole:
-        try:
-            counts, windows = extrapolated(program, max(max_sample, max_tasks), len(window.tasks) / max(1, window.tiles))
-        except Unsteady:
-            if program.tiles * len(window.tasks) * MAX_STEADY <= MAX_WHOLE * max_sample * window.tiles:
-                window, _ = program.window()
-                counts, cycles, events = window.counts(), window.cycles, window.events
-            else:
-                how, cycles = "pace", _paced(bounds, window)
-        else:
-            how, cycles = "steady", counts[("cycles",)]
-            events = sum(each.events for each in windows)
-            window = max(windows, key=lambda each: each.tiles)
+    how, window, counts, cycles, events = _carried_out(program, bounds, max_tasks)
     stalls, busy, moved = _by_resource(counts, window)
     return GroupRun(
         program.nests, tuple(models), program.cycles, bounds, how, window, cycles, stalls, busy, moved, events, program.tiles,
         program.common,
     )  # fmt: skip
+
+
+def _carried_out(program: Program, bounds: dict[str, float], max_tasks: int) -> tuple[How, Window, Counts, float, int]:
+    """How a program was run, the tiles that were, and of the whole: all counts, cycles, events."""
+    per_tile = program.per_tile()
+    expected = program.tiles * per_tile
+    if expected <= 2 * max_tasks:  # it may be few enough
+        window, whole = program.window(most=max_tasks)
+        if whole:
+            return "whole", window, window.counts(), window.cycles, window.events
+    try:
+        counts, windows = extrapolated(program, max(MAX_STEADY, max_tasks), per_tile)
+    except Unsteady:
+        if expected <= MAX_WHOLE:
+            window, _ = program.window()
+            return "whole", window, window.counts(), window.cycles, window.events
+        window, _ = program.window(most=max_tasks)
+        return "pace", window, window.counts(), _paced(bounds, window), window.events
+    return "steady", max(windows, key=lambda each: each.tiles), counts, counts[("cycles",)], sum(each.events for each in windows)
 
 
 def _by_resource(

@@ -41,7 +41,7 @@ PROBES = (12_000, 40_000, 120_000)
 SETTLED = ((1, 0), (1, 1), (2, 1), (3, 1), (1, 2), (4, 1))
 """(period, first iterations) of loops around the one that was probed: their iterations are long, so they settle at once, or
 nearly."""
-MAX_AXES = 3
+MAX_AXES = 4
 """Most loops that are cut short at once: each doubles the samples."""
 TOLERANCE = 1e-9
 """By how much, relative to the cycles, counts may differ from what is predicted: they are sums of floating-point numbers."""
@@ -90,10 +90,8 @@ class _Search:
                 if cut is None:
                     reason = "no period was found"
                     continue
-                for around in SETTLED:
-                    plan = self._plan(loop, cut, around)
-                    if plan is None:
-                        continue
+                plans = [plan for around in SETTLED if (plan := self._plan(loop, cut, around)) is not None]
+                for plan in sorted(plans, key=self._size):  # what is small costs little to try
                     try:
                         return self._solve(plan), self.windows
                     except Unsteady as error:
@@ -143,12 +141,12 @@ class _Search:
                     return None
                 continue
             plan[at] = each
-        tiles = 1.0
-        for at, trips in enumerate(self.trips):
-            tiles *= plan[at].base(trips) + 2 * plan[at].period if at in plan else trips
-        if len(plan) > MAX_AXES:
-            return None
-        return plan if tiles * self.per_tile <= 2 * self.most else None
+        return plan if len(plan) <= MAX_AXES and self._size(plan) <= 2 * self.most else None
+
+    def _size(self, plan: dict[int, Cut]) -> float:
+        """Tasks of the largest sample."""
+        tiles = [plan[at].base(trips) + 2 * plan[at].period if at in plan else trips for at, trips in enumerate(self.trips)]
+        return prod(tiles) * self.per_tile
 
     def _alike(self, loop: int, cut: Cut) -> bool:
         """Whether all iterations of a loop but the first and the last ones do the same, as far as lengths and masks go."""
