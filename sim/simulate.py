@@ -245,7 +245,7 @@ def _run(
     watch: Callable[[int], None] | None,
 ) -> GroupRun:  # fmt: skip
     program.watch = watch
-    how, window, counts, cycles, events = _carried_out(program, bounds, max_tasks)
+    how, window, counts, cycles, events = _carried_out(program, bounds, max_tasks, max_sample)
     stalls, busy, moved = _by_resource(counts, window)
     return GroupRun(
         program.nests, tuple(models), program.cycles, bounds, how, window, cycles, stalls, busy, moved, events, program.tiles,
@@ -253,7 +253,9 @@ def _run(
     )  # fmt: skip
 
 
-def _carried_out(program: Program, bounds: dict[str, float], max_tasks: int) -> tuple[How, Window, Counts, float, int]:
+def _carried_out(
+    program: Program, bounds: dict[str, float], max_tasks: int, max_sample: int
+) -> tuple[How, Window, Counts, float, int]:
     """How a program was run, the tiles that were, and of the whole: all counts, cycles, events."""
     per_tile = program.per_tile()
     expected = program.tiles * per_tile
@@ -262,9 +264,9 @@ def _carried_out(program: Program, bounds: dict[str, float], max_tasks: int) -> 
         if whole:
             return "whole", window, window.counts(), window.cycles, window.events
     try:
-        counts, windows = extrapolated(program, max(MAX_STEADY, max_tasks), per_tile)
+        counts, windows = extrapolated(program, max(max_sample, max_tasks), per_tile)
     except Unsteady:
-        if expected <= MAX_WHOLE:
+        if expected * MAX_STEADY <= MAX_WHOLE * max_sample:
             window, _ = program.window()
             return "whole", window, window.counts(), window.cycles, window.events
         window, _ = program.window(most=max_tasks)
