@@ -12,7 +12,8 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,6 +139,21 @@ def sized(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, sizes=sizes, params=params, **kwargs)
 
     return command
+
+
+@contextmanager
+def told(what: str) -> Iterator[Callable[[str], None] | None]:
+    """While something takes long: what to tell how far it is, shown on standard error; nothing where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda text: progress.update(task, description=f"{what} {text}")
 
 
 def write_text(path: Path, text: str) -> None:

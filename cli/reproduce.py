@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from ..einsum.diagnostics import Diagnostic, EinsmithError
-from .common import guarded, write_text
+from .common import guarded, told, write_text
 
 if TYPE_CHECKING:
     from ..mapper.study import Accounting, File, Study
     from ..mapper.study_search import Contest
+    from ..sim.study import Simulations
 
 
 class Report:
@@ -65,6 +66,29 @@ def _searched(file: File, names: tuple[str, ...], accounting: Accounting, folder
     return Searches(found, None if folder is None else folder / "searches.csv")
 
 
+class Runs:
+    """A study simulated, and the file it was written to."""
+
+    def __init__(self, found: Simulations, written: Path | None) -> None:
+        self.found, self.written = found, written
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.found.as_json(), "file": None if self.written is None else str(self.written)}
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.found), *([f"written to {self.written}"] if self.written else [])])
+
+
+def _simulated(file: File, accounting: Accounting, folder: Path | None) -> Runs:
+    from ..sim.study import simulations
+
+    with told("simulating") as watch:
+        found = simulations(file, accounting, watch)
+    if folder is not None:
+        write_text(folder / "simulated.csv", found.csv)
+    return Runs(found, None if folder is None else folder / "simulated.csv")
+
+
 @click.command()
 @click.argument("study")
 @click.option(
@@ -79,6 +103,7 @@ def _searched(file: File, names: tuple[str, ...], accounting: Accounting, folder
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Only this model; may be given again.")
 @click.option("--length", "lengths", multiple=True, metavar="NAME", help="Only this length; may be given again.")
 @click.option("--search", "searches", multiple=True, metavar="NAME", help="Run a search of the study (`all`: every one) instead.")
+@click.option("--simulate", is_flag=True, help="Run the attention of every row event by event instead, beside the cost model.")
 @click.option("--figures/--no-figures", default=True, help="Draw the figures (needs matplotlib).")
 @guarded
 def command(
@@ -88,18 +113,23 @@ def command(
     models: tuple[str, ...],
     lengths: tuple[str, ...],
     searches: tuple[str, ...],
+    simulate: bool,
     figures: bool,
-) -> Report | Searches:
+) -> Report | Searches | Runs:
     """Work out a published evaluation from files: every model, length and configuration, with the published figures beside.
 
     STUDY is a file, or the name of one that comes with einsmith: fusemax. With `--search`, mappings that a search finds are held
-    against the published ones.
+    against the published ones; with `--simulate`, runs of the published ones against the cost model.
 
     Example: einsmith reproduce fusemax -o fusemax
     """
     from ..mapper import study as studies
 
     file = studies.load(study).only(models, lengths)
+    if searches and simulate:
+        raise click.UsageError("--search and --simulate exclude one another")
+    if simulate:
+        return _simulated(file, accounting, output)
     if searches:
         return _searched(file, searches, accounting, output)
     found = studies.study(file, accounting)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from .common import guarded, sized, write_text
+from .common import guarded, sized, told, write_text
 
 if TYPE_CHECKING:
     from ..sim.functional import Executed
@@ -91,7 +88,12 @@ def command(
     cascade = load(locate("attention", spec))
     arch_ = architecture.load(arch, settings)
     mapping_ = mappings.load_for(mapping, cascade, sizes, params, arch_)
-    with _watched(len(mapping_.groups)) as watch:
+    with told("simulating") as tell:
+
+        def watch(group: int, tasks: int) -> None:
+            if tell is not None:
+                tell(f"group {group} of {len(mapping_.groups)}: a run of {tasks:,} tasks")
+
         run = simulate(cascade, arch_, mapping_, sizes, params, max_tasks=max_tasks or MAX_TASKS, watch=watch)
     executed = None
     if functional:
@@ -113,25 +115,6 @@ def command(
 
         write_text(timeline, svg(run, _cycles(window)))
     return Report(run, executed, trace, timeline)
-
-
-@contextmanager
-def _watched(groups: int) -> Iterator[Callable[[int, int], None] | None]:
-    """Progress on stderr, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("simulating", total=None)
-
-        def watch(group: int, tasks: int) -> None:
-            progress.update(task, description=f"simulating group {group} of {groups}: a run of {tasks:,} tasks")
-
-        yield watch
 
 
 def _cycles(window: str | None) -> tuple[float, float] | None:
