@@ -11,7 +11,7 @@ from string import ascii_letters
 import numpy as np
 
 from .simulate import Simulated
-from .timeline import COLOURS, SHOWN
+from .timeline import COLOURS, telling
 from .trace import tracks
 
 LETTERS = ascii_letters[26:] + ascii_letters[:26]
@@ -20,12 +20,13 @@ LETTERS = ascii_letters[26:] + ascii_letters[:26]
 def lanes(run: Simulated, window: tuple[float, float] | None = None, group: int = 1, width: int = 96, colour: bool = False) -> str:
     """The lines of one group (from 1); `colour`: with the colours of the picture."""
     shown = run.groups[group - 1]
-    start, end = window or (0.0, min(SHOWN, max(shown.window.cycles, 1.0)))
+    start, end = window or telling(shown)
     names = list(dict.fromkeys(item.task.name for item in shown.ran if item.end > item.start))
     marks = {name: LETTERS[at % len(LETTERS)] for at, name in enumerate(names)}
     resources = tracks(run, shown)
     wide = max((len(name) for name in resources), default=0)
     found = [f"group {group}, cycles {start:,.0f} to {end:,.0f}, {(end - start) / width:,.1f} a column"]
+    seen: set[int] = set()
     for resource in resources:
         taken = np.zeros((len(names) + 1, width))
         edges = np.linspace(start, end, width + 1)
@@ -35,9 +36,12 @@ def lanes(run: Simulated, window: tuple[float, float] | None = None, group: int 
                 taken[names.index(item.task.name)] += np.maximum(overlap, 0)
         taken[-1] = np.where(taken[:-1].sum(axis=0) > 0, 0, 1)
         most = taken.argmax(axis=0)
+        seen.update(most.tolist())
         cells = ["·" if at == len(names) else _cell(marks[names[at]], COLOURS[at % len(COLOURS)], colour) for at in most.tolist()]
         found.append(f"{resource:{wide}} {''.join(cells)}")
-    legend = [f"{_cell(mark, COLOURS[at % len(COLOURS)], colour)} {name}" for at, (name, mark) in enumerate(marks.items())]
+    legend = [
+        f"{_cell(mark, COLOURS[at % len(COLOURS)], colour)} {name}" for at, (name, mark) in enumerate(marks.items()) if at in seen
+    ]
     found.append("  ".join(legend))
     return "\n".join(found)
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 from html import escape
 from itertools import pairwise
 
+from .machine import component
 from .simulate import GroupRun, Simulated
 from .trace import label, place, tracks
 from .window import CAUSES, Ran
 
 WIDTH, LANE, LEFT, TOP = 1200, 56, 112, 64
 """Pixels: of the drawing, of a lane with its gap, left of the lanes, above them."""
-SHOWN = 8_000.0
-"""Cycles that are drawn if nobody says which."""
+SHOWN, WORKS = 8_000.0, 30
+"""Cycles that are drawn if nobody says which; where tasks are long, as many as that many of them take."""
 MAX_BOXES = 3_000
 """Boxes at most, so that the file stays small enough to look at."""
 NARROW = 3.0
@@ -45,8 +46,18 @@ text { fill: #222222 } .axis { stroke: #999999 } .idle { fill-opacity: .35 }
 def svg(run: Simulated, window: tuple[float, float] | None = None, group: int = 1) -> str:
     """The picture of one group (from 1); `window`: first and last cycle shown."""
     shown = run.groups[group - 1]
-    start, end = window or (0.0, min(SHOWN, max(shown.window.cycles, 1.0)))
+    start, end = window or telling(shown)
     return _Picture(run, shown, start, end, group).text()
+
+
+def telling(group: GroupRun) -> tuple[float, float]:
+    """First and last cycle that are worth seeing: from the first on, or, where the arrays wait for long, from where they begin."""
+    arrays = group.nest.arch.arrays
+    works = sorted((item for item in group.ran if item.work and component(item.resource) in arrays), key=lambda item: item.end)
+    first = min((item.start for item in works), default=0.0)
+    start = first if first > SHOWN / 2 else 0.0
+    last = works[:WORKS][-1].end if works else 0.0
+    return start, min(max(start + SHOWN, last), max(group.window.cycles, start + 1.0))
 
 
 def every_group(run: Simulated) -> str:
@@ -175,9 +186,9 @@ class _Picture:
         parts = [f'<line class="axis" x1="{LEFT}" y1="{y}" x2="{WIDTH - 16}" y2="{y}"/>']
         for step in range(11):
             cycle = self.start + (self.end - self.start) * step / 10
-            x = self._x(cycle)
+            x, anchor = self._x(cycle), "end" if step == 10 else "middle"
             parts.append(f'<line class="axis" x1="{x:.1f}" y1="{y}" x2="{x:.1f}" y2="{y + 5}"/>')
-            parts.append(f'<text x="{x:.1f}" y="{y + 18}" text-anchor="middle">{cycle:,.0f}</text>')
+            parts.append(f'<text x="{x:.1f}" y="{y + 18}" text-anchor="{anchor}">{cycle:,.0f}</text>')
         return "\n".join(parts)
 
     def _legend(self, y: float) -> tuple[str, int]:

@@ -42,6 +42,8 @@ def test_a_timeline_of_a_long_run_costs_no_more_than_one_of_a_short_run(monkeypa
         command = ["show", "fusemax", "--arch", "fusemax", "--mapping", "fit-one-pass", "--size", sizes]
         done = CliRunner().invoke(main, command)
         assert done.exit_code == 0, done.output
+        rows = [line.split()[1] for line in done.output.splitlines() if line.startswith(("array2d", "array1d"))]
+        assert all(len(set(row) - {"\u00b7"}) >= 2 for row in rows), done.output  # what is shown has work of both arrays
     short, long = runs
     assert short.whole != long.whole
     assert long.events < 100_000
