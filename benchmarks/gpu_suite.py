@@ -73,17 +73,17 @@ def checks(names: Sequence[str], budget: Budget, gpu: str, say: Callable[[str], 
         if budget.left < least:
             say(f"left out for want of time: {', '.join(names[number:])}")
             break
-        start = time.monotonic()
+        start = budget.left
         try:
             cascade = spec.load(locate("attention", name))
             module = stored(emit_module(plan_module(cascade, gpus.load(gpu))))
             found = check(module, timeout_s=max(10.0, min(120.0, budget.left)))
-        except EinsmithError as error:
+        except Exception as fault:  # of one kernel: the others are still to be checked
             failed += 1
-            say(f"FAIL {name}: {error.diagnostics[0].message}")
+            say(f"FAIL {name}: {told(fault)}")
             continue
         failed += found.failed
-        mark, seconds = "FAIL" if found.failed else "ok  ", time.monotonic() - start
+        mark, seconds = "FAIL" if found.failed else "ok  ", start - budget.left
         say(f"{mark} {name}: {found.passed} passed, {found.failed} failed, {seconds:.0f} s")
         for row in found.rows:
             if not row.passed:
@@ -106,16 +106,23 @@ def timings(
         try:
             cascade = spec.load(locate("attention", name))
             found = bench(cascade, gpus.load(gpu), sizes, dtype=dtype, candidates=candidates, timeout_s=min(150.0, budget.left))
-        except EinsmithError as error:
+        except Exception as fault:  # of one cascade: the others are still to be timed
             failed += 1
-            say(f"FAIL {name}: {error.diagnostics[0].message}")
+            say(f"FAIL {name}: {told(fault)}")
             continue
         failed += sum(row.fault is not None for row in found.rows)
         say(f"{found}\n")
     return failed
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def told(fault: Exception) -> str:
+    """A fault in a line."""
+    if isinstance(fault, EinsmithError):
+        return fault.diagnostics[0].message
+    return f"{type(fault).__name__}: {' '.join(str(fault).split())}"[:300]
+
+
+def main(arguments: Sequence[str] | None = None, clock: Callable[[], float] = time.monotonic) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=9.5)
     parser.add_argument("--gpu", default="h200", help="the GPU to plan for")
@@ -130,21 +137,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import triton
 
     name = torch.cuda.get_device_name()
-    lines: list[str] = []
+    output = given.output or RESULTS / f"gpu-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.txt"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text("", encoding="utf-8")
 
     def say(text: str) -> None:
+        """Kept at once: nothing that was measured is lost."""
         print(text, flush=True)
-        lines.append(text)
+        with output.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
 
     versions = f"torch {torch.__version__}, triton {triton.__version__}, Python {platform.python_version()}"
     say(f"{datetime.date.today()}, {name}, {versions}; planned for {given.gpu}")
-    budget = Budget(60 * given.minutes)
+    budget = Budget(60 * given.minutes, clock)
     failed = checks(CHECKED[:3] if given.quick else CHECKED, budget, given.gpu, say)
     failed += timings(TIMED[:3] if given.quick else TIMED, budget, given.gpu, given.candidates, say)
     say(f"{failed} failures")
-    output = given.output or RESULTS / f"gpu-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.txt"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 1 if failed else 0
 
 

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..einsum.cascade import Access, Einsum, accesses
-from .contraction import contraction
+from .contraction import contraction, unconditional
 from .gpu import Gpu
-from .products import COLUMN_ROWS, Product, Side, Unit, body_of, lies_as, products, shares, streamed, sums, wide_rows
+from .products import COLUMN_ROWS, Product, Side, Unit, body_of, lies_as, mentions, products, shares, streamed, sums, wide_rows
 from .program import Program
 
 BARRIER = 8
@@ -210,6 +210,8 @@ def _reads(products: tuple[Product, ...]) -> list[tuple[list[int], Side]]:
 
 def _scratches(program: Program, together: tuple[Product, ...]) -> tuple[Scratch, ...]:
     found: dict[Scratch, None] = {}
+    moved: dict[Scratch, None] = {}
+    forms: set[tuple[str, ...]] = set()  # tiles as they are in memory
     made = lies_as(program, together)
     for number, phase in enumerate(program.phases):
         for einsum in body_of(phase):
@@ -219,25 +221,28 @@ def _scratches(program: Program, together: tuple[Product, ...]) -> tuple[Scratch
                     reduced = tuple(a for a in program.axes if a in reduce.ranks)
                     sources = [made[a.tensor] for a in accesses(reduce.body) if a.tensor in made]
                     found[Scratch(number, kept, reduced, sources[0] if sources else None)] = None
-            found.update(dict.fromkeys(Scratch(number, axes) for axes in _tiles_read(program, einsum)))
+            tiles = _tiles_read(program, einsum)
             if einsum.output in program.stores:  # results are stored in another layout than products leave them in
-                axes = tuple(a for a in program.axes if a in program.cascade.tensor(einsum.output).ranks)
+                tiles.append(Access(einsum.output, program.stores[einsum.output]))
+            for access in tiles:
+                axes = tuple(a for a in program.axes if a in program.axes_of(access))
                 if len(axes) > 1:
-                    found[Scratch(number, axes)] = None
+                    moved[Scratch(number, axes)] = None
+                    forms.add(
+                        (program.source.tensor(access.tensor).dtype, *(a for i in access.indices for a in axes if mentions(i, a)))
+                    )
+    if together or len(forms) > 1:  # else all that has two axes lies in registers as it is in memory
+        found.update(moved)
     return tuple(found)
 
 
-def _tiles_read(program: Program, einsum: Einsum) -> list[tuple[str, ...]]:
-    """Axes of tiles of inputs that an Einsum uses beside its matrix products."""
+def _tiles_read(program: Program, einsum: Einsum) -> list[Access]:
+    """Inputs that an Einsum uses beside its matrix products."""
     operands = set()
     for reduce in sums(program, einsum):
         split = contraction(program, reduce)
         if split is not None:
-            operands |= {node for side in (split.left, split.right) if len(side) == 1 for node in side if isinstance(node, Access)}
-    found = []
-    for access in accesses(einsum.body):
-        if access not in operands and program.cascade.tensor(access.tensor).kind == "input":
-            axes = tuple(a for a in program.axes if a in program.axes_of(access))
-            if len(axes) > 1:
-                found.append(axes)
-    return found
+            sides = [unconditional(node) for side in (split.left, split.right) if len(side) == 1 for node in side]
+            operands |= {node for node in sides if isinstance(node, Access)}
+    read = [access for access in accesses(einsum.body) if access not in operands]
+    return [access for access in read if program.cascade.tensor(access.tensor).kind == "input"]

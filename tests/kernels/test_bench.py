@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from click.testing import CliRunner
 from einsmith.cli.main import main
 from einsmith.einsum import spec
 from einsmith.einsum.analysis.report import analyze
+from einsmith.einsum.cascade import Cascade
 from einsmith.einsum.sizes import bind
 from einsmith.kernels import bench
+from einsmith.kernels.check import Checked
+from einsmith.kernels.check import Row as CheckRow
 from einsmith.kernels.child import ask
 from einsmith.kernels.emit import emit_module
 from einsmith.kernels.sdpa import Sdpa, as_sdpa
@@ -163,3 +167,57 @@ def test_the_suite_stops_when_its_time_is_up() -> None:
     said: list[str] = []
     assert module.timings(module.TIMED, budget, "h200", 1, said.append) == 0
     assert said[0].startswith("left out for want of time: softmax-causal, softmax")
+
+
+class FakeGpu:
+    """A machine on which every check and every timing takes as long as it may."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, broken: str = "") -> None:
+        self.now, self.broken, self.asked = 0.0, broken, list[str]()
+        monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Fake GPU (tm) 1")
+        monkeypatch.setattr("einsmith.kernels.check.check", self.check)
+        monkeypatch.setattr("einsmith.kernels.bench.bench", self.bench)
+        monkeypatch.setattr("einsmith.mapper.stages.plan_module", lambda cascade, gpu: cascade)
+        monkeypatch.setattr("einsmith.kernels.emit.emit_module", lambda cascade: cascade.name)
+        monkeypatch.setattr("einsmith.kernels.store.stored", lambda name: name)
+
+    def clock(self) -> float:
+        return self.now
+
+    def check(self, name: str, *, timeout_s: float) -> Checked:
+        self.now += timeout_s
+        self.asked.append(name)
+        if name == self.broken:
+            raise RuntimeError("an illegal memory access was encountered")
+        row = CheckRow("tails", {"P": 7}, "float16", "AV", 1e-3, 2e-3)
+        return Checked(name, "cuda", (row, replace(row, error=3e-3) if name == "softmax-attention" else row))
+
+    def bench(self, cascade: Cascade, gpu: object, sizes: dict[str, int], *, timeout_s: float, **_: object) -> bench.Bench:
+        self.now += timeout_s
+        self.asked.append(cascade.name)
+        return bench.Bench(cascade.name, "h200", "here", (bench.Row("ours", "P=1", "float16", 2.0, flops=4e12, predicted_ms=1.0),))
+
+
+def test_the_suite_ends_within_ten_minutes_and_keeps_what_it_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also where a kernel breaks the GPU and another is wrong: both are said, and the others are still asked for."""
+    module, fake = suite(), FakeGpu(monkeypatch, broken="softmax-causal-attention")
+    monkeypatch.setattr(module, "device", lambda: "cuda")
+    assert module.main(["-o", str(tmp_path / "out.txt")], fake.clock) == 1
+    assert fake.now <= 600
+    text = (tmp_path / "out.txt").read_text(encoding="utf-8")
+    assert "Fake GPU (tm) 1" in text.splitlines()[0]
+    assert "FAIL softmax-causal: RuntimeError: an illegal memory access" in text
+    assert "FAIL softmax: 1 passed, 1 failed, 120 s" in text
+    assert "2000.0 TFLOP/s" in text
+    assert text.count("left out for want of time") == 2
+    assert text.splitlines()[-1] == "2 failures"
+    assert len(fake.asked) > 4
+
+
+def test_a_quick_run_of_the_suite_has_a_file_of_its_own_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module, fake = suite(), FakeGpu(monkeypatch)
+    monkeypatch.setattr(module, "device", lambda: "cuda")
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(module, "CHECKED", ["sigmoid", "alibi", "gqa"])
+    assert module.main(["--quick"], fake.clock) == 0
+    assert (tmp_path / "gpu-fake-gpu-tm-1.txt").read_text(encoding="utf-8").splitlines()[-1] == "0 failures"
