@@ -210,8 +210,7 @@ def _reads(products: tuple[Product, ...]) -> list[tuple[list[int], Side]]:
 
 def _scratches(program: Program, together: tuple[Product, ...]) -> tuple[Scratch, ...]:
     found: dict[Scratch, None] = {}
-    moved: dict[Scratch, None] = {}
-    forms: set[tuple[str, ...]] = set()  # tiles as they are in memory
+    moved: dict[Scratch, tuple[str, ...]] = {}  # tiles of inputs and results -> their axes as they are in memory
     made = lies_as(program, together)
     for number, phase in enumerate(program.phases):
         for einsum in body_of(phase):
@@ -227,12 +226,12 @@ def _scratches(program: Program, together: tuple[Product, ...]) -> tuple[Scratch
             for access in tiles:
                 axes = tuple(a for a in program.axes if a in program.axes_of(access))
                 if len(axes) > 1:
-                    moved[Scratch(number, axes)] = None
-                    forms.add(
-                        (program.source.tensor(access.tensor).dtype, *(a for i in access.indices for a in axes if mentions(i, a)))
-                    )
-    if together or len(forms) > 1:  # else all that has two axes lies in registers as it is in memory
-        found.update(moved)
+                    order = tuple(a for index in access.indices for a in axes if mentions(index, a))
+                    moved[Scratch(number, axes)] = order
+    widest = {(axes, order) for scratch, order in moved.items() if len(axes := scratch.kept) == max(len(s.kept) for s in moved)}
+    if not together and len(widest) == 1:  # all with most axes lie in registers as they are in memory
+        moved = {scratch: order for scratch, order in moved.items() if (scratch.kept, order) not in widest}
+    found.update(dict.fromkeys(moved))
     return tuple(found)
 
 
