@@ -90,17 +90,17 @@ def command(folder: Path, file: Path | None, second: Path | None, points: int, p
 def _pictures(folder: Path, points: list[int]) -> tuple[Pictures, dict[int, Diagnostic]]:
     """Pictures of some points, as many as find room; and why others, or some pictures of theirs, could not be drawn."""
     from ..mapper.report.table import read
-    from ..mapper.sweep.point import point, row_of
+    from ..mapper.sweep.point import Points, rows_of
     from .show import drawn
 
-    table = read(folder)
+    kept = Points(folder)
     found: Pictures = {}
     undrawn: dict[int, Diagnostic] = {}
     size = 0
-    for number in points:
+    for number, row in zip(points, rows_of(read(folder), points, folder), strict=True):
         mine: dict[str, str] = {}
         try:
-            for shown in drawn(point(folder, row_of(table, number, folder))):
+            for shown in drawn(kept.at(row)):
                 if shown.kind != "kernel":
                     mine[shown.kind] = shown.svg
                 if shown.source:

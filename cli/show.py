@@ -220,9 +220,9 @@ def _planned(cascade: Cascade, gpu: Gpu, sizes: Sizes, params: Params, dtype: st
 
 def _point(folder: Path, number: int, what: str | None) -> Shown:
     from ..mapper.report.table import read
-    from ..mapper.sweep.point import point, row_of
+    from ..mapper.sweep.point import Points, rows_of
 
-    found = point(folder, row_of(read(folder), number, folder))
+    found = Points(folder).at(rows_of(read(folder), [number], folder)[0])
     shown = next(drawn(found, (what,)))
     if shown.kind != "kernel":
         shown.text = f"{found}\n\n{shown.text}"

@@ -86,6 +86,8 @@ def _progress() -> Iterator[Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
+    from ..mapper.sweep.run import rate_of
+
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
@@ -93,7 +95,7 @@ def _progress() -> Iterator[Any]:
         def show(progress: Progress) -> None:
             left = f"{progress.left_s:.0f} s left" if progress.rate else ""
             best = ", ".join(f"{name} {value:.4g}" for name, value in progress.best.items())
-            text = f"{progress.rate:,.0f}/s  {left}  failed {progress.failed:,}  best {best}"
+            text = f"{rate_of(progress.rate)}/s  {left}  failed {progress.failed:,}  best {best}"
             bar.update(task, total=progress.points, completed=progress.done, description=text)
 
         yield show

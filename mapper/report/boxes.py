@@ -1,7 +1,7 @@
 """What runs inside what: mappings and GPU plans as nested boxes, drawn as SVG or printed for a terminal.
 
-In: a mapping, or the plan of a module. Out: `Box`es; the text of an SVG file; lines of text. A loop is a box around what it repeats, with the
-tensors that stay while it does; an Einsum is a bar, coloured by where it runs.
+In: a mapping, or the plan of a module. Out: `Box`es; the text of an SVG file; lines of text. A loop is a box around what it
+repeats, with the tensors that stay while it does; an Einsum is a bar, coloured by where it runs.
 """
 
 from __future__ import annotations

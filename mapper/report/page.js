@@ -10,7 +10,10 @@
     return run;
   };
   const run = unpack(data.run), comparison = data.comparison, pictures = data.pictures;
-  const names = Object.keys(run.columns).filter((name) => !["mapping_found", "plan"].includes(name));
+  const unzipped = (text) => new Response(new Blob([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+  let texts; // of mappings and plans, when one is asked for
+  const fileOf = async (row) => (texts ||= await unzipped(data.files.gzip))[data.files.of[row]];
+  const names = Object.keys(run.columns);
   const short = (name) => name.replace(/^in /, "");
   const isNumber = {};
   for (const name of names) isNumber[name] = run.columns[name].every((value) => value === null || typeof value === "number");
@@ -36,6 +39,17 @@
       row.append(make("td", code), make("td", count.toLocaleString("en"), { class: "number" }), make("td", text));
       by("failures").querySelector("tbody").append(row);
     }
+  }
+
+  const dark = () => document.documentElement.dataset.theme === "dark";
+  if (!run.rows) {
+    by("failures").open = true;
+    document.querySelector("main").replaceChildren(make("p", "No point has figures: there is nothing to draw."));
+    document.querySelector(".skip").hidden = true;
+    by("theme").onclick = () => theme(dark() ? "light" : "dark");
+    theme(preferred());
+    document.documentElement.dataset.ready = "yes";
+    return;
   }
 
   // --- table: filter, sort, pages ---
@@ -113,23 +127,20 @@
       line.append(make("th", short(name), { scope: "row" }), make("td", show(run.columns[name][row])));
       list.append(line);
     }
-    const point = run.columns.point[row];
-    if (pictures[point]) box.append(gallery(point, pictures[point]));
+    const point = run.columns.point[row], planned = run.columns["in gpu"]?.[row];
+    if (pictures[point]) { const packed = pictures[point]; let opened; box.append(gallery(point, packed.names, async (name) => (await (opened ||= unzipped(packed.gzip)))[name])); }
+    else if (data.files.of[row] >= 0) box.append(gallery(point, [planned ? "plan.json" : "mapping.yaml"], () => fileOf(row)));
     const command = reproduce(row);
-    if (command) box.append(make("p", pictures[point] ? "The same from the command line:" : "Its mapping, and its timeline or kernel, from the command line:"), make("pre", command));
-    for (const name of ["mapping_found", "plan"]) if (run.columns[name] && run.columns[name][row]) {
-      const inner = make("details"); inner.append(make("summary", name === "plan" ? "plan" : "mapping that was found"), make("pre", run.columns[name][row])); box.append(inner);
-    }
+    if (command) box.append(make("p", pictures[point] ? "The same from the command line:" : `Its ${planned ? "kernel" : "timeline"} from the command line:`), make("pre", command));
     const fold = make("details"); fold.append(make("summary", "every figure"), list); box.append(fold);
     by("detail").hidden = false; by("detail").focus(); by("detail").scrollIntoView({ block: "start" });
     location.hash = `point-${run.columns.point[row]}`;
   }
-  function gallery(point, packed) {
+  function gallery(point, names, textOf) {
     const box = make("div"), tabs = make("div", undefined, { class: "tabs", role: "group", "aria-label": "pictures and files of this point" }), place = make("div");
     box.append(tabs, place);
-    const opened = new Response(new Blob([Uint8Array.from(atob(packed.gzip), (c) => c.charCodeAt(0))]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
     const present = async (name, button) => {
-      const text = (await opened)[name];
+      const text = await textOf(name);
       for (const one of tabs.querySelectorAll("button")) one.setAttribute("aria-pressed", String(one === button));
       if (name.includes(".")) place.replaceChildren(make("pre", text));
       else {
@@ -142,12 +153,12 @@
       const type = name.includes(".") ? "text/plain" : "image/svg+xml", file = `point-${point}-${name}${name.includes(".") ? "" : ".svg"}`;
       place.append(make("a", `save ${file}`, { href: URL.createObjectURL(new Blob([text], { type })), download: file }));
     };
-    for (const name of packed.names) {
+    for (const name of names) {
       const button = make("button", name, { type: "button", "aria-pressed": "false" });
       button.onclick = () => present(name, button);
       tabs.append(button);
     }
-    present(packed.names[0], tabs.firstChild);
+    present(names[0], tabs.firstChild);
     return box;
   }
   function reproduce(row) {
@@ -175,18 +186,19 @@
   const colours = ["", ...names.filter((name) => name.startsWith("in ") && differs(name) && new Set(run.columns[name]).size <= 16)];
   options("colour", colours, colours.find((name) => name.startsWith("in label.")) || colours[1] || "");
   const palette = ["#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948", "#9c755f", "#ff9da7", "#86bcb6", "#8cd17d", "#d37295", "#a0cbe8", "#b6992d", "#499894", "#79706e"];
-  const dark = () => document.documentElement.dataset.theme === "dark";
   const layout = (more) => {
     const ink = dark() ? "#e4e7eb" : "#1d2126", line = dark() ? "#363d46" : "#dfe3e8";
-    const axis = { gridcolor: line, zerolinecolor: line, automargin: true };
+    const axis = { gridcolor: line, zerolinecolor: line, automargin: true, exponentformat: "e" };
     const { xaxis = {}, yaxis = {}, ...rest } = more;
     return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: "system-ui, sans-serif", size: 12 }, margin: { l: 70, r: 20, t: 16, b: 64 }, hovermode: "closest", modebar: { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: ink },
-      legend: { orientation: "h", y: 1.08 }, xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest };
+      legend: { orientation: "h", y: 1.08 }, xaxis: { ...axis, ...xaxis, title: { standoff: 8, ...xaxis.title } }, yaxis: { ...axis, ...yaxis, title: { standoff: 12, ...yaxis.title } }, ...rest };
   };
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] };
   const telling = names.filter((name) => name.startsWith("in ") && differs(name));
   const title = (row) => `point ${run.columns.point[row]}<br>` + telling.filter((n) => run.columns[n][row] !== null).slice(0, 9).map((n) => `${short(n)} ${show(run.columns[n][row])}`).join("<br>");
-  const scatter = (rows, x, y, name, colour) => ({ type: "scatter", mode: "markers", name, x: rows.map((r) => x[r]), y: rows.map((r) => y[r]), customdata: rows, text: rows.map(title), hovertemplate: "%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>", marker: { color: colour, size: 6, opacity: 0.65 } });
+  const scatter = (rows, x, y, name, colour) => ({ type: "scatter", mode: "markers", name, x: rows.map((r) => x[r]), y: rows.map((r) => y[r]), customdata: rows, text: rows.map(title), hovertemplate: "%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>", marker: { color: colour, size: 6, opacity: 0.75 } });
+  const scientific = (values) => { const most = values.reduce((a, v) => Math.max(a, Math.abs(v || 0)), 0); return most >= 1e5 || most < 1e-2 ? ".3~e" : ""; };
+  const axisOf = (name) => ({ title: { text: short(name) }, type: log(run.columns[name]), tickformat: scientific(run.columns[name]) });
   const log = (values) => values.every((v) => v === null || v > 0) ? "log" : "linear";
   function draw(id, traces, more) {
     return Plotly.react(by(id), traces, layout(more), config).then((plot) => {
@@ -197,15 +209,22 @@
   function plots() {
     const x = by("x").value, y = by("y").value, kind = by("colour").value, rows = state.rows;
     if (!x || !y) return;
-    const groups = new Map();
-    for (const row of rows) { const key = kind ? show(run.columns[kind][row]) : "points"; if (!groups.has(key)) groups.set(key, []); groups.get(key).push(row); }
-    const traces = [...groups].map(([name, mine], at) => scatter(mine, run.columns[x], run.columns[y], name, palette[at % palette.length]));
+    const traces = coloured(rows, kind, run.columns[x], run.columns[y]);
     const front = steps(rows, x, y);
     traces.push({ type: "scatter", mode: "lines+markers", name: `front of these ${rows.length.toLocaleString("en")}`, x: front.map((r) => run.columns[x][r]), y: front.map((r) => run.columns[y][r]), customdata: front, text: front.map(title), hovertemplate: "%{text}<br>%{x:.4g}, %{y:.4g}<extra>front</extra>", line: { shape: "hv", color: dark() ? "#fff" : "#111", width: 1.5 }, marker: { size: 8, symbol: "diamond" } });
     const best = rows.filter((r) => run.onFront.has(r) && run.columns[x][r] !== null && run.columns[y][r] !== null);
     if (run.objectives.length > 2) traces.push({ ...scatter(best, run.columns[x], run.columns[y], `front of all ${run.objectives.length} objectives`), marker: { color: "rgba(0,0,0,0)", size: 11, line: { color: dark() ? "#fff" : "#111", width: 1.2 } } });
-    draw("pareto", traces, { xaxis: { title: { text: short(x) }, type: log(run.columns[x]) }, yaxis: { title: { text: short(y) }, type: log(run.columns[y]) } });
-    roofline(rows); utilization(rows); energy(rows);
+    draw("pareto", traces, { xaxis: axisOf(x), yaxis: axisOf(y) });
+    roofline(rows, kind); utilization(rows); energy(rows);
+  }
+  function coloured(rows, kind, x, y) {
+    const groups = new Map();
+    for (const row of rows) { const key = kind ? show(run.columns[kind][row]) : "points"; if (!groups.has(key)) groups.set(key, []); groups.get(key).push(row); }
+    return [...groups].map(([name, mine]) => scatter(mine, x, y, name, colourOf(kind, name)));
+  }
+  function colourOf(kind, name) { // the same for a value whatever is filtered
+    if (!kind) return palette[0];
+    return palette[[...new Set(run.columns[kind])].map(show).indexOf(name) % palette.length];
   }
   function steps(rows, x, y) {
     const p = run.columns[x], q = run.columns[y], found = [];
@@ -216,14 +235,14 @@
     for (const row of sorted) if (sy * q[row] < best) { best = sy * q[row]; found.push(row); }
     return found;
   }
-  function roofline(rows) {
+  function roofline(rows, kind) {
     const c = run.columns;
     if (!c.lane_cycles || !c.peak_lanes_s || !c.bandwidth) return by("roofline").closest("section").hidden = true;
     const ok = rows.filter((r) => c.lane_cycles[r] && c.traffic_bytes[r] && c.bandwidth[r]);
     const x = {}, y = {};
     for (const r of ok) { x[r] = c.lane_cycles[r] / c.traffic_bytes[r] * c.bandwidth[r] / c.peak_lanes_s[r]; y[r] = c.lane_cycles[r] / c.latency_s[r] / c.peak_lanes_s[r]; }
     const low = ok.reduce((a, r) => Math.min(a, x[r]), 0.5), high = ok.reduce((a, r) => Math.max(a, x[r]), 2);
-    draw("roofline", [scatter(ok, x, y, "points", palette[0]), { type: "scatter", mode: "lines", name: "roof", x: [low / 2, 1, high * 2], y: [low / 2, 1, 1], line: { color: palette[3] }, hoverinfo: "skip" }],
+    draw("roofline", [...coloured(ok, kind, x, y), { type: "scatter", mode: "lines", name: "roof", x: [low / 2, 1, high * 2], y: [low / 2, 1, 1], line: { color: palette[3] }, hoverinfo: "skip" }],
       { xaxis: { type: "log", title: { text: "intensity / balance of the machine" } }, yaxis: { type: "log", title: { text: "share of all lanes" } } });
   }
   function utilization(rows) {
@@ -242,7 +261,7 @@
     const best = rows.filter((r) => run.onFront.has(r));
     const shown = (best.length ? best : steps(rows, by("x").value, by("y").value)).slice(0, 40);
     draw("energy", parts.map((n, at) => ({ type: "bar", name: n.slice(7), x: shown.map((r) => "point " + run.columns.point[r]), y: shown.map((r) => run.columns[n][r]), customdata: shown, marker: { color: palette[at] } })),
-      { barmode: "stack", bargap: shown.length < 6 ? 0.7 : 0.2, xaxis: { type: "category" }, yaxis: { title: { text: "pJ" } } });
+      { barmode: "stack", bargap: shown.length < 6 ? 0.7 : 0.2, xaxis: { type: "category" }, yaxis: { title: { text: "pJ" }, tickformat: ".3~e" } });
   }
   function compare() {
     const c = comparison;
@@ -273,13 +292,14 @@
     if (c.only[at] > c.named[at].length) fold.append(make("p", `The first ${c.named[at].length} are listed.`, { class: "note" }));
     return [fold];
   }
+  function preferred() { return window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"; }
   function theme(name) {
     document.documentElement.dataset.theme = name;
     by("theme").textContent = name === "dark" ? "Light" : "Dark";
     by("theme").setAttribute("aria-pressed", String(name === "dark"));
   }
   by("theme").onclick = () => { theme(dark() ? "light" : "dark"); plots(); compare(); for (const frame of document.querySelectorAll("iframe")) frame.style.colorScheme = dark() ? "dark" : "light"; };
-  theme(window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  theme(preferred());
   select(); head(); body(); plots(); compare();
   const match = location.hash.match(/^#point-(\d+)$/);
   if (match) { const row = run.columns.point.indexOf(Number(match[1])); if (row >= 0) detail(row); }

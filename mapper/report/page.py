@@ -21,7 +21,9 @@ import numpy as np
 
 from ...einsum.diagnostics import EinsmithError
 from .. import architecture
+from ..sweep.failures import Reason, reasons
 from ..sweep.pareto import fronts
+from ..sweep.point import Points, rows_of
 from ..sweep.store import SWEEP, inputs_of
 from .compare import Comparison
 from .table import read
@@ -47,8 +49,8 @@ class Run:
     """Names of columns: points compete only where these are equal."""
     points: int
     failed: int
-    reasons: list[tuple[str, str, int]]
-    """Code, an example of the text, how many points."""
+    reasons: list[Reason]
+    """Why points failed."""
     sides: dict[str, int] = field(default_factory=dict)
     """How many sides each array has, as `ARRAY.side`: what a command must give."""
 
@@ -70,15 +72,15 @@ def load(folder: Path, listed: int = LISTED) -> Run:
         shown = np.union1d(best, others[np.linspace(0, len(others) - 1, max(0, listed - len(best))).astype(int)])
     columns = {}
     for name in table.column_names:
-        if name in ("status", "code", "diagnostic"):
+        if name in ("status", "code", "diagnostic", "mapping_found", "plan"):
             continue
         items = table[name].take(shown).to_pylist()
-        if any(item not in (None, "") and item == item for item in items):
+        if name == "point" or any(item not in (None, "") and item == item for item in items):
             columns[name] = [_rounded(item) for item in items]
     place = {int(row): at for at, row in enumerate(shown)}
     return Run(
         str(about.get("name", folder.name)), folder, objectives, columns, [place[int(row)] for row in best], workload, len(status),
-        int((status != "done").sum()), _reasons(table), _sides(folder),
+        int((status != "done").sum()), reasons(table), _sides(folder),
     )  # fmt: skip
 
 
@@ -126,15 +128,6 @@ def _rounded(item: Any) -> Any:
     return item
 
 
-def _reasons(table: Any) -> list[tuple[str, str, int]]:
-    counted: dict[str, list[Any]] = {}
-    for code, text in zip(table["code"].to_pylist(), table["diagnostic"].to_pylist(), strict=True):
-        if code:
-            found = counted.setdefault(code, [text, 0])
-            found[1] += 1
-    return sorted(((code, text, number) for code, (text, number) in counted.items()), key=lambda item: -item[2])
-
-
 def chosen(run: Run, count: int) -> list[int]:
     """Points that get pictures: those of the front, first the first one of each workload, then the second ones, and so on; then
     others."""
@@ -144,9 +137,19 @@ def chosen(run: Run, count: int) -> list[int]:
         key = tuple(run.columns[name][row] for name in run.workload if name in run.columns)
         turns[key] = turns.get(key, -1) + 1
         order.append((turns[key], row))
-    rows = [row for _, row in sorted(order, key=lambda item: item[0])]
+    rows = [row for _, row in sorted(order)]
     rows += sorted(set(range(min(len(run.columns["point"]), count + len(rows)))) - set(rows))
     return [run.columns["point"][row] for row in rows[:count]]
+
+
+def files(run: Run) -> tuple[list[str], list[int]]:
+    """The distinct texts of the mappings and plans of all listed points, and which of them each point has; -1: none."""
+    points, texts, of = Points(run.folder), dict[str, int](), []
+    for row in rows_of(read(run.folder), run.columns["point"], run.folder):
+        plan = row.get("plan")
+        text = json.dumps(json.loads(plan), indent=1) if plan else points.mapping_text(row)
+        of.append(texts.setdefault(text, len(texts)))
+    return list(texts), of
 
 
 def page(run: Run, comparison: Comparison | None = None, pictures: Pictures | None = None) -> str:
@@ -154,6 +157,7 @@ def page(run: Run, comparison: Comparison | None = None, pictures: Pictures | No
     data = {
         "run": _plain(run), "comparison": None if comparison is None else comparison.as_plain(),
         "pictures": {str(point): _compressed(found) for point, found in (pictures or {}).items()},
+        "files": _files(run),
     }  # fmt: skip
     blob = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     parts = {
@@ -169,10 +173,22 @@ def page(run: Run, comparison: Comparison | None = None, pictures: Pictures | No
     return text
 
 
+def _files(run: Run) -> dict[str, Any]:
+    try:
+        texts, of = files(run)
+    except EinsmithError:  # figures can be shown without
+        texts, of = [], [-1] * len(run.columns["point"])
+    return {"gzip": _gzip(texts), "of": of}
+
+
 def _compressed(pictures: dict[str, str]) -> dict[str, Any]:
-    """The names of pictures, and all of them as gzip in base64: timelines repeat themselves."""
-    packed = gzip.compress(json.dumps(pictures).encode(), 9, mtime=0)
-    return {"names": list(pictures), "gzip": base64.b64encode(packed).decode()}
+    """The names of pictures, and all of them: timelines repeat themselves."""
+    return {"names": list(pictures), "gzip": _gzip(pictures)}
+
+
+def _gzip(plain: Any) -> str:
+    """Plain data as gzip in base64."""
+    return base64.b64encode(gzip.compress(json.dumps(plain).encode(), 9, mtime=0)).decode()
 
 
 def _plain(run: Run) -> dict[str, Any]:

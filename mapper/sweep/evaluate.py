@@ -26,7 +26,7 @@ from .. import architecture, batch
 from .. import mapping as mappings
 from ..architecture import Architecture
 from ..cost import Cost
-from ..document import reads
+from ..document import Document, reads
 from ..mapping import Mapping
 
 Rows = NDArray[np.int64]
@@ -137,18 +137,16 @@ def _models(payload: dict[str, Any], found: _Found) -> None:
     name, text = payload["arch"]
     arch = _architecture(text, name, settings_of(payload["settings"]))
     document = reads(payload["mapping"][1], payload["mapping"][0])
-    named = [level for level in arch.memory if f"{level}_bytes" in document.source.text]
-    sided = [array for array in arch.arrays if f"{array}_side_" in document.source.text]
     deciding = {
         path: np.array(values)
         for path, values in payload["columns"].items()
-        if path.startswith(("size.", *(f"arch.{level}.size" for level in named), *(f"arch.{array}.side" for array in sided)))
+        if path.startswith(("size.", *named_hardware(document, arch)))
     }
     same: dict[str, list[tuple[Mapping, Rows]]] = {}
     for chosen, rows in _each(deciding, payload["count"]):
         sizes = {path[5:]: value for path, value in chosen.items() if path.startswith("size.")}
         try:
-            mapping = mappings.settled_for(document, cascade, sizes, payload["params"], _chosen(arch, chosen))
+            mapping = mappings.settled_for(document, cascade, sizes, payload["params"], capacities(arch, chosen))
         except EinsmithError as error:
             found.fail(rows, error.diagnostics[0])
             continue
@@ -163,8 +161,17 @@ def _models(payload: dict[str, Any], found: _Found) -> None:
             found.fail(rows, Diagnostic("E900", f"einsmith itself failed: {type(error).__name__}: {error}"))
 
 
-def _chosen(arch: Architecture, chosen: dict[str, Any]) -> Architecture:
-    """The architecture with the capacities and sides of some points: what the expressions of a mapping may name."""
+def named_hardware(document: Document, arch: Architecture) -> list[str]:
+    """The numbers of an architecture that a mapping's expressions name, as points set them."""
+    text = document.source.text
+    return [
+        *(f"arch.{level}.size" for level in arch.memory if f"{level}_bytes" in text),
+        *(f"arch.{array}.side" for array in arch.arrays if f"{array}_side_" in text),
+    ]
+
+
+def capacities(arch: Architecture, chosen: dict[str, Any]) -> Architecture:
+    """The architecture with the capacities and sides that points set: what the expressions of a mapping may name."""
     memory = {
         name: level.model_copy(update={"size": chosen.get(f"arch.{name}.size", level.size)}) for name, level in arch.memory.items()
     }

@@ -1,13 +1,14 @@
 """One point of a sweep, from its folder: what was evaluated, and what came out.
 
-In: the folder of a complete sweep, the number of a point. Out: a `Point`: its cascade, sizes, and the architecture and mapping, or
+In: the folder of a complete sweep, a row of its results. Out: a `Point`: its cascade, sizes, and the architecture and mapping, or
 the GPU, with all its numbers set; what the simulator, the planner or the emitter take. The folder keeps the texts of all files, so
 nothing else is needed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..architecture import Architecture
 from ..document import reads
 from ..gpu import Gpu
 from ..mapping import Mapping
-from .evaluate import cascade_of, number, settings_of, sides, tiled, tiles_of
+from .evaluate import capacities, cascade_of, named_hardware, number, settings_of, sides, tiled, tiles_of
 from .store import inputs_of
 
 
@@ -51,62 +52,108 @@ class Point:
         return "\n".join(lines)
 
 
-def row_of(table: Any, wanted: int, folder: Path) -> dict[str, Any]:
-    """The row of a point in a table of results. Raises EinsmithError (E707)."""
+def rows_of(table: Any, wanted: list[int], folder: Path) -> list[dict[str, Any]]:
+    """The rows of some points in a table of results. Raises EinsmithError (E707)."""
     import numpy as np
 
-    rows = np.flatnonzero(table["point"].to_numpy() == wanted)
-    if not len(rows):
-        last = int(table["point"].to_numpy().max(initial=-1))
-        raise EinsmithError(
-            Diagnostic("E707", f"there is no point {wanted:,}", file=str(folder), help=f"points are numbered from 0 to {last:,}")
-        )
-    return dict(table.slice(int(rows[0]), 1).to_pylist()[0])
+    points = table["point"].to_numpy()
+    order = np.argsort(points)
+    places = np.searchsorted(points, wanted, sorter=order)
+    rows = order[np.minimum(places, max(len(points) - 1, 0))] if len(points) else np.zeros(0, dtype=np.int64)
+    for asked, row in zip(wanted, rows.tolist() or [-1], strict=False):
+        if row < 0 or points[row] != asked:
+            help = f"points are numbered from 0 to {int(points.max(initial=-1)):,}"
+            raise EinsmithError(Diagnostic("E707", f"there is no point {asked:,}", file=str(folder), help=help))
+    return list(table.take(rows).to_pylist())
 
 
-def point(folder: Path, row: dict[str, Any]) -> Point:
-    """The point of a row of results. Raises EinsmithError (E705, E707, and those of what it was evaluated with)."""
-    inputs = inputs_of(folder)
-    sets: dict[str, Any] = {
-        name[3:]: number(value) if isinstance(value, float) else value
-        for name, value in row.items()
-        if name.startswith("in ") and value is not None
-    }
-    figures = {
-        name: value
-        for name, value in row.items()
-        if not name.startswith("in ") and name != "point" and value not in (None, "") and value == value
-    }
+class Points:
+    """The points of a folder: what several of them need is read once."""
 
-    def text_of(kind: str, name: str) -> tuple[str, str]:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.inputs = inputs_of(folder)
+        self.document = functools.lru_cache(maxsize=64)(lambda name: reads(*self._text("mappings", name)))
+        self.texts: dict[Any, str] = {}
+        """Texts of mappings, by what decides them and by what they are."""
+        self.plain = functools.lru_cache(maxsize=64)(lambda name: architecture.loads(*self._text("archs", name)))
+
+    def _text(self, kind: str, name: str) -> tuple[str, str]:
+        """The text of a file and its name. Raises EinsmithError (E705)."""
         try:
-            file, text = inputs[kind][name]
+            file, text = self.inputs[kind][name]
         except KeyError:
-            raise EinsmithError(Diagnostic("E705", f"the text of `{name}` is not kept here", file=str(folder))) from None
+            raise EinsmithError(Diagnostic("E705", f"the text of `{name}` is not kept here", file=str(self.folder))) from None
         return text, file
 
-    cascade = cascade_of(*text_of("attention", sets["spec"]), sets.get("derive"))
-    sizes = {name[5:]: int(value) for name, value in sets.items() if name.startswith("size.")}
-    params = {name[6:]: value for name, value in sets.items() if name.startswith("param.")}
-    found = Point(int(row["point"]), sets, figures, cascade, sizes, params)
-    if "gpu" in sets:
-        return _with(found, gpu=gpu.loads(*text_of("gpus", sets["gpu"])))
-    numbers = {name[5:]: value for name, value in sets.items() if name.startswith("arch.")}
-    plain = architecture.loads(*text_of("archs", sets["arch"]))
-    arch = architecture.loads(*text_of("archs", sets["arch"]), settings_of(sides(plain, numbers)))
-    if sets["mapping"] == "search":
-        if "mapping_found" not in figures:
-            raise EinsmithError(Diagnostic("E707", f"point {found.number:,} has no mapping: {row['diagnostic']}", file=str(folder)))
-        return _with(found, arch=arch, mapping=mappings.loads(figures["mapping_found"]))
-    mapping = mappings.settled_for(reads(*text_of("mappings", sets["mapping"])), cascade, sizes, params, arch)
-    given = {name[5:]: int(value) for name, value in sets.items() if name.startswith("tile.")}
-    if given:
-        compiled = batch.compile(cascade, arch, mapping, params=params)
+    def at(self, row: dict[str, Any]) -> Point:
+        """The point of a row of results. Raises EinsmithError (E705, E707, and those of what it was evaluated with)."""
+        found = self._bare(row)
+        if "gpu" in found.sets:
+            return replace(found, gpu=gpu.loads(*self._text("gpus", found.sets["gpu"])))
+        arch = self._arch(found)
+        return replace(found, arch=arch, mapping=self._mapping(found, arch))
+
+    def mapping_text(self, row: dict[str, Any]) -> str:
+        """The mapping of a point on an architecture as a file; faster than all of the point, for many points."""
+        found = self._bare(row)
+        numbers = _prefixed(found.sets, "arch.")
+        if "mapping_found" in found.figures:
+            return str(found.figures["mapping_found"])
+        if found.sets["mapping"] == "search" or any(not isinstance(value, int | float) for value in numbers.values()):
+            return self._mapping(found, self._arch(found)).as_yaml()
+        hardware = named_hardware(self.document(found.sets["mapping"]), self.plain(found.sets["arch"]))
+        deciding = {
+            name: value
+            for name, value in found.sets.items()
+            if name in ("spec", "derive", "mapping", "arch") or name.startswith(("size.", "param.", "tile.", *hardware))
+        }
+        key = tuple(sorted(deciding.items()))
+        if key not in self.texts:
+            arch = capacities(self.plain(found.sets["arch"]), found.sets)
+            mapping = self._mapping(found, arch)
+            plain = mapping.model_dump_json()  # many points have the same mapping, and this is quicker than a text
+            self.texts[key] = self.texts[plain] = self.texts.get(plain) or mapping.as_yaml()
+        return self.texts[key]
+
+    def _bare(self, row: dict[str, Any]) -> Point:
+        """A point without its architecture, mapping and GPU."""
+        sets: dict[str, Any] = {
+            name[3:]: number(value) if isinstance(value, float) else value
+            for name, value in row.items()
+            if name.startswith("in ") and value is not None
+        }
+        figures = {
+            name: value
+            for name, value in row.items()
+            if not name.startswith("in ") and name != "point" and value not in (None, "") and value == value
+        }
+        cascade = cascade_of(*self._text("attention", sets["spec"]), sets.get("derive"))
+        sizes = {name: int(value) for name, value in _prefixed(sets, "size.").items()}
+        return Point(int(row["point"]), sets, figures, cascade, sizes, _prefixed(sets, "param."))
+
+    def _arch(self, found: Point) -> Architecture:
+        """The architecture of a point, with its numbers."""
+        settings = settings_of(sides(self.plain(found.sets["arch"]), _prefixed(found.sets, "arch.")))
+        return architecture.loads(*self._text("archs", found.sets["arch"]), settings)
+
+    def _mapping(self, found: Point, arch: Architecture) -> Mapping:
+        """The mapping of a point, with its tiles."""
+        if found.sets["mapping"] == "search":
+            if "mapping_found" not in found.figures:
+                why = f"point {found.number:,} has no mapping: {found.figures.get('diagnostic', '')}"
+                raise EinsmithError(Diagnostic("E707", why, file=str(self.folder)))
+            return mappings.loads(found.figures["mapping_found"])
+        mapping = mappings.settled_for(self.document(found.sets["mapping"]), found.cascade, found.sizes, found.params, arch)
+        given = _prefixed(found.sets, "tile.")
+        if not given:
+            return mapping
+        compiled = batch.compile(found.cascade, arch, mapping, params=found.params)
         tiles = {compiled.loop_of(name): value for name, value in tiles_of(mapping).items()}
-        tiles |= {compiled.loop_of(name): value for name, value in given.items()}
-        mapping = tiled(mapping, list(tiles.values()))
-    return _with(found, arch=arch, mapping=mapping)
+        tiles |= {compiled.loop_of(name): int(value) for name, value in given.items()}
+        return tiled(mapping, list(tiles.values()))
 
 
-def _with(found: Point, **more: Any) -> Point:
-    return Point(**{**{name: getattr(found, name) for name in found.__dataclass_fields__}, **more})
+def _prefixed(sets: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """What a point sets under a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in sets.items() if name.startswith(prefix)}

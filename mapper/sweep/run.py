@@ -22,6 +22,7 @@ import numpy as np
 
 from ...einsum.diagnostics import Diagnostic
 from .evaluate import TEXTS
+from .failures import Reason, reasons
 from .file import Sweep
 from .pareto import fronts
 from .shards import FILES, Job, jobs
@@ -30,7 +31,12 @@ from .store import RESULTS, Inputs, Store
 from .workers import Dask, Local
 
 SHOWN = 8
-"""Points of the front, or workloads, that the printed result names."""
+"""Points of the front, workloads, or reasons of failures that the printed result names."""
+
+
+def rate_of(rate: float) -> str:
+    """A number a second, in words."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 class Worker(Protocol):
@@ -72,6 +78,8 @@ class Swept:
     objectives: tuple[str, ...]
     front: tuple[dict[str, Any], ...]
     """Points of the Pareto front."""
+    reasons: tuple[Reason, ...] = ()
+    """Why points failed."""
     damaged: tuple[Diagnostic, ...] = ()
     """Shards that were found damaged and worked out again."""
 
@@ -102,6 +110,7 @@ class Swept:
             "name": self.name, "points": self.points, "done": self.points - self.failed, "reused": self.reused, "failed":
             self.failed,
             "seconds": self.seconds, "results": str(self.results), "objectives": list(self.objectives), "front": list(self.front),
+            "reasons": [reason._asdict() for reason in self.reasons],
             "damaged": [diagnostic.as_json() for diagnostic in self.damaged],
         }  # fmt: skip
 
@@ -110,8 +119,12 @@ class Swept:
         lines = [str(diagnostic) for diagnostic in self.damaged]
         lines.append(
             f"{self.name}: {self.points:,} points, {self.reused:,} of them found done, {self.failed:,} failed, "
-            f"in {self.seconds:.1f} s" + (f" ({fresh / self.seconds:,.0f} points a second)" if fresh and self.seconds > 0 else "")
+            f"in {self.seconds:.1f} s"
+            + (f" ({rate_of(fresh / self.seconds)} points a second)" if fresh and self.seconds > 0 else "")
         )
+        lines += [f"  {reason.points:,} failed with {reason.code}: {reason.example}" for reason in self.reasons[:SHOWN]]
+        if len(self.reasons) > SHOWN:
+            lines.append(f"  and {len(self.reasons) - SHOWN} other reasons")
         lines.append(f"results in {self.results}")
         kinds = self.workloads
         several = len(kinds) > 1
@@ -310,7 +323,7 @@ class _Runner:
         )  # fmt: skip
         return Swept(
             self.plan.name, self.store.folder, len(points), self.progress.reused, self.progress.failed, time.monotonic() - started,
-            self.plan.file.objectives, best, (*self.damaged, *self.store.notices),
+            self.plan.file.objectives, best, tuple(reasons(whole)), (*self.damaged, *self.store.notices),
         )  # fmt: skip
 
 

@@ -24,7 +24,10 @@ from .space import Codes, Column, Table
 SHARD = 4096
 """Points of a shard that is evaluated in closed form."""
 SMALL = 16
-"""Points of a shard whose points are searched or planned one by one."""
+"""Most points of a shard whose points are searched or planned one by one."""
+SPREAD = 64
+"""Least shards of a structure whose points are searched or planned, if it has so many: each point takes long enough to be handed
+out alone."""
 FILES = {"spec": "attention", "arch": "archs", "mapping": "mappings", "gpu": "gpus"}
 """What points name that is a file, and the folder of `examples/` that holds those that come with einsmith."""
 NUMERIC = ("size", "tile", "arch")
@@ -104,7 +107,7 @@ class _Planner:
         # points of equal sizes stand together: a mapping that depends on sizes is settled once for them
         sizes = [table.columns[name].codes[rows] for name in names if name.startswith("size.")]
         ordered = rows[np.lexsort(sizes[::-1])] if sizes else rows
-        size = SMALL if one_by_one else SHARD
+        size = min(SMALL, max(1, len(rows) // SPREAD)) if one_by_one else SHARD
         for start in range(0, len(ordered), size):
             mine = ordered[start : start + size]
             columns = {name: np.asarray(table.columns[name].values)[table.columns[name].codes[mine]].tolist() for name in names}

@@ -26,13 +26,17 @@ AHEAD = 3
 """Shards handed out for each worker."""
 
 
+class OtherCode(RuntimeError):
+    """A worker has another einsmith: its results would be others."""
+
+
 def work(key: str, payload: dict[str, Any]) -> Result:
-    """One shard. Runs wherever the worker is. Raises RuntimeError where that has another einsmith: its results would be others."""
+    """One shard. Runs wherever the worker is. Raises OtherCode."""
     from .evaluate import evaluate
     from .shards import key_of
 
     if key_of(payload) != key:
-        raise RuntimeError("it has another version of einsmith")
+        raise OtherCode("it has another version of einsmith")
     data, about = evaluate(payload)
     return key, data, about
 
@@ -84,6 +88,10 @@ class Local:
                         del left[flying.pop(future)]
                         yield result
                     alone = alone and any(tried.get(key, 0) for key in left)
+            except OtherCode:
+                raise EinsmithError(
+                    Diagnostic("E706", "the code of einsmith was changed while this ran", help="run the same command again")
+                ) from None
             except BrokenProcessPool:
                 for future, key in flying.items():
                     if future.done() and not future.cancelled() and future.exception() is None:

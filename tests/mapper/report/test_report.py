@@ -97,6 +97,78 @@ def test_ten_points(ten: Path, tmp_path: Path) -> None:
 
 
 @needs_chromium
+def test_points_without_pictures_have_their_mapping(ten: Path, tmp_path: Path) -> None:
+    target = tmp_path / "r.html"
+    assert CliRunner().invoke(main, ["report", str(ten), "-o", str(target), "--pictures", "0"]).exit_code == 0
+
+    async def use(view: Page) -> None:
+        await view.ask("document.querySelector('#table tbody button').click()")
+        await view.until(
+            "(document.querySelector('#about .tabs ~ div pre')?.textContent || '').startsWith('name: rows-three-passes')"
+        )
+        assert await view.ask("document.querySelector('#about a').download.endsWith('-mapping.yaml')")
+
+    view = visit(target, use)
+    assert (view.complaints, view.requests) == ([], [])
+
+
+PLANS = """name: plans
+objectives: [latency_s]
+workload: [size.P]
+points:
+  product:
+  - {spec: softmax, derive: m, "size.B,size.H": 1, "size.E,size.F": 64, gpu: h200}
+  - "size.P,size.M": [256, 512]
+"""
+
+
+@needs_chromium
+def test_points_on_gpus_have_plan_and_kernel(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(PLANS)
+    folder = run.sweep(file.load(tmp_path / "sweep.yaml"), tmp_path / "out", workers.Local(1)).folder
+    target = tmp_path / "r.html"
+    done = CliRunner().invoke(main, ["report", str(folder), "-o", str(target), "--pictures", "1", "--json"])
+    assert json.loads(done.stdout)["pictures"] == 1
+
+    async def use(view: Page) -> None:
+        tabs, text = (
+            "[...document.querySelectorAll('.tabs button')]",
+            "document.querySelector('#about .tabs ~ div pre')?.textContent",
+        )
+        assert await view.ask("document.getElementById('workload').value") == "P 256"  # what is seen first has the pictures
+        await view.ask("document.querySelector('#table tbody button').click()")
+        assert await view.ask(f"{tabs}.map(b => b.textContent).join()") == "plan,kernel.py"
+        await view.until("document.querySelector('#about iframe')?.srcdoc.includes('program instances over')")
+        await view.ask(f"{tabs}[1].click()")
+        await view.until(f"({text} || '').includes('@triton.jit')")
+        await view.ask("{ const w = document.getElementById('workload'); w.value = 'P 512'; w.onchange() }")
+        await view.ask("document.querySelector('#table tbody button').click()")
+        assert await view.ask(f"{tabs}.map(b => b.textContent).join()") == "plan.json"
+        await view.until(f"({text} || '').includes('\\\"gpu\\\": \\\"h200\\\"')")
+
+    view = visit(target, use)
+    assert (view.complaints, view.requests) == ([], [])
+
+
+@needs_chromium
+def test_nothing_but_failures(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "[64, 128]", "[1 KiB]")
+    target = tmp_path / "r.html"
+    done = CliRunner().invoke(main, ["report", str(folder), "-o", str(target)])
+    assert done.exit_code == 0, done.output
+
+    async def use(view: Page) -> None:
+        assert await view.ask("document.getElementById('failures').open")
+        assert "E520" in await view.ask("document.getElementById('failures').textContent")
+        light = await view.ask("getComputedStyle(document.body).backgroundColor")
+        await view.ask("document.getElementById('theme').click()")
+        assert await view.ask("getComputedStyle(document.body).backgroundColor") != light
+
+    view = visit(target, use)
+    assert (view.complaints, view.requests) == ([], [])
+
+
+@needs_chromium
 def test_ten_thousand_points(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "{from: 8, to: 1200, step: 8}", "{from: 4000000, to: 40000000, step: 500000}")
     target = tmp_path / "r.html"
@@ -120,7 +192,7 @@ def test_a_page_holds_the_data_and_asks_for_nothing(ten: Path) -> None:
     found = page.load(ten)
     text = page.page(found)
     assert found.failed == 5
-    assert [code for code, _, _ in found.reasons] == ["E520"]
+    assert [(reason.code, reason.points) for reason in found.reasons] == [("E520", 5)]
     start = text.index('type="application/json">') + len('type="application/json">')
     data = json.loads(text[start : text.index("</script>", start)])
     assert data["run"]["columns"]["latency_s"] == found.columns["latency_s"]
@@ -182,7 +254,7 @@ def test_a_point_is_shown_with_what_it_was_evaluated_with(ten: Path, tmp_path: P
     (tmp_path / "sweep.yaml").unlink()  # the folder holds all that is needed
     table = pq.read_table(ten / "results.parquet").to_pylist()
     for row in table:
-        one = point.point(ten, row)
+        one = point.Points(ten).at(row)
         assert one.arch is not None
         assert one.mapping is not None
         if row["status"] == "done":

@@ -70,6 +70,9 @@ def test_every_point_costs_what_the_model_says(tmp_path: Path) -> None:
         assert row["area_um2"] == pytest.approx(expected.area_um2, rel=1e-12)
     assert 0 < seen < 18
     assert done.failed == 18 - seen
+    (reason,) = done.reasons  # the numbers of points differ, the reason does not
+    assert (reason.code, reason.points) == ("E520", done.failed)
+    assert f"{done.failed} failed with E520: group 1 needs" in str(done)
 
 
 FITTING = """name: fitting
@@ -100,6 +103,15 @@ def test_mappings_that_suit_sizes_sides_and_buffer(tmp_path: Path) -> None:
         assert row["traffic_bytes"] == pytest.approx(expected.traffic_bytes, rel=1e-12)
         assert expected.groups[0].buffer_need <= size
     assert groups == {1, 2}  # on chip, and through the backing store
+
+
+def test_points_that_take_long_are_handed_out_one_by_one(tmp_path: Path) -> None:
+    text = SMALL.replace("mapping: rows-three-passes", "mapping: search")
+    plan = sweep_of(tmp_path, text)
+    assert [len(job.points) for job in shards.jobs(plan, plan.first())] == [1] * 18
+    many = sweep_of(tmp_path, text.replace("[64, 128, 256]", "{from: 1, to: 512, step: 1}"))
+    sizes = [len(job.points) for job in shards.jobs(many, many.first())]
+    assert (max(sizes), sum(sizes)) == (shards.SMALL, 512 * 2 * 3)
 
 
 def test_products_zips_and_lists(tmp_path: Path) -> None:
@@ -263,6 +275,14 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     done = run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "out", workers.Local(2), kill_one)
     assert killed
     assert done.results.read_bytes() == whole.results.read_bytes()
+
+
+def test_code_that_is_changed_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD", 2)
+    monkeypatch.setattr(shards, "code_version", lambda: "what it was when the run began")
+    with pytest.raises(EinsmithError, match="changed while this ran") as raised:
+        run.sweep(sweep_of(tmp_path, SMALL), tmp_path / "out", workers.Local(2))
+    assert raised.value.diagnostics[0].code == "E706"
 
 
 def children() -> list[int]:
