@@ -256,8 +256,15 @@ class _Group:
             self._select(step, body, free, places)
         else:
             self._write(step, domain, places)
+        for name in self._replaced.get(step.output, ()):  # element by element: it stands where the other one was
+            self.made[name][places[0]] = _lost((), self.made[name].dtype.type)
         if not step.initial:
             self._count(spot, "written", step.output, words * parts)
+
+    @cached_property
+    def _replaced(self) -> dict[str, tuple[str, ...]]:
+        """For each tensor, those whose place it takes."""
+        return {after: chain[:at] for chain in self.nest.group.in_place for at, after in enumerate(chain)}
 
     def _select(self, step: Step, body: Select, free: Domain, places: tuple[tuple[slice | int, ...], tuple[int, ...]]) -> None:
         """The whole of what is selected from is there; of what is selected, the places of this tile are kept."""
