@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -14,14 +15,16 @@ import rich_click as click
 from .common import guarded, sized, write_text
 
 if TYPE_CHECKING:
-    from ..mapper.search import Objective, Searched
+    from ..mapper.codesign import CoDesigned, Goal
+    from ..mapper.fixed import Part
+    from ..mapper.search import Searched
     from ..mapper.space import Fixed, Space, Tiles
 
 
 class Report:
     """What a search found, and the file it was written to."""
 
-    def __init__(self, searched: Searched, written: Path | None) -> None:
+    def __init__(self, searched: Searched | CoDesigned, written: Path | None) -> None:
         self.searched, self.written = searched, written
 
     def as_json(self) -> dict[str, Any]:
@@ -36,9 +39,9 @@ class Report:
 @click.option("--arch", required=True, metavar="ARCH", help="Architecture file, or the name of one that comes with einsmith.")
 @click.option(
     "--objective",
-    type=click.Choice(["latency", "energy", "edp", "traffic", "pareto"]),
+    type=click.Choice(["latency", "energy", "edp", "area-delay", "traffic", "pareto"]),
     default="latency",
-    help="What to make least.",
+    help="What to make least; `pareto`: all that nothing is better than in latency and energy (and area and buffer).",
 )
 @click.option(
     "--tiles", type=click.Choice(["sides", "doubled", "every"]), default="doubled",
@@ -48,7 +51,14 @@ class Report:
 @click.option("--bind", multiple=True, metavar="EINSUM=ARRAY", help="Fix the array of an Einsum.")
 @click.option("--group", multiple=True, metavar="EINSUM,...", help="Fix a fusion group.")
 @click.option("--tile", multiple=True, metavar="RANK=N", help="Fix the tile of a rank, where it is looped over.")
-@click.option("--like", metavar="MAPPING.yaml", help="Fix fusion groups and arrays as in a mapping file.")
+@click.option("--like", metavar="MAPPING.yaml", help="Fix parts as in a mapping file, which may be of some of the Einsums only.")
+@click.option("--keep", default="groups,arrays", metavar="PART,...", help="Parts that `--like` fixes: groups, arrays, tiles.")
+@click.option(
+    "--free", multiple=True, metavar="NAME=VALUES",
+    help="Search a number of the architecture too: `buffer.size=[4 MiB, 8 MiB]`, `rows={from: 64, to: 256, step: 32}`; a NAME "
+    "without a dot stands as `{NAME}` in `--set`.",
+)  # fmt: skip
+@click.option("--area-budget", metavar="MM2", help="Most area of the architecture; `same`: that of ARCH as it stands.")
 @click.option("--explain-space", is_flag=True, help="Say how large the space is and what is left out, without searching it.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="MAPPING.yaml", help="Write the mapping.")
 @click.option("--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="Override a number of the architecture.")
@@ -57,13 +67,16 @@ class Report:
 def command(
     spec: str,
     arch: str,
-    objective: Objective,
+    objective: Goal,
     tiles: Tiles,
     gap: float,
     bind: tuple[str, ...],
     group: tuple[str, ...],
     tile: tuple[str, ...],
     like: str | None,
+    keep: str,
+    free: tuple[str, ...],
+    area_budget: str | None,
     explain_space: bool,
     output: Path | None,
     settings: tuple[str, ...],
@@ -73,44 +86,84 @@ def command(
     """The best legal mapping of SPEC onto an accelerator, within a stated space, with proof.
 
     Where nothing fits, says which tensor needs how much of which level. The written file is read by `model` and `simulate`. Ctrl-C
-    ends the search with the best found so far.
+    ends the search with the best found so far. With `--free` or `--area-budget` the architecture is searched too.
 
     Example: einsmith map flash2 --arch fusemax --size B=1,H=8,P=4K,M=4K,E=64,F=64 -o mapping.yaml
     """
     from ..einsum.library import locate
     from ..einsum.spec import load
-    from ..mapper import architecture, search, space
+    from ..mapper import architecture, codesign, designs, fixed, mapping, search, space
 
     cascade = load(locate("attention", spec))
-    chip = architecture.load(arch, settings)
-    fixed = _fixed(bind, group, tile, like)
-    if explain_space:
-        return space.explain(cascade, chip, sizes, params, tiles, fixed)
-    with _watched(objective) as (watch, stop):
-        searched = search.search(cascade, chip, sizes, params, objective, tiles, gap, fixed, watch, stop)
+    parts = fixed.ANYTHING
+    if like is not None:
+        base = architecture.load(arch, () if free else settings)
+        given = mapping.load_for(like, cascade, sizes, params, base)
+        kept = _parts(keep)
+        parts = fixed.kept(given, kept)
+        sizes = {**given.sizes, **sizes} if "tiles" in kept else sizes
+    parts = _fixed(bind, group, tile, parts)
+    if free or area_budget is not None or objective == "area-delay":
+        if explain_space:
+            raise click.UsageError("`--explain-space` is for one architecture: leave `--free` and `--area-budget` out")
+        listed = designs.designs(arch, settings, [designs.parse(text) for text in free])
+        workload = codesign.Workload(cascade.name, cascade, sizes, params)
+        budget = _area(area_budget, arch)
+        with _watched(objective, "designs; best") as (watch, stop):
+            found: Any = codesign.codesign([workload], listed, objective, budget, tiles, gap, parts, watch, stop)
+        mapped = found.best.found[0].mapping
+    else:
+        chip = architecture.load(arch, settings)
+        if explain_space:
+            return space.explain(cascade, chip, sizes, params, tiles, parts)
+        with _watched(objective, "mappings; group at hand") as (watch, stop):
+            found = search.search(cascade, chip, sizes, params, objective, tiles, gap, parts, watch, stop)
+        mapped = found.mapping
     if output is not None:
-        write_text(output, searched.mapping.as_yaml())
-    return Report(searched, output)
+        write_text(output, mapped.as_yaml())
+    return Report(found, output)
 
 
-def _fixed(bind: tuple[str, ...], group: tuple[str, ...], tile: tuple[str, ...], like: str | None) -> Fixed:
-    from ..mapper import mapping
+def _parts(keep: str) -> tuple[Part, ...]:
+    from ..mapper.fixed import PARTS
+
+    names = [name.strip() for name in keep.split(",")]
+    for name in names:
+        if name not in PARTS:
+            raise click.BadParameter(f"`{name}` is none of {', '.join(PARTS)}", param_hint="--keep")
+    return tuple(part for part in PARTS if part in names)
+
+
+def _area(text: str | None, arch: str) -> float | None:
+    """The area that a design may have, um2."""
+    from ..mapper import architecture
+
+    if text is None:
+        return None
+    if text == "same":
+        return float(sum(architecture.load(arch).area_um2.values()))
+    try:
+        area = float(text)
+    except ValueError:
+        area = math.nan
+    if not area > 0:
+        raise click.BadParameter(f"`{text}` is not a number of mm2 above 0, nor `same`", param_hint="--area-budget")
+    return area * 1e6
+
+
+def _fixed(bind: tuple[str, ...], group: tuple[str, ...], tile: tuple[str, ...], parts: Fixed) -> Fixed:
+    """What the command line fixes, over what a mapping file does."""
     from ..mapper.space import Fixed
 
-    arrays: dict[str, str] = {}
-    groups = [frozenset(name.strip() for name in text.split(",")) for text in group]
-    if like is not None:
-        for found in mapping.load(like).groups:
-            groups.append(frozenset(found.einsums))
-            arrays |= {name: binding.array for name, binding in found.einsums.items()}
-    arrays |= dict(_pair(text, "--bind", "EINSUM=ARRAY") for text in bind)
-    tiles: dict[str, int] = {}
+    arrays = {**parts.arrays, **dict(_pair(text, "--bind", "EINSUM=ARRAY") for text in bind)}
+    groups = (*parts.groups, *(frozenset(name.strip() for name in text.split(",")) for text in group))
+    tiles = dict(parts.tiles)
     for text in tile:
         rank, number = _pair(text, "--tile", "RANK=N")
         if not number.isdigit() or int(number) < 1:
             raise click.BadParameter(f"`{text}`: the tile is a whole number from 1", param_hint="--tile")
         tiles[rank] = int(number)
-    return Fixed(arrays, tuple(groups), tiles)
+    return Fixed(arrays, groups, tiles)
 
 
 def _pair(text: str, option: str, form: str) -> tuple[str, str]:
@@ -121,7 +174,7 @@ def _pair(text: str, option: str, form: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _watched(objective: str) -> Iterator[tuple[Callable[[int, float, float], None] | None, Callable[[], bool]]]:
+def _watched(objective: str, what: str) -> Iterator[tuple[Callable[[int, float, float], None] | None, Callable[[], bool]]]:
     """Progress on stderr, on a terminal only; Ctrl-C asks the search to end, a second one ends the command."""
     stopped: list[bool] = []
 
@@ -144,7 +197,7 @@ def _watched(objective: str) -> Iterator[tuple[Callable[[int, float, float], Non
 
             def watch(evaluated: int, value: float, bound: float) -> None:
                 gap = f"{max(0.0, 1 - bound / value):.1%} above the least bound" if 0 < value < float("inf") else "nothing yet"
-                progress.update(task, description=f"{evaluated:,} mappings; group at hand: {value:.6g}, {gap}")
+                progress.update(task, description=f"{evaluated:,} {what}: {value:.6g}, {gap}")
 
             yield watch, lambda: bool(stopped)
     finally:

@@ -9,15 +9,18 @@ from collections.abc import Collection
 from typing import Literal, TypeAlias, get_args
 
 from .mapping import Mapping
-from .space import Fixed
+from .space import ANYTHING, Fixed
 
-Part: TypeAlias = Literal["groups", "arrays"]
-"""Fusion groups; the array of each Einsum."""
+__all__ = ["ANYTHING", "PARTS", "Fixed", "Part", "kept"]
+
+Part: TypeAlias = Literal["groups", "arrays", "tiles"]
+"""Fusion groups; the array of each Einsum; the (innermost) tile of each rank and the sizes that the mapping chooses."""
 PARTS: tuple[Part, ...] = get_args(Part)
 
 
 def kept(mapping: Mapping, parts: Collection[Part]) -> Fixed:
-    """Parts of a mapping, fixed."""
+    """Parts of a mapping, fixed; the sizes that it chooses are `mapping.sizes`. The mapping may be of some of the Einsums only."""
     groups = tuple(frozenset(group.einsums) for group in mapping.groups) if "groups" in parts else ()
     arrays = {name: binding.array for group in mapping.groups for name, binding in group.einsums.items()}
-    return Fixed(arrays if "arrays" in parts else {}, groups)
+    tiles = {loop.rank: loop.tile for group in mapping.groups for loop in group.loops}
+    return Fixed(arrays if "arrays" in parts else {}, groups, tiles if "tiles" in parts else {})

@@ -22,6 +22,7 @@ from .alike import Signature, signature
 from .architecture import Architecture
 from .cost import group_cost, level_pj
 from .group import NOTHING, PRODUCTS, Found, GroupSearch, Objective, Problem, Tally, rank_of
+from .idle import Length, lengths, most_at_work
 from .intervals import NotAffine, possible
 from .layouts import Vector, front
 from .mapping import Binding, Group, Loop
@@ -48,6 +49,8 @@ class Partitions:
         self.names = einsum_order(cascade)
         self.shares = self._live_shares()
         self.ideal = self._ideal()
+        self.lengths = self._lengths()
+        """Of the ranks of each Einsum; none where masks leave points out."""
         self.searches: dict[tuple[int, int], GroupSearch | None] = {}
         self.marks: dict[tuple[int, int], Signature | None] = {}
         self.bounds = {
@@ -216,12 +219,15 @@ class Partitions:
             options = self.ideal[name]
             if not options:
                 continue
+            busy = {array: most_at_work(self.arch.arrays[array].side, self.lengths[name]) for array in options}
             energy += min(option[1] for option in options.values())
             grown: list[tuple[Vector, Any]] = []
             for value, _ in kept:
                 for place, array in enumerate(self.arch.arrays):
                     if array in options:
-                        grown.append((tuple(v + (options[array][0] if p == place else 0.0) for p, v in enumerate(value)), None))
+                        grown.append(
+                            (tuple(v + (options[array][0] / busy[array] if p == place else 0.0) for p, v in enumerate(value)), None)
+                        )
             kept = front(grown)
         return max(cycles, min(max(value) for value, _ in kept)), energy, fetched + words
 
@@ -260,6 +266,14 @@ class Partitions:
                 before = result[einsum.output].get(name, (0.0, 0.0))
                 result[einsum.output][name] = (before[0] + cycles, before[1] + energy)
         return result
+
+    def _lengths(self) -> dict[str, frozenset[Length]]:
+        found: dict[str, frozenset[Length]] = dict.fromkeys(self.names, frozenset())
+        masked = {self.cascade.einsums[position].output for position in self.shares}
+        for einsum in self.cascade.einsums:
+            if einsum.output not in masked:
+                found[einsum.output] |= lengths(self.cascade, einsum, self.sizes)
+        return found
 
     def _live_shares(self) -> dict[int, float]:
         """Least share of the points of each masked Einsum that any tiling must do: cells of a grid that are live throughout."""
