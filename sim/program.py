@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from itertools import chain, product
 from math import prod
 
+from ..mapper.architecture import Architecture
 from ..mapper.nest import Nest
 from ..mapper.residency import level_needs, spills, taken
 from . import events, recurrence
+from .faults import check_fits
+from .inputs import Load
 from .machine import Machine
 from .order import Run
 from .task import Index, Task, grained
@@ -158,42 +161,65 @@ def _join(made: list[Task], name: str, numbers: Sequence[int], group: int) -> in
 
 def _peaks(groups: Sequence[Tasks], run: Run) -> dict[str, float]:
     """Most words in one instance of each storage level on the chip: tiles of inputs, and what the groups' own tensors hold all
-    along."""
+    along. Raises Overflow where that is more than there is room for."""
     arch = groups[0].nest.arch
-    changes: dict[tuple[str, int], list[tuple[float, int]]] = {}
-    kept = dict.fromkeys(arch.on_chip, 0.0)
+    changes: dict[tuple[str, int], list[tuple[float, int, str]]] = {}
+    kept: dict[str, dict[str, float]] = {level: {} for level in arch.on_chip}
     for tasks in groups:
         for level, instance, load, since, until in _held(tasks, run):
             if level in kept:
-                changes.setdefault((level, instance), []).extend(((since, load), (until, -load)))
+                name = tasks.made[load.number].name
+                changes.setdefault((level, instance), []).extend(((since, load.words, name), (until, -load.words, name)))
         for level in arch.on_chip:
-            needs = level_needs(tasks.nest, level)
-            inputs = {stream.tensor for stream in tasks.nest.streams}
-            own = sum(need.words * need.slots for need in needs if need.tensor not in inputs)
-            if spills(tasks.nest, level):  # as much of it as finds room
-                others = sum(need.words * need.slots for need in needs) - own
-                room = (taken(tasks.nest, level) - tasks.nest.group.reserve.get(level, 0)) // arch.word_bytes - others
-                own = min(own, max(0, room))
-            kept[level] += own
-    peaks = dict(kept)
+            for tensor, words in _own(tasks.nest, level).items():
+                kept[level][tensor] = kept[level].get(tensor, 0.0) + words
+    peaks = {level: sum(own.values()) for level, own in kept.items()}
+    for level, own in kept.items():
+        _check(arch, level, own)
     for (level, _), found in changes.items():
-        held = 0
-        for _, words in sorted(found):
-            held += words
-            peaks[level] = max(peaks[level], kept[level] + held)
+        own = kept[level]
+        held = {**own}
+        total = sum(own.values())
+        for _, words, name in sorted(found):
+            held[name] = held.get(name, 0.0) + words
+            total += words
+            if total > peaks[level]:
+                peaks[level] = total
+                _check(arch, level, held)
     return peaks
 
 
-def _held(tasks: Tasks, run: Run) -> Iterator[tuple[str, int, int, float, float]]:
-    """(place, instance, words, since, until) of every tile that was held."""
+def _own(nest: Nest, level: str) -> dict[str, float]:
+    """Words that a group's own tensors take of a level, by tensor; of spilled ones as much as finds room."""
+    needs = level_needs(nest, level)
+    inputs = {stream.tensor for stream in nest.streams}
+    own: dict[str, float] = {}
+    for need in needs:
+        if need.tensor not in inputs:
+            own[need.tensor] = own.get(need.tensor, 0.0) + need.words * need.slots
+    if spills(nest, level):
+        others = sum(need.words * need.slots for need in needs) - sum(own.values())
+        room = max(0, (taken(nest, level) - nest.group.reserve.get(level, 0)) // nest.arch.word_bytes - others)
+        share = min(1.0, room / max(1e-30, sum(own.values())))
+        own = {name: words * share for name, words in own.items()}
+    return own
+
+
+def _check(arch: Architecture, level: str, held: dict[str, float]) -> None:
+    if (size := arch.memory[level].size) is not None:
+        check_fits(level, size // arch.word_bytes, sum(held.values()), held)
+
+
+def _held(tasks: Tasks, run: Run) -> Iterator[tuple[str, int, Load, float, float]]:
+    """(place, instance, tile, since, until) of every tile that was held."""
     for place, instance, load, successor in tasks.inputs.taken:
         until = max((run.ends[user] for user in load.users), default=run.ends[load.number])
         if successor is not None:
             until = min(until, run.starts[successor])
-        yield place, instance, load.words, run.starts[load.number], until
+        yield place, instance, load, run.starts[load.number], until
     for places in tasks.inputs.places:
         for held in places:
             for slot in held.now.values():
                 for load in slot.loads:
                     until = max((run.ends[user] for user in load.users), default=run.ends[load.number])
-                    yield held.name, slot.instance, load.words, run.starts[load.number], until
+                    yield held.name, slot.instance, load, run.starts[load.number], until

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 
+from .faults import check_ran
 from .order import Graph, Run
 from .task import Task
 
@@ -140,5 +141,5 @@ def run(tasks: Sequence[Task], rank: Mapping[str, int]) -> Run:
                 if part_done(number):
                     leave(number)
             settle()
-    assert min(starts, default=0.0) >= 0, "a task never ran"
+    check_ran(tasks, starts, ends)
     return Run(starts, ends, asked, events)
