@@ -65,8 +65,10 @@ def _source(kernel: Any, arguments: dict[str, Any]) -> Any:
 def _together(kernels: list[dict[str, Any]]) -> dict[str, Any]:
     """One row for all kernels of a module."""
     failed = [one for one in kernels if "error" in one]
-    if failed or len(kernels) == 1:
-        return (failed or kernels)[0]
+    if len(kernels) == 1:
+        return kernels[0]
+    if failed:
+        return {**failed[0], "kernels": kernels}
     found: dict[str, Any] = {"mma": {name: sum(one["mma"].get(name, 0) for one in kernels) for name in _INSTRUCTIONS}}
     found["mma"] = {name: count for name, count in found["mma"].items() if count}
     for name in ("shared_bytes", "staged_bytes", "registers", "spill_bytes", "tensor_memory_columns"):

@@ -234,8 +234,8 @@ def _rows(one: _Prepared, answers: Sequence[Mapping[str, Any]]) -> list[Row]:
             found = [_errors(one.wanted[n][2][name], one.jobs[n]["outputs"], name) for n in numbers]
             off, plain, exact, scale = (max(column) for column in zip(*found, strict=True))
             if exact > MEANING * max(scale, 1.0):
-                fault = f"`reference` of the module, in float64, is off the interpreter by {exact:.1e}"
-                rows.append(Row(case.name, case.sizes, dtype, name, off, 0.0, fault))
+                other = f"`reference` of the module, in float64, is off the interpreter by {exact:.1e}"
+                rows.append(Row(case.name, case.sizes, dtype, name, off, 0.0, other))
                 continue
             if plain == off == float("inf"):
                 one.left_out.append(f"{case.name} (plain torch leaves the range of {dtype})")

@@ -18,6 +18,7 @@ from ..einsum.cascade import (
     Expr,
     Map,
     Number,
+    Rank,
     Reduce,
     Scalar,
     Scan,
@@ -95,6 +96,20 @@ def _pair(a, b, like):
 
 def _not(x):
     return ~x if torch.is_tensor(x) else not x
+
+
+def _scatter(shape, places, x, op):
+    """Elements of x put at their places in a tensor; several at one place are combined."""
+    kind, start, name = x.dtype, *{
+        "sum": (0, "sum"), "prod": (1, "prod"), "max": (-math.inf, "amax"), "min": (math.inf, "amin"), "any": (0, "amax"),
+        "all": (1, "amin"),
+    }[op]
+    x = x.to(torch.int8) if kind == torch.bool else x
+    at = torch.zeros(x.shape, dtype=torch.int64, device=x.device)
+    for extent, place in zip(shape, places):
+        at = at * extent + place.to(torch.int64)
+    y = torch.full((math.prod(shape),), start, dtype=x.dtype, device=x.device)
+    return y.scatter_reduce(0, at.reshape(-1), x.reshape(-1), name, include_self=True).view(shape).to(kind)
 
 
 def _maximum(x, place):
@@ -272,10 +287,13 @@ class _Writer:
         pad = "    " * indent
         name = self.value_name(einsum.output)
         if tensor.kind == "scatter":
-            raise refuse("E603", f"a kernel module has no plain form of the Einsum of `{einsum.output}`", einsum)
+            self.lines.append(f"{pad}{name} = {self.scatter(einsum)}")
+            return
         ranks = tuple(r for r in tensor.ranks if r not in self.fixed and r != tensor.iterates)
         axes = self._axes(einsum, ranks)
         code = self.value(einsum.body, axes)
+        for rank in self.cascade.domain_splits(frozenset(tensor.ranks)) if tensor.kind == "einsum" else ():
+            code = f"_where({self.exists(rank, ranks)}, _spread(_t({code}, like), ({'-1, ' * len(ranks)})), 0)"
         whole = self._filled(code, axes, ranks, tensor.dtype)
         if tensor.kind == "state" or any(r in self.fixed for r in tensor.ranks):
             shape = ", ".join(f"n_{r} + 1" if r == tensor.iterates else f"n_{r}" for r in tensor.ranks)
@@ -324,7 +342,8 @@ class _Writer:
                 return self.access(name, indices, axes)
             case Reduce(op="argmax" | "argmin", ranks=(rank,)):
                 place, descending = axes.index(rank), expr.op == "argmax"
-                return f"_best({self.along(expr.body, axes, rank)}, {place}, 1, {descending})[1].squeeze({place})"
+                worst = "-math.inf" if descending else "math.inf"
+                return f"_best({self.along(expr.body, axes, rank, worst)}, {place}, 1, {descending})[1].squeeze({place})"
             case Reduce():
                 return self.reduce(expr, axes)
             case Scan(op="cumsum" | "cumprod" as op):
@@ -334,7 +353,8 @@ class _Writer:
             case Select(op=op):
                 within = tuple(expr.rank if r == expr.fills else r for r in axes)
                 part = "[1]" if op.startswith("arg") else "[0]"
-                return f"_best({self.along(expr.body, within, expr.rank)}, {axes.index(expr.fills)}, n_{expr.fills}, True){part}"
+                values = self.along(expr.body, within, expr.rank, "-math.inf")
+                return f"_best({values}, {axes.index(expr.fills)}, n_{expr.fills}, True){part}"
             case Map():
                 return self.map(expr, axes)
 
@@ -402,8 +422,7 @@ class _Writer:
             parts = rank.split
             assert parts is not None
             if {parts.outer, parts.inner} & set(expr.ranks):
-                at = self.value(Map("+", (Map("*", (Coord(parts.outer), parts.tile)), Coord(parts.inner))), axes)
-                inside.append(f"({at} < {python(rank.extent, self.spelled)})")
+                inside.append(self.exists(rank, axes))
                 code = f"_where({inside[-1]}, {code}, {identity})"
         if expr.op in ("sum", "mean"):
             dimensions = f"({', '.join(map(str, places))},)"
@@ -418,10 +437,33 @@ class _Writer:
             code = f"{function}({code}, {place})"
         return code
 
-    def along(self, expr: Expr, axes: tuple[str, ...], rank: str) -> str:
-        """Code of an expression as a tensor with all coordinates of one of its dimensions."""
+    def exists(self, rank: Rank, axes: tuple[str, ...]) -> str:
+        """Code of a condition: is a point of the tiles of a split rank one of the rank?"""
+        parts = rank.split
+        assert parts is not None
+        at = self.value(Map("+", (Map("*", (Coord(parts.outer), parts.tile)), Coord(parts.inner))), axes)
+        return f"({at} < {python(rank.extent, self.spelled)})"
+
+    def along(self, expr: Expr, axes: tuple[str, ...], rank: str, worst: str | None = None) -> str:
+        """Code of an expression as a tensor with all coordinates of one of its dimensions; the worst value, if one is given, where
+        a tile is cut."""
         sizes = ", ".join(f"n_{r}" if r == rank else "-1" for r in axes)
-        return f"_spread(_t({self.value(expr, axes)}, like), ({sizes},))"
+        code = f"_spread(_t({self.value(expr, axes)}, like), ({sizes},))"
+        for split in self.cascade.domain_splits(frozenset(axes) | self.fixed) if worst is not None else ():
+            code = f"_where({self.exists(split, axes)}, {code}, {worst})"
+        return code
+
+    def scatter(self, einsum: Einsum) -> str:
+        """Code of contributions put where their indices say."""
+        body, target = einsum.body, self.cascade.tensor(einsum.output)
+        assert isinstance(body, Reduce)
+        axes = (*(rank for index in einsum.indices if isinstance(index, Coord) for rank in (index.rank,)), *body.ranks)
+        axes = tuple(dict.fromkeys(axes))
+        sizes = ", ".join(f"n_{rank}" for rank in axes)
+        value = f"_spread(_t({self.value(body.body, axes)}, like), ({sizes},))"
+        places = ", ".join(f"_spread(_t({self.value(index, axes)}, like), ({sizes},))" for index in einsum.indices)
+        shape = ", ".join(f"n_{rank}" for rank in target.ranks)
+        return f'_scatter(({shape},), ({places},), {value}.to({self._dtype(target.dtype)}), "{body.op}")'
 
     def map(self, expr: Map, axes: tuple[str, ...]) -> str:
         args = [self.value(arg, axes) for arg in expr.args]

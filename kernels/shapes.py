@@ -1,15 +1,16 @@
 """Shapes to test a kernel on: awkward ones, chosen by the roles of the sizes in the cascade.
 
 In: a cascade. Out: cases, each with a size for every symbol: all ones, primes, tails of tiles, whole tiles, features of different
-lengths, eight queries to a key head. Sizes that a formula of the cascade forbids are left out.
+lengths, eight queries to a key head, tiles as long as in the spec of which the last is cut. Sizes that a formula of the cascade
+forbids are left out.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..einsum.cascade import Cascade, Reduce, Scalar, accesses, free_ranks, walk
+from ..einsum.cascade import Cascade, Reduce, Scalar, Select, accesses, free_ranks, walk
 from ..einsum.diagnostics import EinsmithError
 from ..einsum.flatten import flatten
 from ..einsum.sizes import bind
@@ -57,10 +58,20 @@ def shape_grid(cascade: Cascade) -> list[Case]:
     add("large logits", (40, 70), (32, 16), (1, 2), 12.0)
     add("no keys", (5, 0), (16, 16), (1, 2))
     if given:
+        tiles = {name: given[name] for name in tile_symbols(cascade) if given.get(name, 1) > 1}
+        if tiles:
+            cases.append(replace(cases[1], name="tiles of the spec, cut", sizes=cases[1].sizes | tiles, strided=False))
         cases.append(Case("as in the spec", given))
-    return [case for case in cases if _possible(cascade, case)]
+    found = [case for case in cases if _possible(cascade, case)]
+    if given and len(found) < FEW:
+        sizes = {name: size - 1 if size > 3 and name not in tiles else size for name, size in given.items()}
+        less = Case("less than in the spec", sizes)
+        found += [less] if _possible(cascade, less) else []
+    return found
 
 
+FEW = 6
+"""Cases below which one more is made from the sizes of the spec."""
 SHORT = 16
 """Sizes below this in the spec's own `sizes` are those of batches, groups and windows, the others of sequences and features."""
 
@@ -78,7 +89,7 @@ def roles(cascade: Cascade) -> tuple[list[str], list[str], list[str]]:
     everywhere = set.intersection(*(set(flat.tensor(name).ranks) for name in flat.outputs))
     walked = {t.iterates for t in flat.tensors if t.iterates}
     read = [a for e in flat.einsums for a in accesses(e.body) if flat.tensor(a.tensor).kind == "input" and len(a.indices) > 1]
-    tiles = {n.name for r in cascade.ranks if r.split for n in walk(r.split.tile) if isinstance(n, Scalar)}
+    tiles = tile_symbols(cascade)
     partial = [set(flat.tensor(e.output).ranks) for e in flat.einsums if isinstance(e.body, Reduce)]
     given = dict(cascade.sizes)
     found: dict[str, str] = {}
@@ -103,6 +114,11 @@ def roles(cascade: Cascade) -> tuple[list[str], list[str], list[str]]:
     return long, features, rest
 
 
+def tile_symbols(cascade: Cascade) -> frozenset[str]:
+    """Sizes that tiles of split ranks depend on."""
+    return frozenset(n.name for r in cascade.ranks if r.split for n in walk(r.split.tile) if isinstance(n, Scalar))
+
+
 def _possible(cascade: Cascade, case: Case) -> bool:
     """Do the sizes bind, and is the case small enough?"""
     try:
@@ -110,4 +126,7 @@ def _possible(cascade: Cascade, case: Case) -> bool:
     except EinsmithError:
         return False
     flat = flatten(cascade)
+    chosen = [e.body for e in flat.einsums if isinstance(e.body, Select)]
+    if any(bound.extents[body.fills] > bound.extents[body.rank] for body in chosen):
+        return False
     return all(math.prod(bound.extents.get(r, 1) for r in t.ranks) <= LARGEST_CASE for t in flat.tensors)

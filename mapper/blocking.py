@@ -71,8 +71,9 @@ def refuse(code: str, message: str, einsum: Einsum | None = None, help: str = ""
 
 def block(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> Blocked:
     """Choose the sequential rank and make all reductions over it running states. `extents` guide the choice only."""
-    flat = inline(flatten(cascade))
+    flat = flatten(cascade)
     check_supported(flat)
+    flat = inline(in_tiles(flat))
     stores: dict[str, tuple[Expr, ...]] = {name: identity(flat.tensor(name)) for name in flat.outputs}
     iterated = {tensor.iterates for tensor in flat.tensors if tensor.iterates is not None}
     if len(iterated) > 1:
@@ -94,45 +95,78 @@ def block(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> B
             parent, free_tile = chosen, True
             loop = flat.rank(chosen).split.outer  # type: ignore[union-attr]
     inner = None
+    by_tile = frozenset(name for name in flat.outputs if loop in flat.tensor(name).ranks)
     if parent is not None:
         flat, stores = cut(flat, parent, stores)
         inner = flat.rank(parent).split.inner  # type: ignore[union-attr]
-    return Blocked(accumulate(guard_tails(flat, loop), loop), loop, inner, free_tile, stores)
+    return Blocked(accumulate(guard_tails(flat, loop, by_tile), loop), loop, inner, free_tile, stores)
 
 
-def guard_tails(cascade: Cascade, loop: str | None) -> Cascade:
-    """Conditions in place of the points that a tile beyond the end of a split rank does not have, in reductions within tiles.
+def guard_tails(cascade: Cascade, loop: str | None, by_tile: frozenset[str] = frozenset()) -> Cascade:
+    """Conditions in place of the points that a tile beyond the end of a split rank does not have, where no loop leaves them out.
+
+    `by_tile` are outputs that are written tile by tile along the loop, points that are not there too.
 
     mean[p0](X[p1*G+p0])     sum[p0](where(p1*G+p0 < P, X[p1*G+p0], 0)) / min(G, P - p1*G)
+    Y[p1,p0] = X[p1*G+p0]    Y[p1,p0] = where(p1*G+p0 < P, X[p1*G+p0], 0)
     """
 
     def guarded(einsum: Einsum) -> Einsum:
         body = einsum.body
-        if not isinstance(body, Reduce) or body.op not in ACCUMULATE:
+        if cascade.tensor(einsum.output).kind != "einsum":
             return einsum
-        ranks = frozenset().union(*(free_ranks(index) for index in einsum.indices)) | frozenset(body.ranks)
-        inside: Expr = body.body
-        count: Expr = Number(1)
-        left = list(body.ranks)
-        for rank in cascade.domain_splits(ranks):
-            parts = rank.split
-            assert parts is not None
-            if parts.outer == loop or parts.inner not in body.ranks or divides(rank):
-                continue
-            exists = Map("<", (whole_coordinate(cascade, rank.name), rank.extent))
-            inside = Map("where", (exists, inside, IDENTITY["sum" if body.op == "mean" else body.op]))
-            within = rank.extent if parts.outer in body.ranks else _in_tile(rank)
-            count = Map("*", (count, within))
-            left = [name for name in left if name not in (parts.outer, parts.inner)]
-        if inside is body.body:
-            return einsum
-        if body.op != "mean":
-            return replace(einsum, body=Reduce(body.op, body.ranks, inside))
-        for name in left:
-            count = Map("*", (count, cascade.rank(name).extent))
-        return replace(einsum, body=Map("/", (Reduce("sum", body.ranks, inside), count)))
+        outside = frozenset().union(*(free_ranks(index) for index in einsum.indices))
+        bound = {*bound_ranks(einsum), *([body.rank] if isinstance(body, Select) else [])}
+        splits = [
+            rank
+            for rank in cascade.domain_splits(outside | bound)
+            if rank.split is not None
+            and not divides(rank)
+            and (rank.split.outer != loop or einsum.output in by_tile or (loop in bound and rank.split.inner not in bound))
+        ]
+        within = [r for r in splits if r.split is not None and {r.split.outer, r.split.inner} & bound]
+        if isinstance(body, Reduce) and body.op in ACCUMULATE:
+            body = _guarded_reduction(cascade, body, within)
+        elif isinstance(body, Reduce | Select):  # what finds the best: a point that is not there is the worst
+            worst = IDENTITY["min" if body.op == "argmin" else "max"]
+            for rank in within:
+                body = replace(body, body=Map("where", (_exists(cascade, rank), body.body, worst)))
+        for rank in splits:
+            if rank not in within:
+                body = Map("where", (_exists(cascade, rank), body, Number(0)))
+        return replace(einsum, body=body)
 
     return flatten(replace(cascade, einsums=tuple(guarded(einsum) for einsum in cascade.einsums)))
+
+
+def _guarded_reduction(cascade: Cascade, body: Reduce, splits: list[Rank]) -> Expr:
+    """A reduction that leaves out what tiles do not have; a mean is divided by what they have."""
+    if not splits:
+        return body
+    inside: Expr = body.body
+    count: Expr = Number(1)
+    left = list(body.ranks)
+    for rank in splits:
+        parts = rank.split
+        assert parts is not None
+        inside = Map("where", (_exists(cascade, rank), inside, IDENTITY["sum" if body.op == "mean" else body.op]))
+        within = rank.extent
+        if parts.outer not in body.ranks:
+            within = Map("min", (parts.tile, Map("-", (rank.extent, Map("*", (Coord(parts.outer), parts.tile))))))
+        elif parts.inner not in body.ranks:
+            within = ceil_div(Map("-", (rank.extent, Coord(parts.inner))), parts.tile)
+        count = Map("*", (count, within))
+        left = [name for name in left if name not in (parts.outer, parts.inner)]
+    if body.op != "mean":
+        return Reduce(body.op, body.ranks, inside)
+    for name in left:
+        count = Map("*", (count, cascade.rank(name).extent))
+    return Map("/", (Reduce("sum", body.ranks, inside), count))
+
+
+def _exists(cascade: Cascade, rank: Rank) -> Expr:
+    """Is a point of a tile one of the split rank?"""
+    return Map("<", (whole_coordinate(cascade, rank.name), rank.extent))
 
 
 def divides(rank: Rank) -> bool:
@@ -140,18 +174,11 @@ def divides(rank: Rank) -> bool:
     return isinstance(rank.extent, Map) and rank.extent.op == "*" and rank.split is not None and rank.split.tile in rank.extent.args
 
 
-def _in_tile(rank: Rank) -> Expr:
-    """Points that a tile of a split rank has."""
-    assert rank.split is not None
-    left = Map("-", (rank.extent, Map("*", (Coord(rank.split.outer), rank.split.tile))))
-    return Map("min", (rank.split.tile, left))
-
-
 def check_supported(cascade: Cascade) -> None:
     """Refuse what no kernel is generated for, naming the Einsum."""
     for einsum in cascade.einsums:
         if cascade.tensor(einsum.output).kind == "scatter":
-            raise refuse("E603", f"no kernel is generated for a scatter in the Einsum of `{einsum.output}`", einsum)
+            raise refuse("E603", f"one kernel does not scatter, as the Einsum of `{einsum.output}` does", einsum)
 
 
 def needs_whole(einsum: Einsum) -> str | None:
@@ -169,6 +196,27 @@ def identity(tensor: Tensor) -> tuple[Expr, ...]:
 def _own(cascade: Cascade, rank: str, index: Expr) -> bool:
     """Is a tensor read at its own coordinate along a rank, written whole or in parts?"""
     return index == Coord(rank) or (cascade.rank(rank).split is not None and index == whole_coordinate(cascade, rank))
+
+
+def in_tiles(cascade: Cascade) -> Cascade:
+    """Tensors by tiles that are read at `m//M0` and `m%M0` are read at their own `m1` and `m0`, where `m1` is walked in order."""
+    iterated = {tensor.iterates for tensor in cascade.tensors if tensor.iterates is not None}
+    for name in iterated:
+        parent = cascade.rank(name).part_of if name is not None else None
+        parts = cascade.rank(parent).split if parent is not None else None
+        if parent is None or parts is None:
+            continue
+        own = {
+            Map("//", (Coord(parent), parts.tile)): Coord(parts.outer),
+            Map("%", (Coord(parent), parts.tile)): Coord(parts.inner),
+        }
+        einsums = []
+        for einsum in cascade.einsums:
+            inside = Coord(parent) in einsum.indices
+            body = transform(einsum.body, lambda node, own=own: own.get(node, node)) if inside else einsum.body  # type: ignore[misc]
+            einsums.append(replace(einsum, body=body))
+        cascade = replace(cascade, einsums=tuple(einsums))
+    return cascade
 
 
 def inline(cascade: Cascade) -> Cascade:

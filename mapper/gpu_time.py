@@ -173,7 +173,9 @@ def _work(program: Program, einsum: Einsum) -> _Work:
             lanes.append(tuple(program.axes_of(node.body) | (frozenset(node.ranks) & frozenset(program.axes))))
             todo.append(node.body)
         elif isinstance(node, Scan | Select):
-            lanes.append(tuple(program.axes_of(node.body) | (frozenset({node.rank}) & frozenset(program.axes))))
+            along = program.axes_of(node.body) | (frozenset({node.rank}) & frozenset(program.axes))
+            # a selection looks at what is left once for each place it fills: the best, where it stands, what is left then
+            lanes += [tuple(along)] if isinstance(node, Scan) else [tuple(along | {node.fills})] * 3
             todo.append(node.body)
         elif isinstance(node, Map):
             axes = tuple(program.axes_of(node))

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..einsum.cascade import Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, Select, accesses, free_ranks, walk
+from ..einsum.cascade import Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, Scan, Select, accesses, free_ranks, walk
 from .blocking import SMALL, Blocked, block, bound_ranks, divides, needs_whole, reads, refuse, scanned, whole_coordinate
 
 WHOLE_COORDINATE = "(loop)"
@@ -109,7 +109,8 @@ def _arranged(
     cascade: Cascade, blocked: Blocked, grid: tuple[str, ...], tiled: tuple[str, ...], phases: tuple[Straight | Loop, ...]
 ) -> Program:
     flat = blocked.cascade
-    used = {r for e in flat.einsums for r in (*free_ranks(e.body), *bound_ranks(e), *_left(e))}
+    used = {r for e in flat.einsums for r in (*free_ranks(e.body), *bound_ranks(e), *scanned(e), *_left(e))}
+    used |= {e.body.rank for e in flat.einsums if isinstance(e.body, Select)}
     inner = blocked.inner
     _check_whole(flat, blocked.loop, inner)
     _check_tails(flat, blocked.loop, inner)
@@ -122,8 +123,10 @@ def _arranged(
 
 
 def _check_whole(flat: Cascade, loop: str | None, inner: str | None) -> None:
-    """What finds positions along a rank needs all of it in one tile."""
+    """What finds positions along a rank needs all of it in one tile, and so do the places that it fills."""
     for einsum in flat.einsums:
+        if isinstance(einsum.body, Select) and einsum.body.fills in (loop, inner, flat.rank(loop).part_of if loop else None):
+            raise refuse("E603", f"no kernel fills `{einsum.body.fills}` tile by tile in the Einsum of `{einsum.output}`", einsum)
         rank = needs_whole(einsum)
         if rank is not None and rank in (loop, inner, flat.rank(loop).part_of if loop else None):
             op = einsum.body.op if isinstance(einsum.body, Reduce | Select) else "?"
@@ -133,7 +136,11 @@ def _check_whole(flat: Cascade, loop: str | None, inner: str | None) -> None:
 def _check_tails(flat: Cascade, loop: str | None, inner: str | None) -> None:
     """Points beyond the end of a split rank are left out only where the loop walks its outer part, a tile at a time."""
     for einsum in flat.einsums:
+        if isinstance(einsum.body, Scan):
+            continue  # what comes before the end of a tile does not depend on what is beyond it
         ranks = free_ranks(einsum.body) | frozenset(bound_ranks(einsum)) | _left(einsum)
+        if isinstance(einsum.body, Select):
+            ranks |= {einsum.body.rank}
         for split in flat.domain_splits(ranks):
             assert split.split is not None
             exists = Map("<", (whole_coordinate(flat, split.name), split.extent))

@@ -11,7 +11,7 @@ taken where they are predicted to be faster, or where the compiler finds no regi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -25,6 +25,7 @@ from .gpu import BYTES, Gpu
 from .one_pass import OnePass, one_pass
 from .parts import merging, part_counts, with_parts
 from .plan import Candidate, Plan, plan, tile_time
+from .prepare import prepared
 from .program import position, program
 
 
@@ -130,74 +131,134 @@ def module_plans(
     keep: int = 10,
 ) -> Iterator[ModulePlan]:
     """Plans, the fastest predicted first; then those to fall back on."""
-    planner = _Planner(cascade, gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep)
-    found = planner.first()
-    others = [other for other in planner.alternatives(found) if len(other.kernels) > len(found.kernels)]
+    planner = _Planner(cascade, prepared(cascade), gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep)
+    found, groups = planner.first()
+    others = [other for other in planner.alternatives(found, groups) if len(other.kernels) > len(found.kernels)]
     yield from sorted((found, *others), key=lambda one: one.predicted_s)
+
+
+Groups = list[tuple[Einsum, ...]]
+"""The Einsums of each kernel, in the order of launches."""
+
+
+MOST_KERNELS = 8
+"""Kernels beyond which nothing more is done once for the others: each has its launch."""
 
 
 @dataclass
 class _Planner:
+    textbook: Cascade
+    """As the user wrote it."""
     cascade: Cascade
+    """As kernels can follow it."""
     gpu: Gpu
     sizes: dict[str, int]
     params: dict[str, int | float]
     dtype: str
     allow_tf32: bool
     keep: int
+    known: dict[Cascade, tuple[OnePass, Plan]] = field(default_factory=dict)
+    """Plans by part, as the same part stands in several cuts."""
 
     @cached_property
     def cuttable(self) -> Cascade:
         """The cascade, in which what a running state leaves behind is a tensor of its own."""
         return with_last_positions(self.cascade)
 
-    def first(self) -> ModulePlan:
+    @cached_property
+    def extents(self) -> Mapping[str, int]:
+        return bind(self.cascade, self.sizes, self.params).extents
+
+    def first(self) -> tuple[ModulePlan, Groups]:
         """One kernel if that can be; else the cut with the fewest."""
         try:
             form, planned = self.kernel(self.cascade)
-            return ModulePlan(self.cascade, (planned,), form.note)
+            return ModulePlan(self.textbook, (planned,), form.note), [self.cuttable.einsums]
         except EinsmithError as refusal:
-            groups = _units(self.cuttable)
-            parts = fewest(self.cuttable, groups, bind(self.cascade, self.sizes, self.params).extents) if len(groups) > 1 else None
-            if parts is None:
-                alone = _alone(self.cuttable, groups, bind(self.cascade, self.sizes, self.params).extents)
-                raise (alone or refusal) from None
+            units = _units(self.cuttable)
+            groups = _fewest_groups(self.cuttable, units, self.extents) if len(units) > 1 else None
+            if groups is None:
+                raise (_alone(self.cuttable, units, self.extents) or refusal) from None
             try:
-                return self.module(parts)
+                groups = self.fitting(groups)
+                return self.module(groups), groups
             except EinsmithError as other:
                 raise other from refusal
 
-    def kernel(self, part: Cascade) -> tuple[OnePass, Plan]:
-        form = one_pass(part, self.sizes, self.params)
-        return form, plan(
-            form.cascade, self.gpu, self.sizes, self.params, dtype=self.dtype, allow_tf32=self.allow_tf32, keep=self.keep,
-            tiles=form.tiles,
-        )  # fmt: skip
+    def fitting(self, groups: Groups) -> Groups:
+        """The same groups, cut further where no tile of one fits the GPU. Raises the refusal of a group that cannot be cut."""
+        number = 0
+        while number < len(groups):
+            try:
+                self.kernel(_part(self.cuttable, groups, number))
+                number += 1
+            except EinsmithError:
+                units = [unit for unit in _units(self.cuttable) if set(unit) <= set(groups[number])]
+                if len(units) == 1 or len(groups) >= MOST_KERNELS:
+                    raise
+                sides = [(units[:at], units[at:]) for at in range(1, len(units))]
+                cuts = [[tuple(e for unit in side for e in unit) for side in both] for both in sides]
+                others = [[*groups[:number], *cut, *groups[number + 1 :]] for cut in cuts]
+                legal = [other for other in others if self.legal(other, number) and self.legal(other, number + 1)]
+                if not legal:
+                    raise
+                groups = min(legal, key=lambda other: _words(_part(self.cuttable, other, number), self.extents))
+        return groups
 
-    def module(self, parts: tuple[Cascade, ...]) -> ModulePlan:
+    def legal(self, groups: Groups, number: int) -> bool:
+        """Can a group be a kernel, whatever fits?"""
+        try:
+            _check(_part(self.cuttable, groups, number), self.cuttable, self.extents)
+        except EinsmithError:
+            return False
+        return True
+
+    def kernel(self, part: Cascade) -> tuple[OnePass, Plan]:
+        if part not in self.known:
+            form = one_pass(part, self.sizes, self.params)
+            self.known[part] = (
+                form,
+                plan(form.cascade, self.gpu, self.sizes, self.params, dtype=self.dtype, allow_tf32=self.allow_tf32, keep=self.keep),
+            )
+        return self.known[part]
+
+    def module(self, groups: Groups) -> ModulePlan:
+        parts = [_part(self.cuttable, groups, number) for number in range(len(groups))]
         found = [self.kernel(part) for part in parts]
         notes = [f"{part.outputs[0]}: {form.note}" for part, (form, _) in zip(parts, found, strict=True) if "derived" in form.note]
-        return ModulePlan(self.cascade, tuple(planned for _, planned in found), "; ".join(notes))
+        return ModulePlan(self.textbook, tuple(planned for _, planned in found), "; ".join(notes))
 
-    def alternatives(self, first: ModulePlan) -> Iterator[ModulePlan]:
+    def alternatives(self, first: ModulePlan, groups: Groups) -> Iterator[ModulePlan]:
         """The walked rank in parts and a kernel that merges them, where one kernel leaves most of the GPU idle; what a kernel would
-        compute again for every coordinate of its grid, done once by a kernel before it."""
-        if len(first.kernels) > 1:
-            return
-        (single,) = first.kernels
-        yield from self.split(first, single)
-        again = repeated(self.cuttable, single)
-        early = tuple(e for e in self.cuttable.einsums if e.output in again)
-        late = tuple(e for e in self.cuttable.einsums if e.output not in again)
+        compute again for every coordinate of its grid, done once by a kernel before it, and so on while that is faster."""
+        if len(first.kernels) == 1:
+            yield from self.split(first, first.kernels[0])
+        todo = [(first, groups)]
+        while todo:
+            module, groups = todo.pop()
+            for number, kernel in enumerate(module.kernels):
+                found = self.once(groups, number, kernel)
+                if found is None:
+                    continue
+                yield found[0]
+                if found[0].predicted_s < module.predicted_s and len(found[1]) < MOST_KERNELS:
+                    todo.append(found)
+
+    def once(self, groups: Groups, number: int, kernel: Plan) -> tuple[ModulePlan, Groups] | None:
+        """The same with what one kernel computes again and again done by a kernel before it; None if there is nothing to gain."""
+        again = repeated(_part(self.cuttable, groups, number), kernel)
+        early = tuple(e for e in groups[number] if e.output in again)
+        late = tuple(e for e in groups[number] if e.output not in again)
         if not early or not late:
-            return
+            return None
         parts = [self.cut(group) for group in (early, late)]
-        if all(parts):
-            cuts = [group for part in parts if part for group in part]
-            try:
-                yield self.module(tuple(_part(self.cuttable, cuts, number) for number in range(len(cuts))))
-            except EinsmithError:
-                return
+        if not all(parts):
+            return None
+        cut = [*groups[:number], *(group for part in parts if part for group in part), *groups[number + 1 :]]
+        try:
+            return self.module(cut), cut
+        except EinsmithError:
+            return None
 
     def split(self, first: ModulePlan, single: Plan) -> Iterator[ModulePlan]:
         """The split form of the cascade: its parts, then their merge."""
@@ -223,7 +284,7 @@ class _Planner:
             yield min(found, key=lambda module: module.predicted_s)
 
     def in_parts(
-        self, form: Cascade, groups: list[tuple[Einsum, ...]], count: int, rank: str, note: str
+        self, form: Cascade, groups: Groups, count: int, rank: str, note: str
     ) -> ModulePlan | None:  # fmt: skip
         """A split form in a number of parts: a kernel for the parts and one for their merge."""
         cascade = with_parts(form, self.cascade, count)
@@ -240,12 +301,12 @@ class _Planner:
         except EinsmithError:
             return None
         done = f"`{rank}` in {count} parts that run side by side, then merged"
-        return ModulePlan(self.cascade, plans, f"{note}; {done}" if note else done, parts=count)
+        return ModulePlan(self.textbook, plans, f"{note}; {done}" if note else done, parts=count)
 
-    def cut(self, einsums: tuple[Einsum, ...]) -> list[tuple[Einsum, ...]] | None:
+    def cut(self, einsums: tuple[Einsum, ...]) -> Groups | None:
         """Groups that are a kernel each."""
         units = [unit for unit in _units(self.cuttable) if set(unit) <= set(einsums)]
-        return _fewest_groups(self.cuttable, units, bind(self.cascade, self.sizes, self.params).extents)
+        return _fewest_groups(self.cuttable, units, self.extents)
 
 
 def with_last_positions(cascade: Cascade) -> Cascade:
@@ -301,13 +362,7 @@ def repeated(cascade: Cascade, single: Plan) -> frozenset[str]:
     return frozenset(again)
 
 
-def fewest(cascade: Cascade, groups: list[tuple[Einsum, ...]], extents: Mapping[str, int]) -> tuple[Cascade, ...] | None:
-    """Parts that each fit a kernel: the fewest, then the fewest words between them; None if an Einsum alone does not fit."""
-    chosen = _fewest_groups(cascade, groups, extents)
-    return None if chosen is None else tuple(_part(cascade, chosen, number) for number in range(len(chosen)))
-
-
-def _alone(cascade: Cascade, groups: list[tuple[Einsum, ...]], extents: Mapping[str, int]) -> EinsmithError | None:
+def _alone(cascade: Cascade, groups: Groups, extents: Mapping[str, int]) -> EinsmithError | None:
     """Why a group of Einsums is no kernel even by itself."""
     for number in range(len(groups)):
         try:
@@ -317,11 +372,37 @@ def _alone(cascade: Cascade, groups: list[tuple[Einsum, ...]], extents: Mapping[
     return None
 
 
-def _fewest_groups(
-    cascade: Cascade, groups: list[tuple[Einsum, ...]], extents: Mapping[str, int]
-) -> list[tuple[Einsum, ...]] | None:
+def _fewest_groups(cascade: Cascade, groups: Groups, extents: Mapping[str, int]) -> Groups | None:
+    """The best cut of the groups in their order, or of the same groups each as late as it may be."""
+    found = [cut for order in (groups, _depth_first(groups, cascade)) if (cut := _cut(cascade, order, extents)) is not None]
+    return min(found, key=lambda cut: cut[:2])[2] if found else None
+
+
+def _depth_first(groups: Groups, cascade: Cascade) -> Groups:
+    """Groups in an order in which what feeds one stands right before it, the longest way to it first."""
+    owner = {e.output: number for number, group in enumerate(groups) for e in group}
+    feeds = [
+        sorted({owner[a.tensor] for e in group for a in reads(e) if a.tensor in owner} - {n}) for n, group in enumerate(groups)
+    ]
+    depth: list[int] = []
+    for number in range(len(groups)):  # in an order in which all that feeds a group stands before it
+        depth.append(1 + max((depth[n] for n in feeds[number]), default=0))
+    order: dict[int, None] = {}
+    todo = [(owner[name], False) for name in reversed(cascade.outputs) if name in owner]
+    while todo:
+        number, fed = todo.pop()
+        if fed:
+            order.setdefault(number)
+        elif number not in order:
+            todo.append((number, True))
+            todo += [(n, False) for n in sorted(feeds[number], key=lambda n: (depth[n], -n))]
+    return [groups[n] for n in (*order, *(n for n in range(len(groups)) if n not in order))]
+
+
+def _cut(cascade: Cascade, groups: Groups, extents: Mapping[str, int]) -> tuple[int, int, Groups] | None:
+    """The fewest kernels, then the fewest words between them: how many of each, and the groups of each kernel."""
     count = len(groups)
-    best: list[tuple[int, int, list[tuple[Einsum, ...]]] | None] = [None] * (count + 1)
+    best: list[tuple[int, int, Groups] | None] = [None] * (count + 1)
     best[0] = (0, 0, [])
     for start in range(count):
         here = best[start]
@@ -332,24 +413,32 @@ def _fewest_groups(
             rest = tuple(e for group in groups[end:] for e in group)
             part = _part(cascade, [together, rest], 0)
             try:
-                for name in part.outputs:
-                    if part.tensor(name).kind == "state" and name not in cascade.outputs:
-                        raise refuse("E604", f"`{name}` is read within its loop by another kernel")
-                program(part, extents)
+                _check(part, cascade, extents)
             except EinsmithError:
                 if end > start + 1:
                     break
                 continue
-            words = sum(prod(extents.get(r, 1) for r in part.tensor(name).ranks) for name in part.outputs)
-            found = (here[0] + 1, here[1] + words, [*here[2], together])
+            found = (here[0] + 1, here[1] + _words(part, extents), [*here[2], together])
             other = best[end]
             if other is None or found[:2] < other[:2]:
                 best[end] = found
-    last = best[count]
-    return None if last is None else last[2]
+    return best[count]
 
 
-def _units(cascade: Cascade) -> list[tuple[Einsum, ...]]:
+def _check(part: Cascade, cascade: Cascade, extents: Mapping[str, int]) -> None:
+    """Raises EinsmithError where a part of a cascade cannot be a kernel."""
+    for name in part.outputs:
+        if part.tensor(name).kind == "state" and name not in cascade.outputs:
+            raise refuse("E604", f"`{name}` is read within its loop by another kernel")
+    program(part, extents)
+
+
+def _words(part: Cascade, extents: Mapping[str, int]) -> int:
+    """Elements that a part writes."""
+    return sum(prod(extents.get(r, 1) for r in part.tensor(name).ranks) for name in part.outputs)
+
+
+def _units(cascade: Cascade) -> Groups:
     """Einsums that cannot be parted (a running state and what its step needs of it), in an order in which each comes after what
     it reads."""
     import networkx as nx
@@ -370,7 +459,7 @@ def _units(cascade: Cascade) -> list[tuple[Einsum, ...]]:
     ]
 
 
-def _part(cascade: Cascade, groups: list[tuple[Einsum, ...]], number: int) -> Cascade:
+def _part(cascade: Cascade, groups: Groups, number: int) -> Cascade:
     """One group as a cascade of its own: what it reads from outside is an input, what others read or the user wants an output."""
     mine = groups[number]
     made = {e.output for e in mine}

@@ -187,7 +187,7 @@ class Traffics:
             if blocks[axis] < self.ends[axis]:
                 break
         sector = self.gpu.cache.sector
-        return max(1.0, sector / run)
+        return max(1.0, sector / max(run, 1))
 
     def _from_memory(
         self,

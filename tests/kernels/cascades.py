@@ -161,12 +161,42 @@ outputs: [C, L, Z]
 CUT_TILES = """
 name: tiles-with-tails
 doc: Reductions within tiles of which the last may be cut, of values that are not 0 outside.
-ranks: {p: P, m: {extent: M, split: [m1, m0], tile: M0, count: M1}, e: E}
+ranks: {p: P, m: {extent: M, split: [m1, m0], tile: M0, count: M1}, e: E, j: 2}
 inputs: {X: [p, m, e]}
 cascade: |
   A[p,m1,e] = sum[m0](X[p,m1*M0+m0,e] + 1)
   B[p,m1,e] = max[m0](X[p,m1*M0+m0,e] - 7)
   C[p,m1,e] = mean[m0](X[p,m1*M0+m0,e] ** 2)
+  D[p,m0,e] = max[m1](X[p,m1*M0+m0,e] - 7)
   N[m1]     = all[m0](m0 < 2)
-outputs: [A, B, C, N]
+  S[p,m1,m0,e] = X[p,m1*M0+m0,e] + 1
+  T[p,m1,j,e]  = argtopk[m0](X[p,m1*M0+m0,e] - 7)
+  U[p,m1,m0,e] = cumsum[m0](X[p,m1*M0+m0,e])
+outputs: [A, B, C, D, N, S, T, U]
+"""
+
+BOTH_WAYS = """
+name: both-ways
+doc: One state runs forward and one backward; both are read at every position.
+ranks: {m: M, e: E}
+inputs: {X: [m, e], G: [m]}
+cascade: |
+  A[0,e]   = 0
+  A[m+1,e] = A[m,e] * sigmoid(G[m]) + X[m,e]
+  B[0,e]   = 0
+  B[m+1,e] = B[m,e] * sigmoid(G[M-1-m]) - X[M-1-m,e]
+  Y[m]     = sum[e](X[m,e] * (A[m+1,e] + B[M-m,e])) / E + G[m]
+outputs: [Y]
+"""
+
+SCATTERED = """
+name: scattered
+doc: Contributions put where an integer input says, combined in two ways; some places get none.
+ranks: {p: P, j: J, f: F}
+inputs: {X: [j, f], I: {ranks: [j], dtype: int}}
+tensors: {Y: [p, f], Z: [p]}
+cascade: |
+  Y[I[j],f] = sum[j](X[j,f] * 2)
+  Z[I[j]]   = max[j](X[j,0])
+outputs: [Y, Z]
 """

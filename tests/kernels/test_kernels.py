@@ -89,8 +89,15 @@ KERNELS: dict[str, tuple[str, dict[str, int], bool, int | list[int], list[Case] 
         ],
     ),
     "tiles of which the last is cut": (
-        cascades.CUT_TILES, {"P": 64, "M": 100, "M0": 16, "E": 16}, True, [0],
+        cascades.CUT_TILES, {"P": 64, "M": 100, "M0": 16, "E": 16}, True, [1, 0],
         [Case("odd", {"P": 13, "M": 37, "M0": 16, "E": 3}), Case("one tile", {"P": 2, "M": 5, "M0": 16, "E": 4})],
+    ),
+    "a state read against its direction": (
+        cascades.BOTH_WAYS, {"M": 64, "E": 16}, True, [1, 1], [Case("odd", {"M": 13, "E": 3}), Case("one", {"M": 1, "E": 1})]
+    ),
+    "scatters": (
+        cascades.SCATTERED, {"P": 64, "J": 32, "F": 16}, True, [1],
+        [Case("odd", {"P": 13, "J": 37, "F": 5}), Case("few", {"P": 5, "J": 1, "F": 1})],
     ),
     "ragged": (cascades.LENGTHS, {"B": 4, "P": 300, "M": 300, "E": 16, "F": 16}, True, 1, [Case("odd", RAGGED)]),
 }  # fmt: skip
