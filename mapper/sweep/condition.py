@@ -65,6 +65,8 @@ def _value(node: ast.expr, table: Table) -> Any:
             return np.logical_and.reduce(parts) if isinstance(op, ast.And) else np.logical_or.reduce(parts)
         case ast.Compare(left=left, ops=ops, comparators=others):
             sides = [_value(side, table) for side in (left, *others)]
+            if len({np.asarray(side).dtype.kind in "US" for side in sides}) > 1:
+                raise TypeError
             parts = [_COMPARE[type(op)](a, b) for op, a, b in zip(ops, sides, sides[1:], strict=False) if type(op) in _COMPARE]
             if len(parts) == len(ops):
                 return np.logical_and.reduce([np.broadcast_to(part, table.count) for part in parts])

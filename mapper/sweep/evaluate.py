@@ -31,9 +31,21 @@ from ..mapping import Mapping
 
 Rows = NDArray[np.int64]
 _HEAD = ("latency_s", "cycles", "fill_cycles", "energy_pj", "edp", "traffic_bytes", "area_um2", "buffer_need")
+_OTHERS = ("lane_cycles", "peak_lanes_s", "bandwidth", "kernels", "shared_bytes", "registers")
+_PARTS = ("utilization.", "energy.")
 TEXTS = ("status", "code", "diagnostic", "bound_by", "mapping_found", "plan")
 AGREE = 1e-9
 """Relative difference up to which the closed form and the model count as equal."""
+
+
+def known_figures() -> tuple[str, ...]:
+    """Names of figures; NAME stands for an array or a component."""
+    return (*_HEAD, *_OTHERS, *(f"{part}NAME" for part in _PARTS))
+
+
+def is_figure(name: str) -> bool:
+    """Whether results may have a number of that name."""
+    return name in (*_HEAD, *_OTHERS) or name.startswith(_PARTS)
 
 
 def evaluate(payload: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
@@ -67,6 +79,8 @@ class _Found:
         self.texts["status"][rows] = "failed"
         self.texts["code"][rows] = diagnostic.code
         self.texts["diagnostic"][rows] = diagnostic.message
+        for values in (*self.numbers.values(), *(self.texts[name] for name in ("bound_by", "mapping_found", "plan"))):
+            values[rows] = np.nan if values.dtype == np.float64 else ""
 
     def put(self, name: str, rows: Rows, values: Any) -> None:
         self.numbers.setdefault(name, np.full(self.count, np.nan))[rows] = values
@@ -135,7 +149,8 @@ def number(value: float) -> int | float:
 def _models(payload: dict[str, Any], found: _Found) -> None:
     cascade = cascade_of(*payload["spec"][::-1], payload["derive"])
     name, text = payload["arch"]
-    arch = _architecture(text, name, settings_of(payload["settings"]))
+    plain = _architecture(text, name, ())
+    arch = _architecture(text, name, settings_of(sides(plain, payload["settings"])))
     document = reads(payload["mapping"][1], payload["mapping"][0])
     deciding = {
         path: np.array(values)
@@ -344,8 +359,8 @@ def _searches(payload: dict[str, Any], found: _Found) -> None:
     for row in range(payload["count"]):
         numbers = {path: number(values[row]) for path, values in _columns(payload, "arch.").items()}
         try:
-            plain = _architecture(text, name, settings_of(payload["settings"]))
-            arch = _architecture(text, name, settings_of({**payload["settings"], **sides(plain, numbers)}))
+            plain = _architecture(text, name, ())
+            arch = _architecture(text, name, settings_of(sides(plain, {**payload["settings"], **numbers})))
             sizes = {symbol: int(values[row]) for symbol, values in _columns(payload, "size.").items()}
             best = search(cascade, arch, sizes, payload["params"], objective=payload["objective"])
         except EinsmithError as error:
@@ -356,9 +371,16 @@ def _searches(payload: dict[str, Any], found: _Found) -> None:
 
 
 def sides(arch: Architecture, numbers: dict[str, Any]) -> dict[str, Any]:
-    """`array.side` given as one number, for each of its sides."""
-    sides = {f"{name}.side": len(array.side) for name, array in arch.arrays.items()}
-    return {path: [value] * sides[path] if path in sides else value for path, value in numbers.items()}
+    """`array.side` given as one number for all sides, and `array.side.0` for one, as the list of sides that `--set` takes."""
+    found = dict(numbers)
+    for name, array in arch.arrays.items():
+        whole, each = f"{name}.side", [f"{name}.side.{axis}" for axis in range(len(array.side))]
+        if isinstance(found.get(whole), int | float):
+            found[whole] = [found[whole]] * len(each)
+        if any(path in found for path in each):
+            before = found.get(whole, array.side)
+            found[whole] = [found.pop(path, side) for path, side in zip(each, before, strict=True)]
+    return found
 
 
 def _plans(payload: dict[str, Any], found: _Found) -> None:

@@ -13,6 +13,7 @@ a point may set:
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +23,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from ...einsum.diagnostics import Diagnostic, EinsmithError
+from ...einsum.diagnostics import Diagnostic, EinsmithError, Label
 from ...einsum.library import locate
 from ..document import Block, Document, Place, read, reads, validate
 from .condition import holds
+from .evaluate import is_figure, known_figures
 from .space import Codes, Space, Table, beside, one_after_another, single
 
 PLAIN = ("spec", "derive", "arch", "mapping", "gpu", "dtype", "objective")
@@ -34,6 +36,10 @@ MAX_POINTS = 50_000_000
 """Most points of one sweep."""
 _SUFFIX = {"K": 2**10, "M": 2**20, "G": 2**30}
 _BYTES = re.compile(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([KMGT]i?B)(?:/s)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""`1e9`, which YAML takes for a text."""
+_BLOCKS = ("arch.memory.", "arch.arrays.", "arch.networks.")
+"""`arch.memory.buffer.size` is `arch.buffer.size`."""
 
 
 class Sampling(Block):
@@ -59,7 +65,7 @@ class SweepFile(Block):
 
     name: str
     doc: str = ""
-    points: dict[str, Any]
+    points: Any
     filters: tuple[str, ...] = ()
     objectives: Annotated[tuple[str, ...], Field(min_length=1)] = ("latency_s", "energy_pj")
     """Columns of the results, smaller is better; `-NAME`: larger is better."""
@@ -86,12 +92,15 @@ class Sweep:
         """Points that pass every filter."""
         table = self.space.table(points)
         keep = np.ones(len(points), dtype=bool)
+        wrong = []
         for number, text in enumerate(self.file.filters):
             try:
                 keep &= holds(text, table)
             except ValueError as error:
                 span = self.document.span(("filters", number))
-                raise EinsmithError(Diagnostic("E701", f"filter `{text}`: {error}", span, file=str(self.path))) from None
+                wrong.append(Diagnostic("E701", f"filter `{text}`: {error}", span, file=str(self.path)))
+        if wrong:
+            raise EinsmithError(wrong)
         return points[keep]
 
     def workloads(self, points: Codes) -> Codes:
@@ -143,7 +152,7 @@ class Sweep:
     def at_value(self, value: str, message: str, help: str = "", code: str = "E701") -> EinsmithError:
         """An error that points at a value, or at a key, of the file."""
         spans = [span for span in self.document.values.values() if span.source.text[span.start : span.end].strip("\"' ") == value]
-        spans += [span for place, span in self.document.keys.items() if value in str(place[-1]).split(",")]
+        spans += [span for place, span in self.document.keys.items() if value in _names(str(place[-1]))]
         return EinsmithError(Diagnostic(code, message, spans[0] if spans else None, help=help, file=str(self.path)))
 
 
@@ -168,8 +177,15 @@ def of_plain(data: Mapping[str, Any]) -> Sweep:
         raise EinsmithError(Diagnostic("E701", f"a sweep is made of plain data: {error}")) from None
 
 
+def _names(key: str) -> list[str]:
+    """The names that a key sets."""
+    names = [name.strip() for name in key.split(",")]
+    return ["arch." + name.split(".", 2)[2] if name.startswith(_BLOCKS) else name for name in names]
+
+
 def _sweep(document: Document, path: Path) -> Sweep:
     file = validate(SweepFile, document)
+    _objectives(file, document)
     space = Space(tuple(_Reader(document).dimensions(file.points, ("points",))))
     names = [name for table in space.dimensions for name in table.columns]
     for number, name in enumerate(file.workload):
@@ -180,11 +196,27 @@ def _sweep(document: Document, path: Path) -> Sweep:
     return Sweep(path, file, space, document)
 
 
+def _objectives(file: SweepFile, document: Document) -> None:
+    """Whether every objective is a figure."""
+    wrong = []
+    for number, text in enumerate(file.objectives):
+        name = text.lstrip("-")
+        if not is_figure(name):
+            close = difflib.get_close_matches(name, known_figures(), 1, 0.5)
+            known = ", ".join(f"`{figure}`" for figure in known_figures())
+            help_text = f"did you mean `{close[0]}`?" if close else f"there are {known}"
+            wrong.append(Diagnostic("E701", f"no result is named `{name}`", document.span(("objectives", number)), help=help_text))
+    if wrong:
+        raise EinsmithError(wrong)
+
+
 class _Reader:
     """The tree under `points`."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
+        self.places: dict[str, list[Place]] = {}
+        """Where each name is set."""
 
     def wrong(self, place: Place, message: str, help: str = "", code: str = "E701") -> EinsmithError:
         span = self.document.keys.get(place) or self.document.span(place)
@@ -192,7 +224,11 @@ class _Reader:
 
     def dimensions(self, node: Any, place: Place) -> list[Table]:
         """The factors of a node."""
-        if not isinstance(node, dict) or not node:
+        if isinstance(node, list) and node:
+            raise self.wrong(place, "a list needs a word before it", "`product:`, `zip:` or `list:`, and the list under it")
+        if node in ({}, [], None):
+            raise self.wrong(place, f"`{place[-1]}` of nothing has no points", code="E702")
+        if not isinstance(node, dict):
             raise self.wrong(place, "must be `product`, `zip` or `list` with more of these, or names with values")
         head = next(iter(node))
         if head not in ("product", "zip", "list"):
@@ -209,11 +245,9 @@ class _Reader:
         tables = [self._table(item, where) for item, where in inner]
         if head == "list":
             return [one_after_another(tables)]
-        counts = {table.count for table in tables}
-        if len(counts) > 1:
-            raise self.wrong(
-                (*place, head), f"what a `zip` puts side by side has {', '.join(str(table.count) for table in tables)} values"
-            )
+        if len({table.count for table in tables}) > 1:
+            sides = ", ".join(f"`{','.join(table.columns)}` has {table.count:,}" for table in tables)
+            raise self.wrong((*place, head), f"a `zip` puts as many values side by side: {sides}")
         self._disjoint(tables, place)
         return [beside(tables)]
 
@@ -241,18 +275,27 @@ class _Reader:
         for table in tables:
             for name in table.columns:
                 if name in seen:
-                    raise self.wrong(place, f"`{name}` is set twice", "values that exclude one another go into a `list`")
+                    raise self._twice(name, place)
                 seen.add(name)
         return tables
 
+    def _twice(self, name: str, place: Place) -> EinsmithError:
+        within = [self.document.keys[where] for where in self.places[name] if where[: len(place)] == place]
+        spans = list(dict.fromkeys(within))
+        first = tuple(Label(span, "first here") for span in spans[:1] if len(spans) > 1)
+        second, help_text = spans[-1] if spans else None, "values that exclude one another go into a `list`"
+        return EinsmithError(Diagnostic("E701", f"`{name}` is set twice", second, others=first, help=help_text))
+
     def _values(self, place: Place, key: str, value: Any) -> Table:
-        names = [name.strip() for name in key.split(",")]
+        names = _names(key)
         for name in names:
             self._known(place, name)
+            self.places.setdefault(name, []).append(place)
         items = self._range(place, value) if isinstance(value, dict) else value if isinstance(value, list) else [value]
         if not items:
             raise self.wrong(place, f"`{key}` has no values: the product is empty", code="E702")
-        values = tuple(self._plain(place, names[0], item) for item in items)
+        listed = isinstance(value, list)
+        values = tuple(self._plain((*place, at) if listed else place, names[0], item) for at, item in enumerate(items))
         return beside([single(name, values) for name in names])
 
     def _known(self, place: Place, name: str) -> None:
@@ -269,8 +312,8 @@ class _Reader:
     def _range(self, place: Place, value: dict[str, Any]) -> list[float]:
         if set(value) not in ({"from", "to", "step"}, {"from", "to", "times"}):
             raise self.wrong(place, "a range needs `from`, `to`, and `step` or `times`")
-        low, high, by = (self._plain(place, "size.N", value[key]) for key in ("from", "to", "step" if "step" in value else "times"))
-        if not all(isinstance(n, int | float) for n in (low, high, by)) or by <= (0 if "step" in value else 1) or low <= 0:
+        low, high, by = (self._bound(place, value[key]) for key in ("from", "to", "step" if "step" in value else "times"))
+        if by <= (0 if "step" in value else 1) or low <= 0:
             raise self.wrong(place, "a range needs numbers above 0, and `times` above 1")
         found = []
         while low <= high:
@@ -280,20 +323,41 @@ class _Reader:
                 raise self.wrong(place, "a range of more than 100,000 values")
         return found
 
+    def _bound(self, place: Place, item: Any) -> int | float:
+        """A number of a range: `1K`, `4 MiB`, `1e9`, `0.5`."""
+        if isinstance(item, str) and re.fullmatch(r"[0-9]+[KMG]", item):
+            return int(item[:-1]) * _SUFFIX[item[-1]]
+        found = self._plain(place, "arch.", item)
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            raise self.wrong(place, f"a range needs numbers, and `{item}` is none")
+        return found
+
     def _plain(self, place: Place, name: str, item: Any) -> Any:
         """A value; `4K` of a size and `16 MiB` as numbers."""
         if item is None or isinstance(item, dict):
             raise self.wrong(place, f"`{name}`: a value must be a number, a text or a list of numbers")
         if name.startswith(("size.", "tile.")):
-            if isinstance(item, str) and re.fullmatch(r"[0-9]+[KMG]", item):
-                item = int(item[:-1]) * _SUFFIX[item[-1]]
-            if isinstance(item, bool) or not isinstance(item, int | float) or item != int(item) or item < 1:
-                raise self.wrong(place, f"`{name}`: `{item}` is not a whole number above 0")
-            return int(item)
+            return self._count(place, name, item)
         if name.startswith("arch.") and isinstance(item, str) and _BYTES.fullmatch(item.strip()):
             from ..architecture import _bytes
 
             return _bytes(item)
+        if name.startswith(("arch.", "param.")) and isinstance(item, str) and _NUMBER.fullmatch(item.strip()):
+            return float(item)
+        if isinstance(item, float) and not math.isfinite(item):
+            raise self.wrong(place, f"`{name}`: `{item}` is not a finite number")
         if name in PLAIN and not isinstance(item, str):
             raise self.wrong(place, f"`{name}`: `{item}` is not a name")
         return item
+
+    def _count(self, place: Place, name: str, item: Any) -> int:
+        """A whole number above 0; `4K` is 4096."""
+        number = item
+        if isinstance(item, str) and re.fullmatch(r"[0-9]+[KMG]", item):
+            number = int(item[:-1]) * _SUFFIX[item[-1]]
+        elif isinstance(item, str) and _NUMBER.fullmatch(item):
+            number = float(item)
+        if isinstance(number, bool) or not isinstance(number, int | float) or number != int(number) or number < 1:
+            help_text = "4K is 4096, 1M is 1048576" if isinstance(item, str) else ""
+            raise self.wrong(place, f"`{name}`: `{item}` is not a whole number above 0", help_text)
+        return int(number)

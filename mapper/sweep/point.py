@@ -118,11 +118,7 @@ class Points:
 
     def _bare(self, row: dict[str, Any]) -> Point:
         """A point without its architecture, mapping and GPU."""
-        sets: dict[str, Any] = {
-            name[3:]: number(value) if isinstance(value, float) else value
-            for name, value in row.items()
-            if name.startswith("in ") and value is not None
-        }
+        sets = {name[3:]: _value(name[3:], value) for name, value in row.items() if name.startswith("in ") and value is not None}
         figures = {
             name: value
             for name, value in row.items()
@@ -152,6 +148,15 @@ class Points:
         tiles = {compiled.loop_of(name): value for name, value in tiles_of(mapping).items()}
         tiles |= {compiled.loop_of(name): int(value) for name, value in given.items()}
         return tiled(mapping, list(tiles.values()))
+
+
+def _value(name: str, value: Any) -> Any:
+    """What a point sets, from its column: one that holds lists and numbers is a column of texts."""
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, str) and name.startswith("arch.") and value.replace(".", "", 1).isdigit():
+        return number(float(value))
+    return value
 
 
 def _prefixed(sets: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 
 from ...einsum.diagnostics import Diagnostic, EinsmithError
+from .. import architecture
+from ..architecture import Architecture
+from .evaluate import settings_of, sides
 from .file import Sweep
 from .space import Codes, Column, Table
 
@@ -92,7 +95,9 @@ class _Planner:
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         self.texts: dict[tuple[str, str], tuple[str, str]] = {}
-        self.leaves: dict[tuple[str, str], frozenset[str]] = {}
+        self.plain: dict[tuple[str, str], Architecture] = {}
+        self.fine: set[tuple[str, tuple[str, ...]]] = set()
+        """Texts of architectures and settings that go together."""
 
     def numeric(self, column: Column) -> bool:
         return all(isinstance(value, int | float) and not isinstance(value, bool) for value in column.values)
@@ -160,23 +165,28 @@ class _Planner:
         return self.texts[kind, name]
 
     def _check_parameters(self, head: dict[str, Any], names: list[str], table: Table) -> None:
-        """Every parameter that the points set is one of the architecture."""
-        from .. import architecture
-        from ..batch import leaves
-
+        """Every parameter that the points set is one of the architecture, and may have the values that they give it."""
         name, text = head["arch"]
-        if (name, text) not in self.leaves:
-            try:
-                self.leaves[name, text] = frozenset(leaves(architecture.loads(text, name)))
-            except EinsmithError as error:
-                raise error
-        known = self.leaves[name, text]
+        if (name, text) not in self.plain:
+            self.plain[name, text] = architecture.loads(text, name)
+        plain = self.plain[name, text]
         for full in names:
-            path = full[5:].removeprefix("arrays.").removeprefix("memory.")
-            if path in known or f"{path}.0" in known:
-                continue
-            try:
-                architecture.loads(text, name, (f"{path}={json.dumps(table.columns[full].values[0])}",))
-            except EinsmithError as error:
-                found = error.diagnostics[0]
-                raise self.sweep.at_value(full, found.message, found.help) from None
+            for value in _extremes(table.columns[full]):
+                settings = settings_of(sides(plain, {full[5:]: value}))
+                if (text, settings) in self.fine:
+                    continue
+                try:
+                    architecture.loads(text, name, settings)
+                except EinsmithError as error:
+                    found = error.diagnostics[0]
+                    message = found.message if found.code == "E503" else f"`{full}` cannot be {value}: {found.message}"
+                    raise self.sweep.at_value(full, message, found.help) from None
+                self.fine.add((text, settings))
+
+
+def _extremes(column: Column) -> list[Any]:
+    """Values that are wrong if any is: all texts; of numbers the least, the greatest and one with a fraction."""
+    numbers = [value for value in column.values if isinstance(value, int | float) and not isinstance(value, bool)]
+    fractions = [value for value in numbers if value != int(value)]
+    chosen = [min(numbers), max(numbers), *fractions[:1]] if numbers else []
+    return list(dict.fromkeys(chosen)) + [value for value in column.values if value not in numbers or isinstance(value, bool)]

@@ -22,6 +22,7 @@ from einsmith.mapper import architecture, cost
 from einsmith.mapper import mapping as mappings
 from einsmith.mapper.sweep import file, run, shards, store, workers
 from einsmith.mapper.sweep.pareto import front
+from einsmith.mapper.sweep.point import Points
 
 SMALL = """name: small
 objectives: [latency_s, energy_pj]
@@ -43,8 +44,7 @@ def sweep_of(folder: Path, text: str) -> file.Sweep:
 def code_of(folder: Path, text: str) -> tuple[str, str]:
     with pytest.raises(EinsmithError) as raised:
         run.sweep(sweep_of(folder, text), folder / "out", workers.Local(1))
-    diagnostic = raised.value.diagnostics[0]
-    return diagnostic.code, str(diagnostic)
+    return raised.value.diagnostics[0].code, str(raised.value)
 
 
 def test_every_point_costs_what_the_model_says(tmp_path: Path) -> None:
@@ -103,6 +103,32 @@ def test_mappings_that_suit_sizes_sides_and_buffer(tmp_path: Path) -> None:
         assert row["traffic_bytes"] == pytest.approx(expected.traffic_bytes, rel=1e-12)
         assert expected.groups[0].buffer_need <= size
     assert groups == {1, 2}  # on chip, and through the backing store
+
+
+def test_ways_to_write_the_numbers_of_an_architecture(tmp_path: Path) -> None:
+    """One number for all sides, a list, one side alone; bytes with units; block names; numbers that YAML takes for texts."""
+    text = SMALL.replace("[64 KiB, 4 MiB, 16 MiB]", "[4194304.0, 8 MiB]").replace("arch.buffer.size", "arch.memory.buffer.size")
+    text += "  - arch.clock_hz: [1e9]\n"
+    points = {"arch.array2d.side: [64, [64, 128], [128, 64]]": 3, "arch.array2d.side.0: [64, 128]": 2}
+    cascade = load_spec(locate("attention", "softmax"))
+    for sides, count in points.items():
+        done = run.sweep(
+            sweep_of(tmp_path, text.replace("arch.array2d.side: [64, 128, 256]", sides)), tmp_path / "out", workers.Local(1)
+        )
+        rows = done.table().to_pylist()
+        assert (len(rows), done.failed) == (2 * 2 * count, 0)
+        for row in rows:
+            assert row["in arch.buffer.size"] in (4 * 2**20, 8 * 2**20)
+            assert row["in arch.clock_hz"] == 1e9
+            shape = {"64": "[64,64]", "128": "[128,64]"}
+            given = row.get("in arch.array2d.side") or {64: "[64,256]", 128: "[128,256]"}[int(row["in arch.array2d.side.0"])]
+            settings = f"array2d.side={shape.get(given, given)}", f"buffer.size={int(row['in arch.buffer.size'])}", "clock_hz=1e9"
+            sizes = {name[8:]: int(value) for name, value in row.items() if name.startswith("in size.")}
+            expected = cost.model(cascade, architecture.load("fusemax", settings), mappings.load("rows-three-passes"), sizes)
+            assert row["latency_s"] == pytest.approx(expected.latency_s, rel=1e-12)
+            one = Points(done.folder).at(row)
+            assert one.arch is not None
+            assert one.arch.arrays["array2d"].side == expected.arch.arrays["array2d"].side
 
 
 def test_points_that_take_long_are_handed_out_one_by_one(tmp_path: Path) -> None:
@@ -427,6 +453,16 @@ def test_a_file_that_may_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("objectives: [latency_s, energy_pj]", "objective: [latency_s]", "E502", "unknown key `objective`"),
         ("mapping: rows-three-passes, ", "", "E701", "needs an `arch` and a `mapping`"),
         ('"size.E,size.F": 64', '"size.B,size.F": 64', "E701", "set twice"),
+        ("arch.buffer.size: [64 KiB", "arch.memory.buffer.size: 1 GiB\n  - arch.buffer.size: [64 KiB", "E701", "first here"),
+        ("  product:", "  zip:", "E701", "`arch.array2d.side` has 3"),
+        ("[64, 128, 256]", "[64, 0, 256]", "E701", "`arch.array2d.side` cannot be 0"),
+        ("[64, 128, 256]", "[64, 128.5, 256]", "E701", "`arch.array2d.side` cannot be 128.5"),
+        ("64 KiB", "4 M", "E701", "`4 M` is not a number of bytes"),
+        ("[512, 1K]", "[512, 4k]", "E701", "4K is 4096"),
+        ("[512, 1K]", "{from: 512, to: many, times: 2}", "E701", "`many` is none"),
+        ("objectives: [latency_s, energy_pj]", "objectives: [latency, energ_pj]", "E701", "did you mean `energy_pj`"),
+        ("objectives: [latency_s, energy_pj]", "filters: ['spec == 3', 'size.P']", "E701", "is a number, not a condition"),
+        ("  product:\n", "", "E701", "a list needs a word before it"),
     ],
 )
 def test_mistakes_are_shown_where_they_are(old: str, new: str, code: str, says: str, tmp_path: Path) -> None:
