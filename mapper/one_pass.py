@@ -14,7 +14,7 @@ from ..einsum.cascade import Cascade
 from ..einsum.diagnostics import EinsmithError
 from ..einsum.flatten import flatten
 from ..einsum.sizes import bind
-from .blocking import inline, sequential_rank
+from .blocking import SMALL, inline, sequential_rank
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,15 @@ class OnePass:
     """Sizes that the derivation brought in: with any value it is the same function."""
 
 
-def one_pass(cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mapping[str, int | float] | None = None) -> OnePass:
-    """The derived form, if the rank that a program walks needs more than one pass as written."""
+def one_pass(
+    cascade: Cascade, sizes: Mapping[str, int] | None = None, params: Mapping[str, int | float] | None = None, small: int = SMALL
+) -> OnePass:
+    """The derived form, if the rank that a program walks needs more than one pass as written. Ranks of at most `small` coordinates
+    are held whole where that can be."""
     if any(tensor.iterates is not None for tensor in cascade.tensors):
         return OnePass(cascade, None, 1, "")
     extents = bind(cascade, sizes, params).extents
-    rank = sequential_rank(inline(flatten(cascade)), extents)
+    rank = sequential_rank(inline(flatten(cascade)), extents, small)
     if rank is None or cascade.rank(rank).part_of is not None:
         return OnePass(cascade, None, 1, "")
     from ..einsum.analysis.passes import levels

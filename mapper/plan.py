@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..einsum.cascade import Cascade, Reduce, Scalar, walk
@@ -23,6 +23,7 @@ from ..einsum.sizes import Sizes, bind, evaluate_scalar
 from .contraction import simplified, wide_axes
 from .gpu import BYTES, Gpu
 from .gpu_time import Timing
+from .one_pass import one_pass
 from .plan_report import report
 from .plan_report import tile_time as tile_time
 from .pressure import Pressure, Registers
@@ -168,6 +169,10 @@ def plan(
     walked = program(cascade, bound.extents, small=0)
     if walked.loop == first.loop and refusal is not None:
         raise refusal  # nothing was held whole that could be walked
+    form = one_pass(cascade, sizes, params, small=0)
+    if form.tiles:  # sweeps over what is held whole cost nothing; now that it is walked, they do
+        once = plan(form.cascade, gpu, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep, tiles=form.tiles)
+        return replace(once, notes=(form.note, *once.notes))
     return searched(walked)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -253,3 +254,11 @@ def test_json_holds_block_sizes_and_predictions(planned: Plan) -> None:
     for one in found["candidates"]:
         assert {"BLOCK_P", "BLOCK_M0", "warps", "stages", "shared_bytes", "predicted_s", "bound"} <= set(one)
     assert "nothing here was measured" in str(planned)
+
+
+def test_a_rank_that_was_to_be_held_whole_is_derived_when_it_is_walked() -> None:
+    """A window of 513 keys fits no block: walked as written it would take three sweeps."""
+    cascade = spec.load(Path(__file__).parents[2] / "examples" / "attention" / "sliding-window.yaml")
+    found = plan(cascade, gpu.load("h200"), {**SIZES, "E": 64, "F": 64, "W": 256})
+    assert len(found.program.loops) == 1
+    assert "derived: 1 instead of 3 passes over `w`" in found.notes
