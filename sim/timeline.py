@@ -36,9 +36,9 @@ svg { background: #ffffff; font: 12px system-ui, sans-serif }
 text { fill: #222222 } .axis { stroke: #999999 } .idle { fill-opacity: .35 } 
 .held { fill-opacity: .5; pointer-events: none } .share { fill-opacity: .6; font-size: 10px }
 .box { stroke: #ffffff; stroke-width: .5 }
-.name { fill: #ffffff; font-size: 11px; pointer-events: none }
+.name { fill: #ffffff; font-size: 11px; pointer-events: none } .dark { fill: #202020 }
 @media (prefers-color-scheme: dark) {
-  svg { background: #16181c } text { fill: #dddddd } .box { stroke: #16181c } .name { fill: #101010 }
+  svg { background: #16181c } text { fill: #dddddd } .box { stroke: #16181c } .name { fill: #101010 } .idle { fill-opacity: .7 }
 }
 """
 
@@ -79,8 +79,8 @@ class _Picture:
         self.run, self.group, self.start, self.end, self.number = run, group, start, end, number
         self.scale = (WIDTH - LEFT - 16) / (end - start)
         self.lanes = tracks(run, group)
-        names = dict.fromkeys(item.task.name for item in group.ran if item.end > item.start)
-        self.colours = {name: COLOURS[at % len(COLOURS)] for at, name in enumerate(names)}
+        tensors = run.cost.placed.cascade.tensors  # the same colours in all pictures of a cascade
+        self.colours = {tensor.name: COLOURS[at % len(COLOURS)] for at, tensor in enumerate(tensors)}
         self.seen: dict[str, None] = {}
         self.waits: dict[str, None] = {}
 
@@ -160,7 +160,8 @@ class _Picture:
             self.waits["port"] = None
             box += f'<rect class="held" x="{x + width - tail:.2f}" y="{y}" width="{tail:.2f}" height="{height}" fill="url(#port)"/>'
         if width > 7.0 * len(item.task.name) + 4:
-            box += f'<text class="name" x="{x + 3:.2f}" y="{y + height / 2 + 4}">{escape(item.task.name)}</text>'
+            name = "name dark" if _bright(self.colours[item.task.name]) else "name"
+            box += f'<text class="{name}" x="{x + 3:.2f}" y="{y + height / 2 + 4}">{escape(item.task.name)}</text>'
         return box
 
     def _idle(self, since: float, item: Ran, y: float, height: float) -> str:
@@ -203,3 +204,9 @@ class _Picture:
             parts.append(f'<text x="{x + 18:.0f}" y="{y:.0f}">{escape(text)}</text>')
             x += width
         return "\n".join(parts), int(y + 24)
+
+
+def _bright(colour: str) -> bool:
+    """Whether dark letters are easier to read on a colour than white ones."""
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return 0.299 * red + 0.587 * green + 0.114 * blue > 150
