@@ -13,6 +13,7 @@ from .common import guarded, told, write_text
 
 if TYPE_CHECKING:
     from ..mapper.study import Accounting, File, Study
+    from ..mapper.study_codesign import Bout
     from ..mapper.study_search import Contest
     from ..sim.study import Simulations
 
@@ -52,6 +53,29 @@ class Searches:
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.contests), *([f"written to {self.written}"] if self.written else [])])
+
+
+class CoDesigns:
+    """The best designs that co-designs found."""
+
+    def __init__(self, bouts: tuple[Bout, ...]) -> None:
+        self.bouts = bouts
+
+    def as_json(self) -> dict[str, Any]:
+        return {"codesigns": [bout.as_json() for bout in self.bouts]}
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.bouts))
+
+
+def _codesigned(file: File, names: tuple[str, ...], accounting: Accounting) -> CoDesigns:
+    from ..mapper import study_codesign
+
+    for name in names:
+        if name != "all" and name not in file.codesigns:
+            known = ", ".join(file.codesigns) or "it has none"
+            raise EinsmithError(Diagnostic("E502", f"study `{file.name}` has no co-design `{name}`", help=known))
+    return CoDesigns(tuple(study_codesign.bouts(file, () if "all" in names else names, accounting)))
 
 
 def _searched(file: File, names: tuple[str, ...], accounting: Accounting, folder: Path | None) -> Searches:
@@ -104,6 +128,9 @@ def _simulated(file: File, accounting: Accounting, folder: Path | None) -> Runs:
 @click.option("--length", "lengths", multiple=True, metavar="NAME", help="Only this length; may be given again.")
 @click.option("--search", "searches", multiple=True, metavar="NAME", help="Run a search of the study (`all`: every one) instead.")
 @click.option("--simulate", is_flag=True, help="Run the attention of every row event by event instead, beside the cost model.")
+@click.option(
+    "--codesign", "codesigns", multiple=True, metavar="NAME", help="Run a co-design of the study (`all`: every one) instead."
+)
 @click.option("--figures/--no-figures", default=True, help="Draw the figures (needs matplotlib).")
 @guarded
 def command(
@@ -114,22 +141,26 @@ def command(
     lengths: tuple[str, ...],
     searches: tuple[str, ...],
     simulate: bool,
+    codesigns: tuple[str, ...],
     figures: bool,
-) -> Report | Searches | Runs:
+) -> Report | Searches | Runs | CoDesigns:
     """Work out a published evaluation from files: every model, length and configuration, with the published figures beside.
 
     STUDY is a file, or the name of one that comes with einsmith: fusemax. With `--search`, mappings that a search finds are held
-    against the published ones; with `--simulate`, runs of the published ones against the cost model.
+    against the published ones; with `--codesign`, architectures that are searched too; with `--simulate`, runs of the published
+    ones against the cost model.
 
     Example: einsmith reproduce fusemax -o fusemax
     """
     from ..mapper import study as studies
 
     file = studies.load(study).only(models, lengths)
-    if searches and simulate:
-        raise click.UsageError("--search and --simulate exclude one another")
+    if sum(map(bool, (searches, codesigns, simulate))) > 1:
+        raise click.UsageError("--search, --codesign and --simulate exclude one another")
     if simulate:
         return _simulated(file, accounting, output)
+    if codesigns:
+        return _codesigned(file, codesigns, accounting)
     if searches:
         return _searched(file, searches, accounting, output)
     found = studies.study(file, accounting)

@@ -63,24 +63,30 @@ def parse(text: str) -> Free:
         listed = yaml.safe_load(values)
     except yaml.YAMLError:
         listed = None
-    if isinstance(listed, dict):
-        listed = _range(text, listed)
-    if not equals or not name.strip() or not isinstance(listed, list) or not listed:
+    if not equals or not name.strip():
         raise wrong(f"`{text}` is not NAME=[VALUE, ...]")
-    return Free(name.strip(), tuple(listed))
+    return free(name.strip(), listed)
 
 
-def _range(text: str, given: dict[str, Any]) -> list[int]:
+def free(name: str, values: Any) -> Free:
+    """A free setting from plain data: a list of values, or a range of whole numbers. Raises EinsmithError (E543)."""
+    listed = _range(name, values) if isinstance(values, dict) else values
+    if not isinstance(listed, list | tuple) or not listed:
+        raise wrong(f"`{name}` has no list of values")
+    return Free(name, tuple(listed))
+
+
+def _range(name: str, given: dict[str, Any]) -> list[int]:
     by = "step" if "step" in given else "times"
     if set(given) != {"from", "to", by} or not all(isinstance(n, int) and n > 0 for n in given.values()):
-        raise wrong(f"`{text}`: a range has `from`, `to`, and `step` or `times`, all whole numbers above 0")
+        raise wrong(f"`{name}`: a range has `from`, `to`, and `step` or `times`, all whole numbers above 0")
     if by == "step":
         return list(range(given["from"], given["to"] + 1, given["step"]))
     if given["times"] < 2:
-        raise wrong(f"`{text}`: `times` is at least 2")
-    found = [given["from"]]
-    while found[-1] * given["times"] <= given["to"]:
-        found.append(found[-1] * given["times"])
+        raise wrong(f"`{name}`: `times` is at least 2")
+    found: list[int] = []
+    while (found[-1] * given["times"] if found else given["from"]) <= given["to"]:
+        found.append(found[-1] * given["times"] if found else given["from"])
     return found
 
 

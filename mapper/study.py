@@ -61,6 +61,24 @@ class Search(Block):
     """Sizes of the study that are searched too."""
 
 
+class CoDesign(Block):
+    """Architectures that are searched with their mappings, beside a configuration."""
+
+    against: str
+    """A configuration: its spec, architecture and settings are taken over, and its area is the most that there may be."""
+    free: dict[str, Any]
+    """What is free, as `einsmith map --free` takes it."""
+    set: tuple[str, ...] = ()
+    """Settings that depend on it."""
+    objective: Literal["latency", "energy", "edp", "area-delay", "traffic"] = "latency"
+    tiles: Tiles = "doubled"
+    gap: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share by which the best may be missed."""
+    open: tuple[str, ...] = ()
+    """Sizes of the study that are searched too."""
+    models: tuple[str, ...]
+
+
 class Layers(Block):
     """Products that come with the attention."""
 
@@ -115,6 +133,7 @@ class File(Block):
     pareto: Pareto | None = None
     compare: Compare
     searches: dict[str, Search] = Field(default_factory=dict)
+    codesigns: dict[str, CoDesign] = Field(default_factory=dict)
     published: Published = Published()
 
     @model_validator(mode="after")
@@ -128,6 +147,9 @@ class File(Block):
             named += [(name, "models", self.models) for name in pareto.models]
         named += [(search.against, "configs", self.configs) for search in self.searches.values()]
         named += [(name, "sizes", self.sizes) for search in self.searches.values() for name in search.open]
+        for codesign in self.codesigns.values():
+            named += [(codesign.against, "configs", self.configs)]
+            named += [(name, "sizes", self.sizes) for name in codesign.open]
         for name, block, known in named:
             if name not in known:
                 raise ValueError(f"`{name}` is not among the `{block}` ({', '.join(known)})")
@@ -269,7 +291,7 @@ def study(file: File, accounting: Accounting = "paper") -> Study:
                 one = cost_of(config.spec, config.mapping, machine, sizes, file.params)
                 attention.append(_row(model_name, length_name, name, machine, [one]))
                 if file.layers is not None:
-                    key = (config.arch, *_settings(config, accounting), model_name, length_name)
+                    key = (config.arch, *settings_of(config, accounting), model_name, length_name)
                     if key not in products:
                         products[key] = _products(file.layers, machine, {**model_sizes, "L": length})
                     layers.append(_row(model_name, length_name, name, machine, [one, *products[key]]))
@@ -292,10 +314,10 @@ def _check_symbols(file: File) -> None:
 
 
 def machine_of(file: File, config: Config, accounting: Accounting, more: tuple[str, ...] = ()) -> Architecture:
-    return architecture.load(config.arch, (*_settings(config, accounting), *more))
+    return architecture.load(config.arch, (*settings_of(config, accounting), *more))
 
 
-def _settings(config: Config, accounting: Accounting) -> tuple[str, ...]:
+def settings_of(config: Config, accounting: Accounting) -> tuple[str, ...]:
     return (*config.set, *(config.paper if accounting == "paper" else ()))
 
 
