@@ -44,12 +44,14 @@ class Row:
     def cells(self) -> list[str]:
         """The row of the table."""
         if self.refused:
-            return [self.name, self.refused, ""] + [""] * len(self.compiled)
+            return [self.name, str(self.kernels or ""), self.refused, *(_cell(one) for one in self.compiled.values())]
         tested = f"{self.passed} of {self.cases}" if self.cases else ""
         return [self.name, str(self.kernels), tested, *(_cell(one) for one in self.compiled.values())]
 
 
 def _cell(one: dict[str, Any]) -> str:
+    if not one:
+        return ""
     if "error" in one:
         return str(one["error"])
     matrix = sum(count for name, count in one["mma"].items() if name != "ex2")
@@ -69,8 +71,11 @@ def measured(name: str, names: tuple[str, ...], testing: bool) -> Row:
         row.compiled = {key: {} for key in names}
         return row
     if testing:
-        found = check(emit_module(single), cascade)
-        row.passed, row.cases = found.passed, found.passed + found.failed
+        try:
+            found = check(emit_module(single), cascade, timeout_s=1200)
+            row.passed, row.cases = found.passed, found.passed + found.failed
+        except EinsmithError as error:
+            row.refused = f"{error.diagnostics[0].code}: {error.diagnostics[0].message}"
     for name_of_gpu in names:
         gpu = gpus.load(name_of_gpu)
         try:

@@ -36,6 +36,7 @@ class Case:
 def shape_grid(cascade: Cascade) -> list[Case]:
     """Cases from small to large; each binds to the cascade."""
     long, features, others = roles(cascade)
+    steps = stepped(cascade)
     given = dict(cascade.sizes)
     cases: list[Case] = []
 
@@ -45,7 +46,8 @@ def shape_grid(cascade: Cascade) -> list[Case]:
         sizes = {}
         for names, values in ((long, long_sizes), (features, feature_sizes), (others, other_sizes)):
             for number, symbol in enumerate(names):
-                sizes[symbol] = values[number % len(values)]
+                size = values[number % len(values)]
+                sizes[symbol] = size // 4 if symbol in steps and size > MOST_STEPS else size
         cases.append(Case(name, sizes, scale, strided=name == "primes", draws=4 if scale > 1 else 1))
 
     add("ones", (1,), (1,), (1,))
@@ -70,6 +72,8 @@ def shape_grid(cascade: Cascade) -> list[Case]:
     return found
 
 
+MOST_STEPS = 40
+"""Steps that a case takes one by one: more show nothing else, and take time."""
 FEW = 6
 """Cases below which one more is made from the sizes of the spec."""
 SHORT = 16
@@ -112,6 +116,13 @@ def roles(cascade: Cascade) -> tuple[list[str], list[str], list[str]]:
             found[name] = "long"
     long, features, rest = ([n for n in cascade.symbols if found[n] == role] for role in ("long", "feature", "rest"))
     return long, features, rest
+
+
+def stepped(cascade: Cascade) -> frozenset[str]:
+    """Sizes of ranks that are walked a position or a given tile at a time, however long: no tile is chosen along them."""
+    iterated = {tensor.iterates for tensor in cascade.tensors if tensor.iterates}
+    ranks = [rank for rank in cascade.ranks if rank.split is not None or (rank.name in iterated and rank.part_of is None)]
+    return frozenset(n.name for rank in ranks for n in walk(rank.extent) if isinstance(n, Scalar)) - tile_symbols(cascade)
 
 
 def tile_symbols(cascade: Cascade) -> frozenset[str]:

@@ -224,7 +224,7 @@ outputs: [C]
 
 def test_a_reference_that_is_another_function_is_found() -> None:
     """Else its error, however great, would be allowed to the kernel."""
-    text, sizes, _, _, _ = KERNELS["tiles of which the last is cut"]
+    _, sizes, _, _, _ = KERNELS["tiles of which the last is cut"]
     textbook, source, _ = module("tiles of which the last is cut")
     wrong = source.replace("torch.sum(_spread(_t(", "0.5 * torch.sum(_spread(_t(")
     assert wrong != source
