@@ -10,6 +10,11 @@ from .machine import component
 from .simulate import GroupRun, Simulated
 from .window import CAUSES
 
+TERMS = {
+    "fill": "fill: before the first work of what bounds the model", "drain": "drain: after its last work",
+    "work": "work of its busiest instance beyond the model's mean", "beyond": "waiting that the model does not have",
+}  # fmt: skip
+
 
 def report(run: Simulated) -> str:
     """The run as a text."""
@@ -50,19 +55,19 @@ def _group(run: Simulated, group: GroupRun) -> list[str]:
     }[group.how]
     numbers = ", ".join(str(nest.number) for nest in group.nests)
     lines = [f"group {numbers}: {how}" if len(group.nests) == 1 else f"groups {numbers}, as a pipeline: {how}"]
-    lines.append(f"    {group.covers:,.0f} cycles; the busiest resource, {group.busiest}, works {group.bound:,.0f} of them")
+    share = group.bound / (group.covers or 1)
+    part = f" of {group.covers:,.0f} that were run" if group.how == "pace" else ""
+    lines.append(f"    {group.cycles:,.0f} cycles; the busiest resource, {group.busiest}, works in {share:.1%}{part or ' of them'}")
     for cause, cycles in group.difference().items():
-        lines.append(f"        {cycles:12,.0f}  {CAUSES.get(cause, _ends(cause))}")
+        lines.append(f"        {cycles:+12,.0f}  {TERMS.get(cause) or CAUSES[cause]}")
     for level in arch.on_chip:
         size = arch.memory[level].size
         have = f" of {amount(size, 'B')}" if size else ""
         lines.append(f"    at most {amount(group.window.peaks[level] * arch.word_bytes, 'B')}{have} of `{level}` taken")
+    moved = [f"{name} {way} {amount(words * arch.word_bytes, 'B')}" for (name, way), words in sorted(group.moved.items()) if words]
+    lines.append(f"    moved{' in them' if group.how == 'pace' else ''}: {', '.join(moved) or 'nothing'}")
     path = sorted(group.window.critical.items(), key=lambda item: -item[1])[:4]
     shares = ", ".join(f"{name} {cycles / (group.window.cycles or 1):.1%}" for name, cycles in path if cycles)
     if shares:
         lines.append(f"    critical path: {shares}")
     return lines
-
-
-def _ends(cause: str) -> str:
-    return "before its first work (fill)" if cause == "fill" else "after its last work (drain)"

@@ -94,8 +94,15 @@ class GroupRun:
         return max(self.busy.values(), default=0.0)
 
     def difference(self) -> dict[str, float]:
-        """Cycles beyond the work of the busiest resource, by cause."""
-        return {cause: cycles for cause, cycles in self.stalls.get(self.busiest, {}).items() if cycles}  # where nothing ran, none
+        """Cycles beyond the cost model's, by cause; they add up to all of them. Where one resource bounds the model these are its
+        idle cycles; where it is the order of the work, or at a pace, what is neither fill nor drain is one term, `beyond`."""
+        more = self.cycles - self.model_cycles
+        if len(self.bounding) == 1 and self.how != "pace":
+            (name,) = self.bounding
+            found = {**self.stalls[name], "work": self.busy[name] - self.model_cycles}
+        else:
+            found = {"fill": self.fill, "drain": self.drain, "beyond": more - self.fill - self.drain}
+        return {cause: cycles for cause, cycles in found.items() if abs(cycles) > 1e-3 + 1e-12 * self.cycles}
 
     @property
     def bounding(self) -> tuple[str, ...]:

@@ -64,6 +64,7 @@ def agrees(run: Simulated) -> None:
                 continue
             assert busy == pytest.approx(bounds.get(name, 0.0), rel=1e-5, abs=1e-3), name
         assert group.cycles >= max(bounds.values()) * (1 - 1e-5)
+        assert sum(group.difference().values()) == pytest.approx(group.cycles - group.model_cycles, abs=1e-3 + 1e-6 * group.cycles)
         assert sum(group.window.critical.values()) == pytest.approx(group.window.cycles)
         assert moved(group) == pytest.approx(modelled(group))
         for level, words in group.window.peaks.items():
@@ -143,7 +144,6 @@ def test_the_published_binding_runs_at_the_pace_of_its_1d_array() -> None:
     extra = run.cycles - run.cost.cycles
     assert extra < run.cost.cycles * 0.02 + run.cost.fill_cycles
     difference = run.groups[0].difference()
-    assert sum(difference.values()) == pytest.approx(run.cycles - run.groups[0].bound)
     assert difference["fill"] > 0
 
 
