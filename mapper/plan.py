@@ -34,7 +34,7 @@ from .staging import Staging
 from .traffic import Order
 
 products = contractions
-SPARE_REGISTERS = 23
+SPARE_REGISTERS = 26
 """Registers a thread that a candidate leaves free where units read shared memory: what came closer to the limit spilled."""
 ROOM = 16
 """Registers a thread by which whole operands of single warps may exceed the limit: compilers load what is missing in slices."""
@@ -42,6 +42,8 @@ EXACT_SPARE = 46
 """The same where products are done by the vector lanes, which have whole operands at hand."""
 WORTH_IT = 0.9
 """Share of the predicted time that another arrangement of the ranks may take to be preferred: predictions are no better."""
+MOST_BOLD = 2
+"""Candidates that may spill a few values and are offered first, being worth it; a compiler finds room for about half of them."""
 LARGEST_TILE = 2**20
 """Elements of a tile that the compiler accepts."""
 
@@ -63,7 +65,7 @@ class Candidate:
     parts: Mapping[str, float] = field(default_factory=dict)
     """Seconds that each resource alone would take."""
     tight: bool = False
-    """Do whole operands exceed the registers, so that a compiler may spill some? Offered only where nothing else fits."""
+    """Do whole operands exceed the registers, so that a compiler may spill some? Few are offered, unless nothing else fits."""
     staged_bytes: int = 0
     """Of the shared memory, operands of matrix products in use at one time."""
     tensor_memory_columns: int = 0
@@ -226,12 +228,20 @@ class _Planner:
                 (tight if candidate.tight else found).append(candidate)
             elif smallest is None or candidate[0] < smallest[0]:
                 smallest = candidate
-        found = found or tight
-        if not found:
+        if not found and not tight:
             raise self._nothing_fits(smallest, extents)
-        found.sort(
-            key=lambda c: (_about(c.predicted_s), timing.instances(c.blocks), c.predicted_s, c.shared_bytes, c.registers, c.warps)
-        )
+        for some in (found, tight):
+            some.sort(
+                key=lambda c: (
+                    _about(c.predicted_s),
+                    timing.instances(c.blocks),
+                    c.predicted_s,
+                    c.shared_bytes,
+                    c.registers,
+                    c.warps,
+                )
+            )
+        found = [*_bold(tight, found), *found] if found else tight
         notes = []
         if tile_fixed:
             notes.append(f"the tile of `{program.inner}` is {extents[program.inner or '']}: it is part of the cascade or was given")
@@ -394,6 +404,15 @@ def tile_is_free(program: Program) -> bool:
     except EinsmithError:
         return False
     return True
+
+
+def _bold(tight: list[Candidate], found: list[Candidate]) -> list[Candidate]:
+    """The first few of those whose whole operands exceed the registers, where they are worth a try."""
+    tiles: dict[tuple[object, ...], Candidate] = {}
+    for candidate in tight:
+        if candidate.predicted_s < WORTH_IT * found[0].predicted_s:
+            tiles.setdefault((*candidate.blocks.items(), candidate.warps), candidate)
+    return list(tiles.values())[:MOST_BOLD]
 
 
 def _about(seconds: float) -> int:

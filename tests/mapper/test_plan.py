@@ -109,7 +109,7 @@ def test_shared_memory_is_what_compilers_took(name: str) -> None:
 
 # rows, keys, warps, registers a thread, bytes spilled: two stages
 REGISTERS = {
-    "a100": [(16, 128, 4, 237, 0), (16, 16, 4, 80, 0), (32, 256, 4, 255, 792)],
+    "a100": [(16, 128, 4, 237, 0), (16, 16, 4, 80, 0), (128, 64, 8, 255, 0), (32, 256, 4, 255, 792)],
     "h200": [(64, 64, 8, 170, 0), (64, 32, 4, 159, 0), (16, 256, 4, 255, 592)],
     "b200": [(128, 16, 4, 224, 0), (16, 64, 4, 140, 0), (64, 128, 4, 255, 264)],
     "mi300x": [(128, 128, 4, 405, 0), (64, 32, 4, 166, 0)],
@@ -149,6 +149,15 @@ def test_candidates_are_ranked_and_bounded_below_by_each_resource(planned: Plan)
     least = 2 * 4 * 16 * 4096 * 4096 * 128 / 790e12
     assert planned.best.predicted_s > least
     assert planned.best.parts["matrix units"] < 1.3 * least
+
+
+def test_few_that_may_spill_are_offered_first_where_they_are_worth_it() -> None:
+    """On an A100 the whole operands of 128 queries and 64 keys exceed the registers, and compilers have found room (255, nothing
+    spilled): offered once, before the others."""
+    found = plan(spec.loads(ONE_PASS), gpu.load("a100"), SIZES, keep=1000).candidates
+    assert [one.tight for one in found] == [True] + [False] * (len(found) - 1)
+    assert (found[0].blocks["p"], found[0].blocks["m0"], found[0].warps) == (128, 64, 8)
+    assert found[0].predicted_s < 0.9 * found[1].predicted_s
 
 
 def test_a_smaller_gpu_gets_smaller_tiles() -> None:
