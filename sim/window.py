@@ -166,6 +166,8 @@ class Window:
         for number, (task, end) in enumerate(zip(self.tasks, self.run.ends, strict=True)):
             if task.cycles:
                 ending[task.resource, end] = number
+        for number, name, _, end in self.run.asked:
+            ending[name, end] = number
         number = max(range(len(self.tasks)), key=lambda n: self.run.ends[n] + self.tasks[n].latency, default=-1)
         at = self.cycles
         while number >= 0 and at > 0:
@@ -187,6 +189,7 @@ class Window:
 
     def _reaches(self, before: int, task: Task, at: float) -> bool:
         """Whether a task waited for another one until it began."""
-        return any(number == before for number, _ in task.waits) and at in (
-            self.run.ends[before], self.run.ends[before] + self.tasks[before].latency,
-        )  # fmt: skip
+        start, end = self.run.starts[before], self.run.ends[before]
+        if any(number == before for number, _ in task.waits) and at in (end, end + self.tasks[before].latency):
+            return True
+        return any(number == before and start + cycles == at for number, cycles in task.trails)

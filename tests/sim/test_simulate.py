@@ -66,6 +66,7 @@ def agrees(run: Simulated) -> None:
         assert group.cycles >= max(bounds.values()) * (1 - 1e-5)
         assert sum(group.difference().values()) == pytest.approx(group.cycles - group.model_cycles, abs=1e-3 + 1e-6 * group.cycles)
         assert sum(group.window.critical.values()) == pytest.approx(group.window.cycles)
+        assert "other" not in group.window.critical
         assert moved(group) == pytest.approx(modelled(group))
         for level, words in group.window.peaks.items():
             size = group.nest.arch.memory[level].size
