@@ -3,7 +3,7 @@
     python benchmarks/sweep.py [--largest N] [--workers N]
 
 Samples of a space like `examples/sweeps/fusemax-design-space.yaml`, from ten thousand points on, each into an empty folder and
-then once more.
+then once more. Seconds depend on who else uses the machine; seconds computed, of all processes, hardly do.
 """
 
 from __future__ import annotations
@@ -24,13 +24,27 @@ FINER = (
 )
 
 
+def _timed(plan: file.Sweep, out: Path, count: int) -> tuple[run.Swept, float, float]:
+    """A run, its seconds, and those that its processes computed."""
+    started, before = time.perf_counter(), _computed()
+    done = run.sweep(plan, out, workers.Local(count))
+    return done, time.perf_counter() - started, _computed() - before
+
+
+def _computed() -> float:
+    """Seconds that this process and its children, as far as they have ended, computed."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--largest", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     text = locate("sweeps", "fusemax-design-space").read_text(encoding="utf-8")
-    print(f"{'points':>10} {'failed':>10} {'seconds':>8} {'points/s':>9} {'again, s':>8} {'folder MB':>9} {'peak MB':>8}")
+    names = ("points", "failed", "seconds", "CPU s", "CPU ms/1,000", "again, s", "CPU s", "folder MB", "peak MB")
+    print(" ".join(f"{name:>{len(name) + 2}}" for name in names))
     points = 10_000
     while points <= arguments.largest:
         with tempfile.TemporaryDirectory() as folder:
@@ -38,18 +52,15 @@ def main() -> None:
             sampling = f"sampling: {{kind: latin, points: {points}, seed: 1}}\n"
             path.write_text(text.replace(*FINER) + sampling, encoding="utf-8")
             plan, out = file.load(path), Path(folder) / "out"
-            started = time.perf_counter()
-            done = run.sweep(plan, out, workers.Local(arguments.workers))
-            first = time.perf_counter() - started
-            started = time.perf_counter()
-            run.sweep(plan, out, workers.Local(arguments.workers))
-            again = time.perf_counter() - started
+            first, again = [_timed(plan, out, arguments.workers) for _ in range(2)]
             size = sum(found.stat().st_size for found in out.rglob("*") if found.is_file()) / 1e6
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-            rate = done.points / first
-            print(
-                f"{done.points:10,} {done.failed:10,} {first:8.1f} {rate:9,.0f} {again:8.1f} {size:9.1f} {peak:8,.0f}", flush=True
-            )
+            done = first[0]
+            figures = (
+                f"{done.points:,}", f"{done.failed:,}", f"{first[1]:.1f}", f"{first[2]:.1f}", f"{first[2] / done.points * 1e6:.0f}",
+                f"{again[1]:.1f}", f"{again[2]:.1f}", f"{size:.1f}", f"{peak:,.0f}",
+            )  # fmt: skip
+            print(" ".join(f"{figure:>{len(name) + 2}}" for name, figure in zip(names, figures, strict=True)), flush=True)
         points *= 10
 
 

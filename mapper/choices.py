@@ -16,6 +16,7 @@ plain description.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ from ..einsum.cascade import Expr, Map, Number, Scalar
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.parse import expression
 from ..einsum.sizes import evaluate_scalar
-from ..einsum.source import Source, Span
+from ..einsum.source import Source
 from .document import Document, Place
 
 Values = Mapping[str, int | float]
@@ -57,9 +58,10 @@ def settle(document: Document, values: Values | None) -> Document:
             blocks |= {key: value for key, value in case.items() if key != "when"}
             place |= {key: ("cases", number, key) for key in case if key != "when"}
             break
-    settled = Document(document.source, {})
+    settled = Document(document.source, {}, dict(document.keys), dict(document.values))
     for key, value in blocks.items():
-        _move(document, settled, place[key], (key,))
+        if place[key] != (key,):
+            _move(document, settled, place[key], (key,))
         settled.data[key] = settler.groups(place[key], value) if key == "groups" else value
     return settled
 
@@ -70,7 +72,6 @@ def _move(old: Document, new: Document, source: Place, target: Place) -> None:
         for place, span in spans.items():
             if place[: len(source)] == source:
                 moved[(*target, *place[len(source) :])] = span
-    new.values.setdefault((), old.values.get((), Span(old.source, 0, 1)))
 
 
 class _Settler:
@@ -127,11 +128,10 @@ class _Settler:
             return value
         if not isinstance(value, str):
             raise self.wrong(place, "must be a number or an expression of sizes")
-        source = Source(self.document.source.name, value)
-        node = expression(source, 0, len(value))
-        if isinstance(node, Diagnostic):
-            raise self.wrong(place, f"`{value}`: {node.message}")
-        expr = self._expr(place, value, node)
+        try:
+            expr = parsed(value)
+        except ValueError as error:
+            raise self.wrong(place, f"`{value}`: {error}") from None
         try:
             return evaluate_scalar(expr, self.known)
         except KeyError as error:
@@ -146,26 +146,36 @@ class _Settler:
         except (ArithmeticError, ValueError) as error:
             raise self.wrong(place, f"`{value}` has no value: {error}") from None
 
-    def _expr(self, place: Place, text: str, node: syntax.Node) -> Expr:
-        match node:
-            case syntax.Literal(value=value):
-                return Number(value)
-            case syntax.Name(text=name):
-                return Scalar(name)
-            case syntax.Unary(op=op, operand=operand):
-                return Map("neg" if op == "-" else op, (self._expr(place, text, operand),))
-            case syntax.Binary(op=op, left=left, right=right):
-                return Map(op, (self._expr(place, text, left), self._expr(place, text, right)))
-            case syntax.Chain(operands=operands, ops=ops):
-                parts = [self._expr(place, text, operand) for operand in operands]
-                pairs: list[Expr] = [Map(op, (a, b)) for op, a, b in zip(ops, parts, parts[1:], strict=False)]
-                result = pairs[0]
-                for pair in pairs[1:]:
-                    result = Map("and", (result, pair))
-                return result
-            case syntax.Call(function=function, args=args):
-                return Map(function.text, tuple(self._expr(place, text, arg) for arg in args))
-        raise self.wrong(place, f"`{text}`: only numbers, sizes and operations can stand here")
+
+@functools.lru_cache(maxsize=1024)
+def parsed(text: str) -> Expr:
+    """An expression of numbers and names. Raises ValueError, its text for the user."""
+    node = expression(Source("<expression>", text), 0, len(text))
+    if isinstance(node, Diagnostic):
+        raise ValueError(node.message)
+    return _expr(node)
+
+
+def _expr(node: syntax.Node) -> Expr:
+    match node:
+        case syntax.Literal(value=value):
+            return Number(value)
+        case syntax.Name(text=name):
+            return Scalar(name)
+        case syntax.Unary(op=op, operand=operand):
+            return Map("neg" if op == "-" else op, (_expr(operand),))
+        case syntax.Binary(op=op, left=left, right=right):
+            return Map(op, (_expr(left), _expr(right)))
+        case syntax.Chain(operands=operands, ops=ops):
+            parts = [_expr(operand) for operand in operands]
+            pairs: list[Expr] = [Map(op, (a, b)) for op, a, b in zip(ops, parts, parts[1:], strict=False)]
+            result = pairs[0]
+            for pair in pairs[1:]:
+                result = Map("and", (result, pair))
+            return result
+        case syntax.Call(function=function, args=args):
+            return Map(function.text, tuple(_expr(arg) for arg in args))
+    raise ValueError("only numbers, sizes and operations can stand here")
 
 
 def _divisor(whole: int, most: int) -> int:

@@ -117,10 +117,11 @@ class Store:
             why = getattr(error, "strerror", None) or str(error)
             full = getattr(error, "errno", None) == errno.ENOSPC or "full" in why
             help_text = "make room and run the same command again: " if full else "mend that and run the same command again: "
+            mine = f"the {self.written:,} shards written by this run and all before it" if self.written else "all from before"
             raise EinsmithError(
                 Diagnostic(
                     "E703", f"cannot write results: {why}", file=str(self.folder),
-                    help=f"{help_text}the {self.written:,} shards written by this run and all before it are kept",
+                    help=f"{help_text}{mine} are kept",
                 )
             ) from None  # fmt: skip
 
@@ -147,7 +148,8 @@ class Store:
                     found.add(key)
                     failed += wrong
                     continue
-                what = "is gone" if not data else f"is damaged ({len(data):,} bytes, written with {size:,})"
+                how = f"{len(data):,} bytes, written with {size:,}" if len(data) != size else "other bytes than were written"
+                what = "is gone" if not data else f"is damaged ({how})"
                 damaged.append(self.warning(f"shard {key[:12]} {what}: it is worked out again", self.path(key)))
                 self.index.execute("delete from shards where key = ?", (key,))
             for key in keys - {row[0] for row in rows}:
