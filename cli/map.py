@@ -153,17 +153,16 @@ def _area(text: str | None, arch: str) -> float | None:
 
 def _fixed(bind: tuple[str, ...], group: tuple[str, ...], tile: tuple[str, ...], parts: Fixed) -> Fixed:
     """What the command line fixes, over what a mapping file does."""
-    from ..mapper.space import Fixed
+    from ..mapper.fixed import over
 
-    arrays = {**parts.arrays, **dict(_pair(text, "--bind", "EINSUM=ARRAY") for text in bind)}
-    groups = (*parts.groups, *(frozenset(name.strip() for name in text.split(",")) for text in group))
-    tiles = dict(parts.tiles)
+    tiles: dict[str, int] = {}
     for text in tile:
         rank, number = _pair(text, "--tile", "RANK=N")
         if not number.isdigit() or int(number) < 1:
             raise click.BadParameter(f"`{text}`: the tile is a whole number from 1", param_hint="--tile")
         tiles[rank] = int(number)
-    return Fixed(arrays, groups, tiles)
+    groups = [[name.strip() for name in text.split(",")] for text in group]
+    return over(parts, dict(_pair(text, "--bind", "EINSUM=ARRAY") for text in bind), groups, tiles)
 
 
 def _pair(text: str, option: str, form: str) -> tuple[str, str]:

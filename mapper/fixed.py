@@ -5,7 +5,8 @@ In: a mapping, names of parts. Out: a `Fixed` (see `space`).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from collections.abc import Mapping as Map_
 from typing import Literal, TypeAlias, get_args
 
 from .mapping import Mapping
@@ -24,3 +25,9 @@ def kept(mapping: Mapping, parts: Collection[Part]) -> Fixed:
     arrays = {name: binding.array for group in mapping.groups for name, binding in group.einsums.items()}
     tiles = {loop.rank: loop.tile for group in mapping.groups for loop in group.loops}
     return Fixed(arrays if "arrays" in parts else {}, groups, tiles if "tiles" in parts else {})
+
+
+def over(parts: Fixed, arrays: Map_[str, str], groups: Sequence[Collection[str]], tiles: Map_[str, int]) -> Fixed:
+    """What is fixed one by one, over what a mapping fixes."""
+    more = tuple(frozenset(group) for group in groups)
+    return Fixed({**parts.arrays, **arrays}, (*parts.groups, *more), {**parts.tiles, **tiles})

@@ -12,9 +12,9 @@ Results are objects whose `str` is the report that the command of the same name 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from .einsum.diagnostics import EinsmithError
     from .einsum.equal import Equality
     from .einsum.rewrite.derive import Derivation
+    from .mapper.codesign import CoDesigned, Goal
     from .mapper.cost import Cost
+    from .mapper.fixed import Part
     from .mapper.search import Searched
+    from .mapper.space import Tiles
     from .mapper.stages import ModulePlan
     from .mapper.sweep.run import Progress, Swept
     from .sim.simulate import Simulated
@@ -109,14 +112,40 @@ def map(
     cascade: Cascade,
     arch: str | Path,
     sizes: Sizes | None = None,
-    objective: Literal["latency", "energy", "edp"] = "latency",
+    objective: Goal = "latency",
     *,
     params: Params | None = None,
-) -> Searched:
-    """The best mapping of the stated space."""
-    from .mapper import architecture, search
+    tiles: Tiles = "doubled",
+    gap: float = 0.0,
+    settings: Sequence[str] = (),
+    bind: Mapping[str, str] | None = None,
+    groups: Sequence[Collection[str]] = (),
+    tile: Mapping[str, int] | None = None,
+    like: str | Path | None = None,
+    keep: Collection[Part] = ("groups", "arrays"),
+    free: Mapping[str, Any] | None = None,
+    area_mm2: float | None = None,
+) -> Searched | CoDesigned:
+    """The best mapping of the stated space, with proof; the best architecture too where `free` or `area_mm2` is given.
 
-    return search.search(cascade, architecture.load(arch), sizes, params, objective=objective)
+    `settings`: numbers put over the architecture, such as `buffer.size=4 MiB`. `bind`, `groups`, `tile` fix the array of an Einsum,
+    fusion groups, the tile of a rank; `like` fixes the parts in `keep` as a mapping file has them. `free`: values of numbers of the
+    architecture, `{"buffer.size": [2**20, 2**22]}`; a name without a dot stands in braces in `settings`.
+    """
+    from .mapper import architecture, codesign, designs, fixed, mapping, search
+
+    parts = fixed.ANYTHING
+    if like is not None:
+        given = mapping.load_for(like, cascade, sizes, params, architecture.load(arch, () if free else tuple(settings)))
+        parts = fixed.kept(given, keep)
+        sizes = {**given.sizes, **(sizes or {})} if "tiles" in keep else sizes
+    parts = fixed.over(parts, bind or {}, groups, tile or {})
+    if objective == "area-delay" or free is not None or area_mm2 is not None:
+        listed = designs.designs(arch, settings, [designs.free(name, values) for name, values in (free or {}).items()])
+        workload = codesign.Workload(cascade.name, cascade, sizes or {}, params or {})
+        budget = None if area_mm2 is None else area_mm2 * 1e6
+        return codesign.codesign([workload], listed, objective, budget, tiles, gap, parts)
+    return search.search(cascade, architecture.load(arch, tuple(settings)), sizes, params, objective, tiles, gap, parts)
 
 
 def simulate(
