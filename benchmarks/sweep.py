@@ -9,6 +9,7 @@ then once more. Seconds depend on who else uses the machine; seconds computed, o
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import resource
 import tempfile
@@ -28,7 +29,10 @@ def _timed(plan: file.Sweep, out: Path, count: int) -> tuple[run.Swept, float, f
     """A run, its seconds, and those that its processes computed."""
     started, before = time.perf_counter(), _computed()
     done = run.sweep(plan, out, workers.Local(count))
-    return done, time.perf_counter() - started, _computed() - before
+    seconds = time.perf_counter() - started
+    while multiprocessing.active_children():  # what they computed is known when they have ended
+        time.sleep(0.01)
+    return done, seconds, _computed() - before
 
 
 def _computed() -> float:
