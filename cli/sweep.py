@@ -83,19 +83,27 @@ def _progress() -> Iterator[Any]:
         yield lambda progress: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
 
+    with Bar(BarColumn(20), TextColumn("{task.description}"), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda progress: bar.update(task, total=progress.points, completed=progress.done, description=_line(progress))
+
+
+def _line(progress: Progress) -> str:
+    """How far a sweep is, in words."""
     from ..mapper.sweep.run import rate_of
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
+    parts = [f"{progress.done:,} of {progress.points:,}"]
+    parts += [f"{rate_of(progress.rate)}/s", f"{_spoken(progress.left_s)} left"] if progress.rate else []
+    parts += [f"{progress.failed:,} failed"] if progress.failed else []
+    parts += ["best " + ", ".join(f"{name} {value:.4g}" for name, value in progress.best.items())] if progress.best else []
+    return "  ".join(parts)
 
-        def show(progress: Progress) -> None:
-            left = f"{progress.left_s:.0f} s left" if progress.rate else ""
-            best = ", ".join(f"{name} {value:.4g}" for name, value in progress.best.items())
-            text = f"{rate_of(progress.rate)}/s  {left}  failed {progress.failed:,}  best {best}"
-            bar.update(task, total=progress.points, completed=progress.done, description=text)
 
-        yield show
+def _spoken(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"
