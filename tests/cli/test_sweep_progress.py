@@ -43,6 +43,7 @@ def test_a_terminal_is_told_and_left_clean(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(SWEEP)
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "einsmith", "sweep", str(tmp_path / "s.yaml"), "-o", str(tmp_path / "out"), "--workers", "1"]
+    told = {**os.environ, "COLUMNS": "150", "TERM": "xterm"}
     with open(theirs, "wb", closefd=False) as terminal:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, env=told)
         out, _ = child.communicate(timeout=60)
