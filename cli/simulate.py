@@ -51,6 +51,7 @@ class Report:
 @click.option(
     "--inputs", "source", type=click.Path(path_type=Path), metavar="IN.npz", help="With --functional: data (default: random)."
 )
+@click.option("--gathers", type=click.Path(path_type=Path), metavar="FILE.npz", help="Values of integer tensors that indices read.")
 @click.option("--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="Override a number of the architecture.")
 @click.option("--max-tasks", type=click.IntRange(min=1), metavar="N", help="Simulate at most about N tasks of each group.")
 @sized
@@ -64,6 +65,7 @@ def command(
     window: str | None,
     functional: bool,
     source: Path | None,
+    gathers: Path | None,
     settings: tuple[str, ...],
     max_tasks: int | None,
     sizes: dict[str, Any],
@@ -75,6 +77,7 @@ def command(
 
     Example: einsmith simulate fusemax --arch fusemax --mapping fusemax-binding --size P=1K,M=1K,E=64,F=64 --trace trace.json
     """
+    from ..einsum import npz
     from ..einsum.library import locate
     from ..einsum.spec import load
     from ..mapper import architecture
@@ -88,24 +91,22 @@ def command(
     cascade = load(locate("attention", spec))
     arch_ = architecture.load(arch, settings)
     mapping_ = mappings.load_for(mapping, cascade, sizes, params, arch_)
+    traces = npz.read_arrays(gathers) if gathers else None
+    executed = None
+    if functional:
+        from ..sim.functional import execute, gathered, random_data
+
+        known = {**mapping_.sizes, **sizes}
+        data = npz.read_inputs(source, cascade, known, params) if source else random_data(cascade, mapping_, sizes, params)
+        executed = execute(cascade, arch_, mapping_, data, sizes, params)
+        traces = traces or gathered(cascade, data, known, params)
     with told("simulating") as tell:
 
         def watch(group: int, tasks: int) -> None:
             if tell is not None:
                 tell(f"group {group} of {len(mapping_.groups)}: a run of {tasks:,} tasks")
 
-        run = simulate(cascade, arch_, mapping_, sizes, params, max_tasks=max_tasks or MAX_TASKS, watch=watch)
-    executed = None
-    if functional:
-        from ..sim.functional import execute, random_data
-
-        if source is not None:
-            from ..einsum.npz import read_inputs
-
-            data = read_inputs(source, cascade, {**mapping_.sizes, **sizes}, params)
-        else:
-            data = random_data(cascade, mapping_, sizes, params)
-        executed = execute(cascade, arch_, mapping_, data, sizes, params)
+        run = simulate(cascade, arch_, mapping_, sizes, params, traces=traces, max_tasks=max_tasks or MAX_TASKS, watch=watch)
     if trace is not None:
         from ..sim.trace import chrome_trace
 

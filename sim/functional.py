@@ -20,8 +20,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..einsum.arithmetic import as_float
-from ..einsum.cascade import Access, Cascade, Coord, Einsum, Map, Number, Reduce, Select, free_ranks
+from ..einsum.arithmetic import apply, as_float
+from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, Select, accesses, free_ranks
 from ..einsum.domain import Domain
 from ..einsum.inputs import as_arrays, checked, infer_sizes, random_inputs
 from ..einsum.interpret import DTYPES, Evaluator, evaluate
@@ -109,7 +109,9 @@ def execute(
     """Execute a mapping on data. Raises EinsmithError where it is illegal or too large (E542)."""
     arrays = as_arrays(inputs)
     known = infer_sizes(cascade, arrays, {**mapping.sizes, **(sizes or {})}, params)
-    placed = place(cascade, arch, mapping, known, params)
+    gathers = _giving(cascade)
+    expected = evaluate(cascade, arrays, known, params, keep=gathers)
+    placed = place(cascade, arch, mapping, known, params, {name: expected[name] for name in gathers})
     for nest in placed.nests:
         for step in nest.steps:
             points = math.prod(nest.sizes.extents[rank] for rank in step.ranks)
@@ -123,7 +125,6 @@ def execute(
     with np.errstate(all="ignore"):
         for nest in placed.nests:
             counts.append(_Group(nest, store).run())
-    expected = evaluate(cascade, arrays, known, params)
     outputs = {name: store[name] for name in cascade.outputs}
     errors = {name: _error(outputs[name], expected[name]) for name in cascade.outputs}
     return Executed(outputs, errors, tuple(counts), cost(placed))
@@ -142,6 +143,24 @@ def random_data(
                 "give smaller sizes: what is right for small ones with tails is right for large ones",
             )  # fmt: skip
     return random_inputs(cascade, {**mapping.sizes, **(sizes or {})}, params, np.random.default_rng(0))
+
+
+def gathered(
+    cascade: Cascade, inputs: Map_[str, Values], sizes: Map_[str, int] | None = None, params: Map_[str, int | float] | None = None
+) -> dict[str, Values]:
+    """The values of the tensors that say where others are read."""
+    names = _giving(cascade)
+    values = evaluate(cascade, inputs, sizes, params, keep=names) if names else {}
+    return {name: values[name] for name in names}
+
+
+def _giving(cascade: Cascade) -> list[str]:
+    return sorted({access.tensor for einsum in cascade.einsums for outer in accesses(einsum.body) for access in _inside(outer)})
+
+
+def _inside(access: Access) -> tuple[Access, ...]:
+    """Reads of tensors that say where an access reads."""
+    return tuple(inner for index in access.indices for inner in accesses(index))
 
 
 def _error(found: Values, expected: Values) -> float:
@@ -405,14 +424,13 @@ class _Group:
             if step not in stream.readers:
                 continue
             near, values = self.backing, self.store[stream.tensor]
-            box = self.walk.boxes(stream.tensor, stream.indices, len(self.nest.trips))(index)
             for spot, depth in stream.chain:
                 if spot in way:
                     held = self._hold(position, stream, spot, depth, near, values, index)
-                    near, values, box = spot, held.values, held.box
+                    near, values = spot, held.values
             if near in self.counted:
                 self._operand(step, Access(stream.tensor, stream.indices, step.einsum.span), near, index)
-            part = _part(box)
+            part = self._part(stream.tensor, stream.indices, len(self.nest.trips), index)
             if stream.tensor not in found:
                 found[stream.tensor] = _lost(values.shape, values.dtype.type)
             found[stream.tensor][part] = values[part]
@@ -429,7 +447,7 @@ class _Group:
         if held is not None and held.box == box:
             return held
         values = _lost(source.shape, source.dtype.type)
-        part = _part(box)
+        part = self._part(stream.tensor, stream.indices, depth, index)
         values[part] = source[part]
         self.held[slot] = held = _Held(box, values)
         words = values[part].size
@@ -449,6 +467,24 @@ class _Group:
                     taken *= min(int(length), reader.array.lanes)
             self._count(outer, "read", stream.tensor, taken)
         return held
+
+    def _part(self, tensor: str, indices: tuple[Expr, ...], depth: int, index: Index) -> tuple[Any, ...]:
+        """Where in a tensor a tile is, as cut by so many loops; of a gather, the positions that it reads."""
+        box = self.walk.boxes(tensor, indices, depth)(index)
+        if not any(accesses(at) for at in indices):
+            return tuple(slice(low, high + 1) for low, high in zip(box[::2], box[1::2], strict=True))
+        found = []
+        for rank, at, low, high in zip(self.cascade.tensor(tensor).ranks, indices, box[::2], box[1::2], strict=True):
+            if not accesses(at):
+                found.append(np.arange(low, high + 1))
+                continue
+            ranks = sorted(free_ranks(at))
+            spans = [self.nest.span(name, depth) for name in ranks]
+            ends = [(lookup(first)(index), lookup(length)(index)) for first, length in spans]
+            where = np.meshgrid(*(np.arange(first, first + length) for first, length in ends), indexing="ij")
+            touched = np.unique(_at(at, dict(zip(ranks, where, strict=True)), self.nest.sizes.scalars, self.nest.traces))
+            found.append(touched[(touched >= 0) & (touched < self.nest.sizes.extents[rank])])
+        return np.ix_(*found)
 
     def _slot(self, place: str, own: Sequence[int], index: Index) -> Index:
         """Which instance of a place, and which part of it, has a tile."""
@@ -565,14 +601,10 @@ class _Group:
             if rank == tensor.iterates:
                 continue  # one position is kept
             extent = self.nest.sizes.extents[rank]
-            at = np.asarray(_at(expr, where, self.nest.sizes.scalars))
+            at = np.asarray(_at(expr, where, self.nest.sizes.scalars, self.nest.traces))
             flat = flat * extent + at
             inside = inside & (at >= 0) & (at < extent)
         return int(np.unique(flat[inside]).size)
-
-
-def _part(box: Box) -> tuple[slice, ...]:
-    return tuple(slice(low, high + 1) for low, high in zip(box[::2], box[1::2], strict=True))
 
 
 def dict_of(ranks: tuple[str, ...], points: list[tuple[int, ...]]) -> dict[str, Values]:
@@ -580,11 +612,8 @@ def dict_of(ranks: tuple[str, ...], points: list[tuple[int, ...]]) -> dict[str, 
     return {rank: np.array([point[at] for point in points], dtype=np.int64) for at, rank in enumerate(ranks)}
 
 
-def _at(expr: Any, where: Map_[str, Values], scalars: Map_[str, int | float]) -> Values:
-    """An index expression at coordinates."""
-    from ..einsum.arithmetic import apply
-    from ..einsum.cascade import Scalar
-
+def _at(expr: Expr, where: Map_[str, Values], scalars: Map_[str, int | float], traces: Map_[str, Values]) -> Values:
+    """An index expression at coordinates; `traces`: values of the tensors that indices read."""
     match expr:
         case Coord(rank=rank):
             return where[rank]
@@ -593,5 +622,9 @@ def _at(expr: Any, where: Map_[str, Values], scalars: Map_[str, int | float]) ->
         case Scalar(name=name):
             return np.asarray(scalars[name])
         case Map(op=op, args=args):
-            return apply(op, tuple(_at(arg, where, scalars) for arg in args))
+            return apply(op, tuple(_at(arg, where, scalars, traces) for arg in args))
+        case Access(tensor=name, indices=indices):
+            values = traces[name]
+            inside = [np.clip(_at(at, where, scalars, traces), 0, n - 1) for at, n in zip(indices, values.shape, strict=True)]
+            return np.asarray(values[tuple(inside)])
     raise AssertionError(expr)

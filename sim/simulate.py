@@ -19,7 +19,7 @@ from ..einsum.cascade import Cascade
 from ..mapper.architecture import Architecture
 from ..mapper.cost import Cost, GroupCost, cost
 from ..mapper.mapping import Mapping
-from ..mapper.nest import Nest, place
+from ..mapper.nest import Grid, Nest, place
 from .machine import Machine, component
 from .program import MAX_EVENTS, Program
 from .steady import Counts, Unsteady, extrapolated
@@ -222,13 +222,14 @@ def simulate(
     sizes: Map_[str, int] | None = None,
     params: Map_[str, int | float] | None = None,
     *,
+    traces: Map_[str, Grid] | None = None,
     max_tasks: int = MAX_TASKS,
     max_sample: int = MAX_STEADY,
     watch: Watch | None = None,
 ) -> Simulated:
     """Run a mapping; `max_sample`: most tasks of one sample of a group that is extrapolated; `watch` is told of the progress.
     Raises EinsmithError where the mapping is illegal or does not fit."""
-    placed = place(cascade, arch, mapping, sizes, params)
+    placed = place(cascade, arch, mapping, sizes, params, traces)
     total = cost(placed)
     machine = Machine(arch)
     runs: list[GroupRun] = []

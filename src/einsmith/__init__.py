@@ -105,7 +105,8 @@ def model(
     from .mapper import architecture, cost
     from .mapper import mapping as mappings
 
-    return cost.model(cascade, architecture.load(arch), mappings.load(mapping), sizes, params)
+    machine = architecture.load(arch)
+    return cost.model(cascade, machine, mappings.load_for(mapping, cascade, sizes, params, machine), sizes, params)
 
 
 def map(
@@ -149,14 +150,23 @@ def map(
 
 
 def simulate(
-    cascade: Cascade, arch: str | Path, mapping: str | Path, sizes: Sizes | None = None, *, params: Params | None = None
+    cascade: Cascade,
+    arch: str | Path,
+    mapping: str | Path,
+    sizes: Sizes | None = None,
+    *,
+    params: Params | None = None,
+    settings: Sequence[str] = (),
+    gathers: Mapping[str, Any] | None = None,
 ) -> Simulated:
-    """The mapped cascade executed event by event."""
+    """The mapped cascade executed event by event. `gathers`: values of integer tensors that indices read."""
     from .mapper import architecture
     from .mapper import mapping as mappings
     from .sim.simulate import simulate as simulate_mapping
 
-    return simulate_mapping(cascade, architecture.load(arch), mappings.load(mapping), sizes, params)
+    machine = architecture.load(arch, tuple(settings))
+    how = mappings.load_for(mapping, cascade, sizes, params, machine)
+    return simulate_mapping(cascade, machine, how, sizes, params, traces=gathers)
 
 
 def plan(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from einsmith.cli.main import main
 from einsmith.einsum import spec
 from einsmith.einsum.cascade import Cascade
 from einsmith.einsum.diagnostics import EinsmithError
@@ -17,8 +21,9 @@ from einsmith.mapper.mapping import Mapping
 from einsmith.mapper.search import search
 from einsmith.sim import functional
 from einsmith.sim.functional import Executed, execute
+from einsmith.sim.simulate import simulate
 
-from .test_simulate import GEMM
+from .test_simulate import GEMM, agrees
 
 SIZES = {"B": 1, "H": 2, "G": 2, "P": 13, "M": 13, "L": 13, "N": 13, "E": 3, "F": 5, "D": 3, "C": 4, "M0": 4}
 SMALL = ("array2d.side=[4, 4]", "array1d.side=[4]")
@@ -137,6 +142,50 @@ def test_selections_positions_and_scans() -> None:
     found = execute(cascade, machine, mapping.loads(text), {"X": equal})
     holds(found)
     assert np.array_equal(found.outputs["I"], equal.argmax(1))
+
+
+GATHERS = """name: gathers
+ranks: {p: P, j: J, m: M, e: E}
+inputs: {Q: [p, e], K: [m, e], V: [m, e]}
+cascade: |
+  X[p,m] = Q[p,e] * K[m,e]
+  I[p,j] = argtopk[m](X[p,m])
+  S[p,j] = Q[p,e] * K[I[p,j],e]
+  O[p,e] = S[p,j] * V[I[p,j],e]
+outputs: [O]
+"""
+BY_ROW = """groups:
+- loops: [{rank: p, tile: 3}]
+  einsums: {X: {array: array2d, spatial: [p, m]}, I: {array: array1d, spatial: [p]}}
+- loops: [{rank: p, tile: 3}, {rank: j, tile: 2}]
+  einsums: {S: {array: array2d, spatial: [p, j]}, O: {array: array2d, spatial: [p, e]}}
+"""
+UNITS = (*SMALL, "array1d.expansions.argtopk={mac: 2}")
+
+
+def test_gathers() -> None:
+    cascade, machine, sizes = spec.loads(GATHERS), architecture.load("fusemax", UNITS), {"P": 8, "M": 11, "J": 5, "E": 3}
+    inputs = random_inputs(cascade, sizes, None, np.random.default_rng(1))
+    holds(execute(cascade, machine, mapping.loads(BY_ROW), inputs, sizes))
+    with pytest.raises(EinsmithError) as raised:  # the run of events has no values but those that it is given
+        simulate(cascade, machine, mapping.loads(BY_ROW), sizes)
+    assert raised.value.diagnostics[0].code == "E530"
+    agrees(simulate(cascade, machine, mapping.loads(BY_ROW), sizes, traces=functional.gathered(cascade, inputs, sizes)))
+
+
+def test_gathers_by_command(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "spec.yaml").write_text(GATHERS)
+    (tmp_path / "how.yaml").write_text(BY_ROW)
+    arguments = ["simulate", f"{tmp_path}/spec.yaml", "--arch", "fusemax", "--mapping", f"{tmp_path}/how.yaml", "--json"]
+    arguments += ["--size", "P=8,M=11,J=5,E=3", *(part for text in UNITS for part in ("--set", text))]
+    data = CliRunner().invoke(main, [*arguments, "--functional"])
+    assert data.exit_code == 0, data.stderr
+    assert json.loads(data.stdout)["functional"]["counts_equal"]
+    cascade, sizes = spec.loads(GATHERS), {"P": 8, "M": 11, "J": 5, "E": 3}
+    inputs = functional.random_data(cascade, mapping.loads(BY_ROW), sizes)
+    np.savez(tmp_path / "at.npz", **functional.gathered(cascade, inputs, sizes))
+    told = CliRunner().invoke(main, [*arguments, "--gathers", f"{tmp_path}/at.npz"])
+    assert json.loads(told.stdout)["cycles"] == json.loads(data.stdout)["cycles"]
 
 
 @settings(max_examples=25)
