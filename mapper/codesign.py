@@ -25,7 +25,7 @@ from ..einsum.display import Displayed
 from ..einsum.flatten import flatten
 from ..einsum.sizes import bind
 from .architecture import Architecture
-from .cost import Cost, joules, level_pj, seconds
+from .cost import Cost, amount, joules, level_pj, seconds
 from .designs import Design, wrong
 from .group import PRODUCTS, Tally
 from .idle import Length, most_at_work
@@ -110,30 +110,33 @@ class CoDesigned(Displayed):
 
     def summary(self) -> list[str]:
         """What was decided, without the mappings."""
-        limit = "" if self.budget_um2 is None else f", at most {self.budget_um2 / 1e6:,.1f} mm2"
-        proof = "no design of the space is better" if self.optimal else f"cut off: none is better by more than {self.gap:.2%}"
+        limit = "" if self.budget_um2 is None else f", at most {_mm2(self.budget_um2)}"
+        within = f" by more than {self.gap:.2%}" if self.gap else ""
+        proof = f"{'' if self.optimal else 'cut off: '}no design of the space is better{within}"
         counts = ", ".join(f"{count:,} {what}" for what, count in self.counts.items())
         lines = [f"co-design: {counts}{limit}", f"least {self.goal}: {proof}"]
         if self.front:
-            lines[1] = "Pareto set of latency (with fill and drain), energy, area, buffer"
+            lines.append("Pareto set of latency (with fill and drain), energy, area, capacity on the chip:")
             for design, cost in self.front:
-                lines.append(
-                    f"  {seconds(whole_s(cost)):>12} {joules(cost.energy_pj):>12} {design.area_um2 / 1e6:10,.1f} mm2 "
-                    f"{design.buffer_bytes / 2**20:8,.3g} MiB  {_text(design)}"
-                )
+                lines.append(f"  {seconds(whole_s(cost)):>12} {joules(cost.energy_pj):>12} {_sizes(design)}  {_text(design)}")
             return lines
-        lines.append(
-            f"  {'value':>14} {'area mm2':>10} {'buffer MiB':>10}  design ({_UNITS[self.goal]}; the best of those found is last)"
-        )
-        for one in self.tried:
-            area, buffer = one.design.area_um2 / 1e6, one.design.buffer_bytes / 2**20
-            lines.append(f"  {one.value:14.8g} {area:10,.1f} {buffer:10,.3g}  {_text(one.design)}")
+        lines.append(f"{_UNITS[self.goal]:>16}, area, capacity on the chip; the last is the best:")
+        lines += [f"  {one.value:14.8g} {_sizes(one.design)}  {_text(one.design)}" for one in self.tried]
         return lines
 
 
 _UNITS: dict[Goal, str] = {
-    "latency": "s, with fill and drain", "energy": "pJ", "edp": "pJ s", "area-delay": "mm2 s", "traffic": "bytes", "pareto": "",
+    "latency": "seconds", "energy": "pJ", "edp": "pJ s", "area-delay": "mm2 s", "traffic": "bytes", "pareto": "",
 }  # fmt: skip
+
+
+def _mm2(area_um2: float) -> str:
+    area = area_um2 / 1e6
+    return f"{area:,.1f} mm2" if area >= 100 else f"{area:.3g} mm2"
+
+
+def _sizes(design: Design) -> str:
+    return f"{_mm2(design.area_um2):>12} {amount(design.buffer_bytes, 'B'):>10}"
 
 
 def _text(design: Design) -> str:
