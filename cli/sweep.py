@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from ..einsum.diagnostics import Diagnostic, EinsmithError
 from .common import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ..mapper.sweep.run import Progress, Swept
 
@@ -61,8 +63,20 @@ def command(
     remote = address is not None or slurm_jobs is not None
     worker: Local | Dask = Dask(address, slurm_jobs or 0, options) if remote else Local(workers or os.cpu_count() or 1)
     plan = load(file)
-    for shown in _progress():
-        done = sweep(plan, folder, worker, shown)
+    reached: Progress | None = None
+    try:
+        with _shown() as show:
+
+            def told(progress: Progress) -> None:
+                nonlocal reached
+                reached = progress
+                show(progress)
+
+            done = sweep(plan, folder, worker, told)
+    except KeyboardInterrupt:
+        kept = "nothing was begun" if reached is None else f"{reached.done:,} of {reached.points:,} points are kept"
+        help = "the same command goes on from there"
+        raise EinsmithError(Diagnostic("E708", f"interrupted: {kept}", file=str(folder), help=help)) from None
     if csv is not None:
         from ..mapper.report.table import write_csv
 
@@ -77,8 +91,9 @@ def _option(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _progress() -> Iterator[Any]:
-    """A line on standard error, where that is a terminal; once."""
+@contextmanager
+def _shown() -> Iterator[Callable[[Progress], None]]:
+    """Shows progress as a line on standard error, where that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda progress: None
         return
