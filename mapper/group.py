@@ -16,7 +16,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Map_
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -31,14 +31,14 @@ from .cost import GroupCost, group_cost
 from .floors import Floors
 from .layouts import Choice, Vector, choices, front
 from .mapping import Binding, Group, Loop
-from .nest import Nest, Step, check_step, most_in_flight, outline, settle_lasting
+from .nest import Nest, Step, check_step, most_in_flight, outline, settle, settle_lasting
 from .orders import OUTSIDE, Block, Orders, Tilings
-from .places import Places
+from .places import Places, Rooms
 from .residency import add_residents, add_streams, check_capacity
 from .space import Cut, Fixed, Tiles, looped_ranks, sides
 from .tape import Floats
 from .team import Team, teams
-from .timing import exposed, longest, nominal
+from .timing import chains, exposed, longest, nominal
 
 Objective: TypeAlias = Literal["latency", "energy", "edp", "traffic", "pareto"]
 PRODUCTS = ("edp", "pareto")
@@ -62,9 +62,10 @@ class Tally:
     """Tilings and mappings whose lower bound was no better than what was found."""
     dominated: int = 0
     """Layouts and bindings no better in any array."""
-    closest: list[tuple[float, Diagnostic]] = field(default_factory=list)
-    """Refusals of what did not fit, with bytes lacking: the smallest is shown if nothing fits."""
-    refused: list[Diagnostic] = field(default_factory=list)
+    closest: tuple[float, Diagnostic] | None = None
+    """The refusal of what lacked least, and how much of what there is it needs: shown if nothing fits."""
+    refused: Diagnostic | None = None
+    """The first refusal of what is not legal."""
     cut_off: bool = False
     tiles: Tiles = "doubled"
     gap: float = 0.0
@@ -72,15 +73,21 @@ class Tally:
     watch: Callable[[int, float, float], None] | None = None
     stop: Callable[[], bool] = lambda: False
 
+    def is_closest(self, lacking: float) -> bool:
+        """Whether nothing that was refused lacked less."""
+        return self.closest is None or lacking < self.closest[0]
+
     def refuse(self, error: EinsmithError, count: int = 1) -> None:
         """Note why something is not looked at."""
         diagnostic = error.diagnostics[0]
         if diagnostic.code in ("E520", "E521"):
             self.too_large += count
-            self.closest.append((_lacking(diagnostic), diagnostic))
+            lacking = _lacking(diagnostic)
+            if self.is_closest(lacking):
+                self.closest = lacking, diagnostic
         else:
             self.illegal += count
-            self.refused.append(diagnostic)
+            self.refused = self.refused or diagnostic
 
 
 def rank_of(objective: Objective, value: Any) -> Any:
@@ -140,11 +147,10 @@ class _Candidate:
     energy: float
     carried: float
     """Energy besides operations and operands."""
-    spilled: Map_[str, float]
-    """Energy more if a tensor of a tile finds no room in registers."""
     words: float
     transfer: float
     """Cycles of the backing store."""
+    rooms: Rooms
 
 
 class _Ground:
@@ -218,6 +224,7 @@ class GroupSearch:
         self._number = itertools.count()
         self._share = 0
         self._lacked = 0
+        self._per_word = (self.arch.backing[1].seconds(self.arch.word_bytes, 0.0) or 0.0) * self.arch.clock_hz
         self.plain = self._some_binding()
         self._start()
 
@@ -288,7 +295,7 @@ class GroupSearch:
         ground = min(grounds, key=lambda ground: float(ground.need.min(initial=math.inf)))
         row = int(np.argmin(ground.need))
         number = int(np.searchsorted(ground.starts, row, side="right")) - 1
-        self._push(NOTHING, lambda: self._open(ground, ground.cuts[number], np.array([row])))
+        self._push((0.0, 0.0), lambda: self._open(ground, ground.cuts[number], np.array([row])))
 
     def _open(self, ground: _Ground, cut: Cut, rows: NDArray[np.int64]) -> None:
         """Put the blocks of a cut into the queue, and the cuts with a second loop over one of its ranks."""
@@ -355,7 +362,7 @@ class GroupSearch:
         try:
             self._held(ground, cut, orders, order, row, holds)
         except EinsmithError as error:
-            self.tally.closest.append((_lacking(error.diagnostics[0]), error.diagnostics[0]))
+            self.tally.refuse(error, 0)
 
     # --- bounds ---
 
@@ -419,8 +426,9 @@ class GroupSearch:
         if nest.masks and len(self.arch.on_chip) == 1:
             words = sum(nest.stream_words(stream) for stream in nest.streams) + sum(map(nest.tensor_words, self.problem.leaving))
             transfer = (self.arch.backing[1].seconds(words * self.arch.word_bytes, 0.0) or 0.0) * self.arch.clock_hz
-        spilled = orders.spilled(block.order, row)
-        candidate = _Candidate(nest, known, floor[0], floor[1], carried, spilled, words, transfer)
+        candidate = _Candidate(
+            nest, known, floor[0], floor[1], carried, words, transfer, Rooms(nest, orders.counted(block.order, row))
+        )
         for position, choice in enumerate(known):
             energy_floor = max(candidate.energy, candidate.carried + choice.energy)
             if self._ruled_out((max(*choice.cycles, candidate.cycles), energy_floor, candidate.words)):
@@ -571,40 +579,73 @@ class GroupSearch:
 
     def _complete(self, candidate: _Candidate, choice: Choice) -> Iterator[Found]:
         """The mappings with a choice, by where the tensors of a tile stay; nothing if none fits or can be better."""
-        group, base = candidate.nest.group, candidate.carried + choice.energy
-        places = Places(candidate.nest, choice, candidate.spilled)
-        floor = max(*choice.cycles, candidate.cycles), max(candidate.energy, base + places.least), candidate.words
-        if self._ruled_out(floor):
-            self.tally.bounded += 1
-            return
-        nest = self.outline(group.loops, choice.bind(self.problem.cascade, candidate.nest.steps), bypass=group.bypass)
-        compute = max(choice.cycles)
-        steady = max(compute, candidate.transfer)
-        per_word = (self.arch.backing[1].seconds(self.arch.word_bytes, 0.0) or 0.0) * self.arch.clock_hz
-        one = next(nest.instances(nest.spread))
-        cycles = max(candidate.cycles, steady + exposed(one, compute, candidate.transfer, steady, per_word))
-        wanted = self._wanted(nest, candidate, choice)
-        for more, stay in places:
-            if self._ruled_out((cycles, max(candidate.energy, base + more), candidate.words)):
+        base = candidate.carried + choice.energy
+        places = Places(candidate.rooms, choice)
+        cycles, compute = max(*choice.cycles, candidate.cycles), max(choice.cycles)
+        nest: Nest | None = None
+        problem: EinsmithError | None = None
+        fits = False
+        for more, stay, room, level in places:
+            energy = max(candidate.energy, base + more)
+            if self._ruled_out((cycles, energy, candidate.words)):
                 self.tally.bounded += 1
-                continue
-            nest.group = nest.group.model_copy(update={"stay": group.stay | stay, "in_flight": 1})
+                return
+            if nest is None:
+                nest = self._bound_to(candidate, choice)
+                one = next(nest.instances(nest.spread))
+                wanted = self._wanted(nest, candidate, choice)
+                cycles = max(cycles, self._paced(one, compute, candidate.transfer))
+                if self._ruled_out((cycles, energy, candidate.words)):
+                    self.tally.bounded += 1
+                    return
+            nest.group = nest.group.model_copy(update={"stay": candidate.nest.group.stay | stay, "in_flight": 1})
             try:
                 add_residents(nest)
-                most, full = most_in_flight(nest)
+                most, full = min((room, level), most_in_flight(nest))
                 if not most:
                     places.move_out(full)
                     check_capacity(nest)
             except EinsmithError as error:
-                self.tally.refuse(error)
+                problem = error
                 continue
+            fits = True
             flying = min(max(1, wanted), most)
-            nest.group = nest.group.model_copy(update={"in_flight": flying})
-            self.tally.evaluated += 1
-            new = Found(replace(nest, residents=dict(nest.residents)), group_cost(nest))
-            if flying < wanted and new.cost.timing.dependences >= new.cost.timing.cycles:
+            one.group = nest.group = nest.group.model_copy(update={"in_flight": flying})
+            waited = chains(one)
+            if flying < wanted and waited > max(compute, candidate.transfer):
                 places.move_out(full)
-            yield new
+            if self._ruled_out((max(cycles, self._paced(one, max(compute, waited), candidate.transfer)), energy, candidate.words)):
+                self.tally.bounded += 1
+                continue
+            self.tally.evaluated += 1
+            yield Found(replace(nest, residents=dict(nest.residents)), group_cost(nest))
+        if fits:
+            return
+        if problem is not None:
+            self.tally.refuse(problem)
+        else:
+            self._refuse_places(candidate, choice, places)
+
+    def _paced(self, one: Nest, work: float, moved: float) -> float:
+        """Cycles of one instance with fill and drain, whose arrays and dependences keep it at work for so long."""
+        steady = max(work, moved)
+        return steady + exposed(one, work, moved, steady, self._per_word)
+
+    def _bound_to(self, candidate: _Candidate, choice: Choice) -> Nest:
+        group = candidate.nest.group
+        return self.outline(group.loops, choice.bind(self.problem.cascade, candidate.nest.steps), bypass=group.bypass)
+
+    def _refuse_places(self, candidate: _Candidate, choice: Choice, places: Places) -> None:
+        """Note that no level has room for the tensors of a tile, and what is lacking, unless something lacked less."""
+        self.tally.too_large += 1
+        if self.found or not self.tally.is_closest(places.lacking):
+            return
+        nest = self._bound_to(candidate, choice)
+        nest.group = nest.group.model_copy(update={"stay": candidate.nest.group.stay | places.outermost})
+        try:
+            settle(nest)
+        except EinsmithError as error:
+            self.tally.refuse(error, 0)
 
     def _wanted(self, nest: Nest, candidate: _Candidate, choice: Choice) -> int:
         """Tiles in flight that hide the latency of a tile twice over behind the busiest resource: tiles also queue."""

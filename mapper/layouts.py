@@ -7,6 +7,7 @@ it), grown Einsum by Einsum.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Mapping as Map_
@@ -142,11 +143,30 @@ def _spatial(cascade: Cascade, step: Step) -> frozenset[str]:
 def front(options: Sequence[tuple[Vector, Any]]) -> list[tuple[Vector, Any]]:
     """The options that no other is at least as good as in every respect; the first of equals."""
     kept: list[tuple[Vector, Any]] = []
-    flat = all(len(value) == 2 for value, _ in options)
+    stairs: list[tuple[float, float]] = []
+    """The front of what comes after the first of three values: ascending in one, descending in the other."""
+    many = max((len(value) for value, _ in options), default=0)
     for value, item in sorted(options, key=lambda option: option[0]):
-        if flat:
-            if not kept or value[1] < kept[-1][0][1]:
-                kept.append((value, item))
-        elif not any(all(a <= b for a, b in zip(other, value, strict=True)) for other, _ in kept):
+        if many == 2:
+            better = bool(kept) and kept[-1][0][1] <= value[1]
+        elif many == 3:
+            better = not _step_down(stairs, value[1], value[2])
+        else:
+            better = any(all(a <= b for a, b in zip(other, value, strict=True)) for other, _ in kept)
+        if not better:
             kept.append((value, item))
     return kept
+
+
+def _step_down(stairs: list[tuple[float, float]], first: float, second: float) -> bool:
+    """Put a point into a front of pairs, unless one there is at least as good."""
+    at = bisect.bisect_right(stairs, (first, math.inf))
+    if at and stairs[at - 1][1] <= second:
+        return False
+    until = at
+    while until < len(stairs) and stairs[until][1] >= second:
+        until += 1
+    if at and stairs[at - 1][0] == first:
+        at -= 1
+    stairs[at:until] = [(first, second)]
+    return True

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..einsum.cascade import Coord, Expr, Map, Number, Scalar, free_ranks
+from ..einsum.cascade import free_ranks
 from .closed import Closed, Open
 from .floors import Floor, Floors, Made, is_simple, level_pj, port_cycles, whole_words
 from .mapping import Loop
@@ -368,23 +368,28 @@ class Orders:
         lasting = {each.made.tensor: (each.home, self._place(each, level)) for each in self.kept(order) if each.lasts}
         return {name: place for name, (home, place) in lasting.items() if place != home}
 
-    def spilled(self, order: tuple[int, ...], row: int) -> dict[str, float]:
-        """Of each tensor of a tile that the bounds leave to registers, the least energy in a storage level instead."""
-        floor, team, innermost = self.tilings.floor, self.team, self.levels[-1]
-        counted = {each.made.tensor for each in self.kept(order) if each.lasts or each.words[row] > 0}
-        found = {}
-        for made in self.floors.made:
-            if made.handed_on or made.tensor in counted:
-                continue
-            written = floor.made[made.tensor][row] * team.times(innermost, made.producer.ranks, False)
-            read = floor.back[made.tensor][row] * team.times(innermost, made.producer.ranks, False)
-            for at, step in enumerate(self.nest.steps):
-                for number, access in enumerate(step.reads):
-                    if access.tensor == made.tensor:
-                        ranks = self.nest.own_ranks(made.tensor)
-                        read = read + floor.operands[at, access.tensor, number][row] * team.times(innermost, ranks, False)
-            found[made.tensor] = float(min(level_pj(self.leaves, name, read, written) for name in self.levels))
-        return found
+    def counted(self, order: tuple[int, ...], row: int) -> dict[str, float]:
+        """Energy of the tensors of a tile that bounds have in a level, pJ."""
+        floor, team = self.tilings.floor, self.team
+        read: dict[str, float] = {}
+        written: dict[str, float] = {}
+        for each in self.kept(order):
+            made = each.made
+            if not each.lasts and each.words[row] > 0:
+                times = team.times(self.levels[-1], made.producer.ranks, False)
+                written[made.tensor] = float(floor.made[made.tensor][row]) * times
+                read[made.tensor] = float(floor.back[made.tensor][row]) * times
+                read[made.tensor] += self._tensor(made.tensor) if made.leaves else 0.0
+        ranks = {name: self.nest.own_ranks(name) for name in read}
+        for at, step in enumerate(self.nest.steps):
+            for number, access in enumerate(step.reads):
+                if access.tensor in read:
+                    alike = step.ranks if len(self.levels) == 1 else ranks[access.tensor]
+                    words = float(floor.operands[at, access.tensor, number][row])
+                    read[access.tensor] += words * team.times(self.levels[-1], alike, False)
+        totals = {name: float(level_pj(self.leaves, name, sum(read.values()), sum(written.values()))) for name in self.levels}
+        where = min(totals, key=totals.__getitem__)
+        return {name: float(level_pj(self.leaves, where, read[name], written[name])) for name in read}
 
     # --- bounds ---
 
@@ -409,6 +414,24 @@ class Orders:
             need = need + sum((each.words * each.slots for each in self.kept(order)), np.zeros(self.count))
         return np.asarray(need * self.leaves["word_bytes"] / self.leaves[f"{innermost}.size"])
 
+    def _crowding(self, kept: list[Kept], free: Map_[str, Floats]) -> Floats:
+        """How much of the levels what a tile makes takes at least, each tensor at the level that has most room for it: more than 1
+        where they do not fit. `free`: words of one instance of each level."""
+        worst, total = np.zeros(self.count), np.zeros(self.count)
+        for each in kept:
+            if not each.lasts:
+                ranks = self.nest.own_ranks(each.made.tensor)
+                need = each.words * each.slots
+                share = np.minimum.reduce(
+                    [need * self.team.inside(name, ranks) / np.maximum(room, 0.5) for name, room in free.items()]
+                )
+                worst, total = np.maximum(worst, share), total + share
+        return np.maximum(worst, total / len(self.levels))
+
+    def _size(self, level: str) -> float:
+        """Words of one instance of a level."""
+        return self.leaves[f"{level}.size"] / self.leaves["word_bytes"]
+
     def _place(self, kept: Kept, level: str) -> str:
         """Where a result stays: at a level, or further out where its sums can be completed."""
         order = list(self.arch.memory)
@@ -422,14 +445,16 @@ class Orders:
         fits = np.ones(self.count, dtype=bool)
         chosen: list[tuple[list[tuple[int, ...]], NDArray[np.int64]]] = []
         inner: NDArray[np.int64] | None = None  # where each input is held one level further in: [input, row]
+        free: dict[str, Floats] = {}
         for number, name in reversed(list(enumerate(self.levels))):
-            size = self.leaves[f"{name}.size"] / self.leaves["word_bytes"]
+            size = self._size(name)
             lasting = np.zeros(self.count)
             for each in kept:
                 home = self._place(each, level) if each.lasts else each.home
                 if home == name and (each.lasts or len(self.levels) == 1):
                     parts = self.team.inside(name, self.nest.own_ranks(each.made.tensor))
                     lasting = lasting + each.words * each.slots * parts
+            free[name] = size - lasting
             outermost = number == 0
             if outermost and self.every and inner is None:
                 return self._every(order, kept, level, options, lasting, size)
@@ -440,6 +465,8 @@ class Orders:
             chosen.insert(0, (ways, which))
             table = np.array(ways, dtype=np.int64).reshape(len(ways), len(options))
             inner = table[which].T
+        if len(self.levels) > 1:
+            fits &= self._crowding(kept, free) <= 1.0
         rows = np.flatnonzero(fits)
         if len(self.levels) == 1:
             ways, which = chosen[0]
@@ -554,7 +581,7 @@ class Orders:
         return Block(order, level, rows, holds, held, *bounds)
 
     def unordered(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """(cycles, energy, words, share of the innermost level) that no order can go below: every input fetched once and held in
+        """(cycles, energy, words, share of what the levels hold) that no order can go below: every input fetched once and held in
         its smallest tile."""
         every = frozenset(range(len(self.cut.axes)))
         flows: list[list[tuple[str, Option]]] = []
@@ -564,18 +591,20 @@ class Orders:
             if not self.simple[number] or self._half_cut(stream, own):
                 flows.append([])
                 continue
-            tile = self._tile_words(stream, own)
-            cut = tile < whole_words(self.floors.nest, stream.tensor, stream.indices) if not self.looped.outside else np.ones(self.count, dtype=bool)
-            need = need + tile * np.where(cut, 2.0, 1.0)
-            words = np.full(self.count, whole_words(self.floors.nest, stream.tensor, stream.indices) * self.shares[number])
+            tile, whole = self._tile_words(stream, own), whole_words(self.floors.nest, stream.tensor, stream.indices)
+            need = need + tile * (2.0 if self.looped.outside else np.where(tile < whole, 2.0, 1.0))
+            words = np.full(self.count, whole * self.shares[number])
             flows.append([(self.levels[-1], Option(OUTSIDE, words, np.zeros(self.count), 1))])
         kept = [each for each in (self._within(made, every) for made in self.floors.made) if each is not None]
+        need = need / self._size(self.levels[-1])
         if len(self.levels) == 1:
-            need = need + sum((each.words for each in kept), np.zeros(self.count))
+            need = need + sum((each.words for each in kept), np.zeros(self.count)) / self._size(self.levels[-1])
+        else:
+            single = [replace(each, slots=1) for each in kept]
+            need = np.maximum(need, self._crowding(single, {name: np.full(self.count, self._size(name)) for name in self.levels}))
         home = self.levels[-1] if len(self.levels) == 1 else ANYWHERE
         cycles, energy, words, _, _ = self.bound(np.arange(self.count), kept, [home] * len(kept), flows)
-        size = self.leaves[f"{self.levels[-1]}.size"] / self.leaves["word_bytes"]
-        return cycles, energy, words, need / size
+        return cycles, energy, words, need
 
     def bound(
         self, rows: NDArray[np.int64], kept: list[Kept], homes: list[str], flows: list[list[tuple[str, Option]]]

@@ -99,7 +99,7 @@ class Partitions:
             if limit is not None:
                 slack = min(slack, limit[0] - value[0])
             # without another path, or once asked to stop, to the end; else until another may be better
-            search.advance(None if math.isinf(slack) or self.tally.stop() else (search.floor[0] + slack, math.inf))
+            search.advance(None if math.isinf(slack) or self.tally.stop() else (self._weight(edge)[0] + slack, math.inf))
             if search.done and not search.found:
                 del self.bounds[edge]
 

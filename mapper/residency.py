@@ -306,7 +306,7 @@ class Need:
 
 
 def most_in_flight(nest: Nest) -> tuple[int, str]:
-    """Most tiles that registers and storage levels can hold at once (0 if not even one), and the place that holds no more."""
+    """Most tiles that the registers can hold at once (0 if not even one), and the array that holds no more."""
     asked = nest.group
     found = [(4096, "")]
     for name, array in nest.arch.arrays.items():
@@ -315,20 +315,6 @@ def most_in_flight(nest: Nest) -> tuple[int, str]:
             nest.group = asked.model_copy(update={"in_flight": flying})
             needs.append(sum(nest.lane_needs(name).values()))
         found.append((_fits(array.registers.words, *needs), name))
-    for level in nest.arch.on_chip:
-        size = nest.arch.memory[level].size
-        if size is None:
-            continue
-        needs = []
-        for flying in (2, 3):  # with one tile, double buffering may ask for more slots than tiles in flight
-            nest.group = asked.model_copy(update={"in_flight": flying})
-            needs.append(taken(nest, level))
-        per_tile = needs[1] - needs[0]
-        if needs[0] > size:
-            nest.group = asked.model_copy(update={"in_flight": 1})
-            found.append((1 if taken(nest, level) <= size else 0, level))
-        else:
-            found.append((_fits(size, needs[0] - per_tile, needs[0]), level))
     nest.group = asked
     return min(found, key=lambda each: each[0])
 

@@ -11,6 +11,7 @@ Deterministic: equal objectives go to the other of latency and energy, then to t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from ..einsum.flatten import flatten
 from ..einsum.sizes import Sizes, bind
 from .architecture import Architecture
 from .cost import Cost, cost, joules, seconds
-from .group import PRODUCTS, Found, Objective, Tally, numbers, rank_of
+from .group import PRODUCTS, Found, Objective, Tally, rank_of
 from .layouts import Vector, front
 from .mapping import Mapping
 from .nest import Placed, check_outputs
@@ -168,8 +169,8 @@ def _nothing(
     cascade: Cascade, arch: Architecture, tally: Tally, again: Callable[[Architecture], Searched] | None = None
 ) -> EinsmithError:
     """Why nothing fits: the refusal that lacks least, in numbers, and how much more would do."""
-    if tally.closest:
-        _, diagnostic = min(tally.closest, key=lambda item: item[0])
+    if tally.closest is not None:
+        _, diagnostic = tally.closest
         code = diagnostic.code
         return EinsmithError(
             Diagnostic(
@@ -178,8 +179,8 @@ def _nothing(
                 help=_roomier(arch, tally, diagnostic, again) or diagnostic.help or f"see `einsmith explain {code}`",
             )
         )  # fmt: skip
-    if tally.refused:
-        reason = tally.refused[0]
+    if tally.refused is not None:
+        reason = tally.refused
         return EinsmithError(
             Diagnostic(
                 "E540",
@@ -196,20 +197,22 @@ def _roomier(
     arch: Architecture, tally: Tally, diagnostic: Diagnostic, again: Callable[[Architecture], Searched] | None
 ) -> str | None:
     """The smallest buffer that is found to be enough: what the mapping that lacks least needs, as long as it lacks something."""
-    name, level = arch.buffer
+    sizes: dict[str, int] = {}
     for _ in range(8):
-        need = numbers(diagnostic)[0] if diagnostic.code == "E520" else None
-        if need is None or again is None:
+        full = re.search(r"needs ([\d,]+) bytes of `(\w+)`", diagnostic.message) if diagnostic.code in ("E520", "E540") else None
+        if full is None or again is None:
             return None
-        roomier = arch.model_copy(update={"memory": {**arch.memory, name: level.model_copy(update={"size": need})}})
+        need, name = int(full[1].replace(",", "")), full[2]
+        if need <= sizes.get(name, 0):
+            return None
+        sizes[name] = need
+        memory = {level: found.model_copy(update={"size": sizes.get(level, found.size)}) for level, found in arch.memory.items()}
         try:
-            again(roomier)
+            again(arch.model_copy(update={"memory": memory}))
         except EinsmithError as error:
-            inner = [item for item in error.diagnostics if item.code == "E540"]
-            found = [number for item in inner for number in numbers(item) if number > need]
-            if not found:
-                return None
-            diagnostic = Diagnostic("E520", f"needs {min(found)} bytes which has 0")
+            diagnostic = error.diagnostics[0]
             continue
-        return f"with `--set {name}.size={need}` a mapping fits; there are {level.size:,}"
+        options = " ".join(f"--set {level}.size={size}" for level, size in sizes.items())
+        there = ", ".join(f"`{level}` has {arch.memory[level].size:,}" for level in sizes)
+        return f"with `{options}` a mapping fits; {there}"
     return None

@@ -59,7 +59,7 @@ def timing(nest: Nest, transfers: dict[str, float], cycles_per_word: float) -> T
         case "phases":
             work = _tile_by_tile(nest, phased)
         case _:
-            work = _chains(nest)
+            work = chains(nest)
     compute = max(work, *busy.values())
     moved = max(transfers.values(), default=0.0)
     cycles = max(compute, moved) if nest.group.buffering > 1 else compute + moved
@@ -248,7 +248,7 @@ def _tile_by_tile(nest: Nest, cycles: Callable[[Nest, tuple[Step, ...], dict[str
     return total
 
 
-def _chains(nest: Nest) -> float:
+def chains(nest: Nest) -> float:
     """Least cycles that dependences leave when neighbouring tiles overlap."""
     every = tuple(step for step in nest.steps if all(s == "each" or t == 1 for s, t in zip(step.slots, nest.trips, strict=True)))
     if not every:
