@@ -152,6 +152,8 @@ def _last_use(lines: list[str], start: int, name: str) -> int:
         if not names & used:
             continue
         defined = set(_DEFINED.findall(lines[number]))
+        several = _SEVERAL.match(lines[number])
+        defined |= set(_NAME.findall(several[1])) if several else set()
         if names & (used - defined):
             last = number
         view = re.match(r"\s*(%\S+) = ttg\.memdesc_\w+ (%[A-Za-z0-9_.$-]+)", lines[number])
@@ -164,6 +166,7 @@ def _last_use(lines: list[str], start: int, name: str) -> int:
 
 _NAME = re.compile(r"%[A-Za-z0-9_.$-]+")
 _DEFINED = re.compile(r"(%[A-Za-z0-9_.$-]+)(?::\d+)? = ")
+_SEVERAL = re.compile(r"\s*(%[A-Za-z0-9_.$-]+(?:, %[A-Za-z0-9_.$-]+)+) = ")
 
 
 _INSTRUCTIONS = {

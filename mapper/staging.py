@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..einsum.cascade import Access, Einsum, accesses
 from .contraction import contraction, unconditional
@@ -47,6 +47,8 @@ class Buffers:
     lasting: list[int]
     passing: list[int]
     alone: list[int]
+    turned: dict[int, int] = field(default_factory=dict)
+    """Bytes through which a product's computed operand gets the layout that it needs in registers."""
 
     def add(self, product: int, size: int, together: bool) -> None:
         """Bytes that one product needs, beside its other ones or after them."""
@@ -91,6 +93,7 @@ class Staging:
             held = lasting + (passing if unit == "tensor memory" else 0)
             base[product.phase] = max(base.get(product.phase, 0), held)
         handed = [base.get(s.phase, 0) + self._handed(s, blocks, warps) for s in self.scratches]
+        handed += [use.lasting[n] + use.passing[n] + size for n, size in use.turned.items()]
         total = max([operands, *handed])
         if "tensor memory" in units:
             total += ALIGNMENT + BARRIER * stages
@@ -131,8 +134,10 @@ class Staging:
                     elif side.source == "kept":
                         for n in self.of_phase[product.phase]:
                             lasting[n] += size
+                    elif unit == "warpgroup" and side is product.left and stages > 1:
+                        use.turned[number] = size  # it stays in registers, in another layout
                     else:
-                        use.add(number, size, together)
+                        use.add(number, size, together and (side.from_product or stages > 1 or unit != "warp"))
         return use
 
     def _exchanged(
