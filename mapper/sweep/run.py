@@ -9,6 +9,7 @@ or the front has no neighbour left. Rounds depend on results alone, so a resumed
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import time
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -37,10 +38,6 @@ SHOWN = 8
 def rate_of(rate: float) -> str:
     """A number a second, in words."""
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
-
-
-class Worker(Protocol):
-    def run(self, payloads: dict[str, dict[str, Any]]) -> Any: ...
 
 
 @dataclass
@@ -220,12 +217,13 @@ class _Runner:
         progress.done += sum(points[key] for key in done)
         progress.failed += failed
         self.report(progress)
-        for key, data, about in self.worker.run({job.key: job.payload for job in more if job.key not in done}):
-            self.store.put(key, data, about)
-            progress.done += about["points"]
-            progress.failed += about["failed"]
-            self._best(data)
-            self.report(progress)
+        with contextlib.closing(self.worker.run({job.key: job.payload for job in more if job.key not in done})) as results:
+            for key, data, about in results:
+                self.store.put(key, data, about)
+                progress.done += about["points"]
+                progress.failed += about["failed"]
+                self._best(data)
+                self.report(progress)
 
     def _best(self, data: bytes) -> None:
         import pyarrow.parquet as pq

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...einsum.diagnostics import Diagnostic, EinsmithError
 
 Result = tuple[str, bytes, dict[str, Any]]
+Results = Generator[Result, None, None]
 ATTEMPTS = 4
 """Times that a shard may take its worker with it."""
 AHEAD = 3
@@ -58,14 +60,14 @@ class Local:
 
     workers: int
 
-    def run(self, payloads: dict[str, dict[str, Any]]) -> Iterator[Result]:
+    def run(self, payloads: dict[str, dict[str, Any]]) -> Results:
         if self.workers == 1 or len(payloads) == 1:
             for key, payload in payloads.items():
                 yield work(key, payload)
             return
         yield from self._pool(dict(payloads))
 
-    def _pool(self, left: dict[str, dict[str, Any]]) -> Iterator[Result]:
+    def _pool(self, left: dict[str, dict[str, Any]]) -> Results:
         import multiprocessing
         from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
         from concurrent.futures.process import BrokenProcessPool
@@ -89,6 +91,7 @@ class Local:
                         yield result
                     alone = alone and any(tried.get(key, 0) for key in left)
             except OtherCode:
+                _end(pool)
                 raise EinsmithError(
                     Diagnostic("E706", "the code of einsmith was changed while this ran", help="run the same command again")
                 ) from None
@@ -102,6 +105,9 @@ class Local:
                 for key in [key for key, times in tried.items() if times >= ATTEMPTS and key in left]:
                     yield given_up(key, left.pop(key))
                 alone = max(tried.values()) >= 2
+            except BaseException:  # nobody waits for the rest: interrupted, or what came cannot be kept
+                _end(pool)
+                raise
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -117,8 +123,15 @@ def _without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+def _end(pool: Any) -> None:
+    """Workers end now, whatever they are at."""
+    for process in list((getattr(pool, "_processes", None) or {}).values()):
+        process.kill()
+
+
 def _follow(parent: int) -> None:
-    """A worker ends when the process that started it does."""
+    """A worker ends when the process that started it does, and leaves Control-C to that."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -136,7 +149,7 @@ class Dask:
     slurm_jobs: int = 0
     slurm: list[tuple[str, str]] = field(default_factory=list)
 
-    def run(self, payloads: dict[str, dict[str, Any]]) -> Iterator[Result]:
+    def run(self, payloads: dict[str, dict[str, Any]]) -> Results:
         with self._client() as client:
             from distributed import KilledWorker, as_completed
 
