@@ -196,7 +196,8 @@
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] };
   const telling = names.filter((name) => name.startsWith("in ") && differs(name));
   const title = (row) => `point ${run.columns.point[row]}<br>` + telling.filter((n) => run.columns[n][row] !== null).slice(0, 9).map((n) => `${short(n)} ${show(run.columns[n][row])}`).join("<br>");
-  const scatter = (rows, x, y, name, colour) => ({ type: "scatter", mode: "markers", name, x: rows.map((r) => x[r]), y: rows.map((r) => y[r]), customdata: rows, text: rows.map(title), hovertemplate: "%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>", marker: { color: colour, size: 6, opacity: 0.75 } });
+  const scatter = (rows, x, y, name, colour, labels) => ({ type: "scatter", mode: "markers", name, x: rows.map((r) => x[r]), y: rows.map((r) => y[r]), customdata: rows, text: rows.map(title), hovertemplate: hover(labels), marker: { color: colour, size: 6, opacity: 0.75 } });
+  const hover = ([x, y], extra = "") => `%{text}<br>${x} %{x:.4g}<br>${y} %{y:.4g}<extra>${extra}</extra>`;
   const scientific = (values) => { const most = values.reduce((a, v) => Math.max(a, Math.abs(v || 0)), 0); return most >= 1e5 || most < 1e-2 ? ".3~e" : ""; };
   const axisOf = (name) => ({ title: { text: short(name) }, type: log(run.columns[name]), tickformat: scientific(run.columns[name]) });
   const log = (values) => values.every((v) => v === null || v > 0) ? "log" : "linear";
@@ -209,18 +210,18 @@
   function plots() {
     const x = by("x").value, y = by("y").value, kind = by("colour").value, rows = state.rows;
     if (!x || !y) return;
-    const traces = coloured(rows, kind, run.columns[x], run.columns[y]);
+    const traces = coloured(rows, kind, run.columns[x], run.columns[y], [short(x), short(y)]);
     const front = steps(rows, x, y);
-    traces.push({ type: "scatter", mode: "lines+markers", name: `front of these ${rows.length.toLocaleString("en")}`, x: front.map((r) => run.columns[x][r]), y: front.map((r) => run.columns[y][r]), customdata: front, text: front.map(title), hovertemplate: "%{text}<br>%{x:.4g}, %{y:.4g}<extra>front</extra>", line: { shape: "hv", color: dark() ? "#fff" : "#111", width: 1.5 }, marker: { size: 8, symbol: "diamond" } });
+    traces.push({ type: "scatter", mode: "lines+markers", name: `front of these ${rows.length.toLocaleString("en")}`, x: front.map((r) => run.columns[x][r]), y: front.map((r) => run.columns[y][r]), customdata: front, text: front.map(title), hovertemplate: hover([short(x), short(y)], "front"), line: { shape: "hv", color: dark() ? "#fff" : "#111", width: 1.5 }, marker: { size: 8, symbol: "diamond" } });
     const best = rows.filter((r) => run.onFront.has(r) && run.columns[x][r] !== null && run.columns[y][r] !== null);
-    if (run.objectives.length > 2) traces.push({ ...scatter(best, run.columns[x], run.columns[y], `front of all ${run.objectives.length} objectives`), marker: { color: "rgba(0,0,0,0)", size: 11, line: { color: dark() ? "#fff" : "#111", width: 1.2 } } });
+    if (run.objectives.length > 2) traces.push({ ...scatter(best, run.columns[x], run.columns[y], `front of all ${run.objectives.length} objectives`, "", [short(x), short(y)]), marker: { color: "rgba(0,0,0,0)", size: 11, line: { color: dark() ? "#fff" : "#111", width: 1.2 } } });
     draw("pareto", traces, { xaxis: axisOf(x), yaxis: axisOf(y) });
     roofline(rows, kind); utilization(rows); energy(rows);
   }
-  function coloured(rows, kind, x, y) {
+  function coloured(rows, kind, x, y, labels) {
     const groups = new Map();
     for (const row of rows) { const key = kind ? show(run.columns[kind][row]) : "points"; if (!groups.has(key)) groups.set(key, []); groups.get(key).push(row); }
-    return [...groups].map(([name, mine]) => scatter(mine, x, y, name, colourOf(kind, name)));
+    return [...groups].map(([name, mine]) => scatter(mine, x, y, name, colourOf(kind, name), labels));
   }
   function colourOf(kind, name) { // the same for a value whatever is filtered
     if (!kind) return palette[0];
@@ -242,7 +243,7 @@
     const x = {}, y = {};
     for (const r of ok) { x[r] = c.lane_cycles[r] / c.traffic_bytes[r] * c.bandwidth[r] / c.peak_lanes_s[r]; y[r] = c.lane_cycles[r] / c.latency_s[r] / c.peak_lanes_s[r]; }
     const low = ok.reduce((a, r) => Math.min(a, x[r]), 0.5), high = ok.reduce((a, r) => Math.max(a, x[r]), 2);
-    draw("roofline", [...coloured(ok, kind, x, y), { type: "scatter", mode: "lines", name: "roof", x: [low / 2, 1, high * 2], y: [low / 2, 1, 1], line: { color: palette[3] }, hoverinfo: "skip" }],
+    draw("roofline", [...coloured(ok, kind, x, y, ["intensity / balance", "share of all lanes"]), { type: "scatter", mode: "lines", name: "roof", x: [low / 2, 1, high * 2], y: [low / 2, 1, 1], line: { color: palette[3] }, hoverinfo: "skip" }],
       { xaxis: { type: "log", title: { text: "intensity / balance of the machine" } }, yaxis: { type: "log", title: { text: "share of all lanes" } } });
   }
   function utilization(rows) {

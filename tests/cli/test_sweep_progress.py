@@ -55,7 +55,8 @@ def test_control_c_says_what_is_kept(workers: str, tmp_path: Path) -> None:
     os.killpg(child.pid, signal.SIGINT)  # as a terminal does: workers get it too
     out, err = child.communicate(timeout=60)  # workers have these pipes: it returns when they have ended
     (diagnostic,) = json.loads(out)["diagnostics"]
-    assert (child.returncode, diagnostic["code"]) == (1, "E708")
+    assert diagnostic["code"] == "E708"
+    assert child.returncode in (1, -signal.SIGINT)  # Python ends so where the signal came during an `exec` of a text
     kept = len(list(tmp_path.glob("out/shards/*/*.parquet")))
     assert 0 < kept < 64
     assert re.fullmatch(rf"interrupted: ({kept - 1}|{kept}) of 64 points are kept", diagnostic["message"])

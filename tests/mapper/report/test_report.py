@@ -62,7 +62,7 @@ def test_ten_points(ten: Path, tmp_path: Path) -> None:
         await view.ask("{ const f = document.getElementById('filter'); f.value = ''; f.oninput() }")
         await view.until("document.querySelectorAll('#pareto .points path').length >= 5")
         await view.ask("Plotly.Fx.hover('pareto', [{curveNumber: 0, pointNumber: 0}])")
-        await view.until("(document.querySelector('#pareto .hoverlayer')?.textContent || '').includes('point')")
+        await view.until("(document.querySelector('#pareto .hoverlayer')?.textContent || '').includes('latency_s')")
         await view.ask("document.querySelector('#table tbody button').click()")
         command = await view.ask("document.querySelector('#about pre').textContent")
         assert "einsmith model softmax --arch fusemax --set array2d.side=[64,64]" in command
