@@ -42,6 +42,8 @@ EXACT_SPARE = 46
 """The same where products are done by the vector lanes, which have whole operands at hand."""
 WORTH_IT = 0.9
 """Share of the predicted time that another arrangement of the ranks may take to be preferred: predictions are no better."""
+MOST_EXCESS = 64
+"""Registers a thread by which whole operands of a candidate that is worth a try may exceed the limit."""
 MOST_BOLD = 2
 """Candidates that may spill a few values and are offered first, being worth it; a compiler finds room for about half of them."""
 LARGEST_TILE = 2**20
@@ -64,13 +66,18 @@ class Candidate:
     bound: str
     parts: Mapping[str, float] = field(default_factory=dict)
     """Seconds that each resource alone would take."""
-    tight: bool = False
-    """Do whole operands exceed the registers, so that a compiler may spill some? Few are offered, unless nothing else fits."""
+    excess: int = 0
+    """Registers a thread by which whole operands exceed what there is."""
     staged_bytes: int = 0
     """Of the shared memory, operands of matrix products in use at one time."""
     tensor_memory_columns: int = 0
     order: Order | None = None
     """Of launches, for the least traffic with memory."""
+
+    @property
+    def tight(self) -> bool:
+        """May a compiler spill some? Few such are offered, unless nothing else fits."""
+        return self.excess > ROOM
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -344,9 +351,9 @@ class _Planner:
         parts, order = timing(blocks, warps, stages, resident)
         total = max(value for name, value in parts.items() if name != "latency") + parts["latency"]
         slowest = max(parts, key=lambda name: parts[name])
-        tight = registers.likely > limit + ROOM
+        excess = max(0, registers.likely - limit)
         return Candidate(
-            blocks, warps, stages, shared.total, taken, resident, total, slowest, parts, tight, shared.operands, shared.columns,
+            blocks, warps, stages, shared.total, taken, resident, total, slowest, parts, excess, shared.operands, shared.columns,
             order,
         )  # fmt: skip
 
@@ -410,7 +417,7 @@ def _bold(tight: list[Candidate], found: list[Candidate]) -> list[Candidate]:
     """The first few of those whose whole operands exceed the registers, where they are worth a try."""
     tiles: dict[tuple[object, ...], Candidate] = {}
     for candidate in tight:
-        if candidate.predicted_s < WORTH_IT * found[0].predicted_s:
+        if candidate.excess <= MOST_EXCESS and candidate.predicted_s < WORTH_IT * found[0].predicted_s:
             tiles.setdefault((*candidate.blocks.items(), candidate.warps), candidate)
     return list(tiles.values())[:MOST_BOLD]
 

@@ -67,10 +67,7 @@ class Pressure:
                     sum(self._tile(t, blocks, warps, units) for t in moment.before),
                     sum(self._tile(t, blocks, warps, units) for t in moment.after),
                     sum(self._tile(t, blocks, warps, units) for t in moment.through) + moment.temporaries * result,
-                    max(
-                        (math.prod(blocks[a] for a in axes) / (warps * self.gpu.multiprocessors.warp) for axes in moment.wide),
-                        default=0,
-                    ),
+                    max((self._summed(axes, read, blocks, warps) for axes, read in moment.wide), default=0.0),
                 )
                 sliced, whole = 0.0, 0.0
                 for product in moment.products:
@@ -78,8 +75,9 @@ class Pressure:
                     sliced = max(sliced, a + b)
                     a, b = self._operands(product, blocks, warps, units[id(product)], whole=True)
                     whole = max(whole, a + b)
-                least = max(least, always + live + sliced)
-                likely = max(likely, always + live + whole)
+                made = sum(self._made(product, blocks, warps) for product in moment.products if units[id(product)] == "warp")
+                least = max(least, always + live + sliced + made)
+                likely = max(likely, always + live + whole + made)
         return Registers(BASE + math.ceil(least), BASE + math.ceil(likely))
 
     def _fetched(self, axes: tuple[str, ...], blocks: Mapping[str, int], warps: int) -> float:
@@ -113,6 +111,16 @@ class Pressure:
         columns = max(blocks[axes[-1]], COLUMNS * over_columns) / blocks[axes[-1]]
         return size * rows * columns / threads
 
+    def _summed(self, axes: tuple[str, ...], read: int, blocks: Mapping[str, int], warps: int) -> float:
+        """Registers of a thread for what is summed by vector code: 32 bits a value, and tiles of inputs with their addresses."""
+        size = math.prod(blocks[a] for a in axes) / (warps * self.gpu.multiprocessors.warp)
+        return size + read * size * (self.bytes / 4 + 2 * self.bytes / VECTOR)
+
+    def _made(self, product: Product, blocks: Mapping[str, int], warps: int) -> float:
+        """Registers of a thread for operands on their way from what they are computed from, 32 bits a value."""
+        sides = [side for side in product.sides if side.source == "computed" and not side.from_product]
+        return sum(math.prod(blocks[a] for a in side.axes) for side in sides) / (warps * self.gpu.multiprocessors.warp)
+
     def _operands(
         self, product: Product, blocks: Mapping[str, int], warps: int, unit: Unit, whole: bool = False
     ) -> tuple[float, float]:  # fmt: skip
@@ -142,7 +150,8 @@ class _Moment:
     temporaries: int
     """Tiles like its result that are alive at once while its expression is computed."""
     products: tuple[Product, ...]
-    wide: tuple[tuple[str, ...], ...]
+    wide: tuple[tuple[tuple[str, ...], int], ...]
+    """Axes of each, and how many tiles of inputs that have all of them."""
 
 
 class _Phase:
@@ -210,10 +219,13 @@ def temporaries(program: Program, einsum: Einsum) -> int:
     return needs(einsum.body)
 
 
-def _wide(program: Program, einsum: Einsum) -> tuple[tuple[str, ...], ...]:
+def _wide(program: Program, einsum: Einsum) -> tuple[tuple[tuple[str, ...], int], ...]:
     found = []
     for reduce in sums(program, einsum):
         if contraction(program, reduce) is None:
             axes = program.axes_of(reduce.body) | (frozenset(reduce.ranks) & frozenset(program.axes))
-            found.append(tuple(a for a in program.axes if a in axes))
+            read = {
+                a for a in accesses(reduce.body) if program.cascade.tensor(a.tensor).kind == "input" and program.axes_of(a) == axes
+            }
+            found.append((tuple(a for a in program.axes if a in axes), len(read)))
     return tuple(found)
