@@ -6,9 +6,12 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from einsmith.cli.main import main
 from einsmith.einsum import spec
+from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.einsum.library import EXAMPLES
 from einsmith.mapper import architecture, mapping
 from einsmith.sim.simulate import Simulated, simulate
@@ -29,8 +32,8 @@ outputs: [AV]
 """
 
 
-def textbook(how: str, settings: tuple[str, ...] = (), **options: int) -> Simulated:
-    arch = architecture.load("teaching-32x32", ("grid.folds_overlap=true", *settings))
+def textbook(how: str, changes: tuple[str, ...] = (), **options: int) -> Simulated:
+    arch = architecture.load("teaching-32x32", ("grid.folds_overlap=true", *changes))
     run = simulate(spec.loads(SOFTMAX), arch, mapping.loads(how), {"P": 64, "M": 96, "E": 16, "F": 16}, **options)
     if run.whole:
         agrees(run)
@@ -72,6 +75,34 @@ def test_what_is_spilled_goes_out_and_comes_back(flow: str) -> None:
         if item.task.kind == "load" and item.task.name in out:
             assert item.start >= min(out[item.task.name])
     assert spilled.cycles >= kept.cycles
+
+
+@settings(max_examples=40)
+@given(
+    st.tuples(*[st.integers(1, 40)] * 3), st.integers(1, 3), st.integers(1, 2), st.sampled_from(("pipeline", "rows")),
+    st.booleans(), st.booleans(), st.sampled_from((2048, 4608, 8192, 2**20)), st.sampled_from((0.5, 4.0, 64.0)),
+)  # fmt: skip
+def test_random_schedules_never_hang(
+    extents: tuple[int, int, int], flying: int, buffering: int, kind: str, flow: bool, spill: bool, size: int, bandwidth: float
+) -> None:
+    """They run as the model counts, or are refused for a reason."""
+    p, m, tile = extents
+    more = f"  schedule: interleaved\n  in_flight: {flying}\n  buffering: {buffering}\n"
+    if kind == "pipeline":
+        how = "pipelined_loops: 1" + APART.replace("tile: 32", f"tile: {min(tile, p)}").replace("  einsums", more + "  einsums")
+    else:
+        more = more.replace("  schedule: interleaved\n", "") + IN_PLACE + "  taps: {SN: [SD]}\n"
+        how = ROWS.replace("tile: 32", f"tile: {min(tile, p)}") + more
+        how += ("  flow: p\n" if flow else "") + ("  spill: [QK, SN, A]\n" if spill else "")
+    arch = architecture.load("teaching-32x32", ("grid.folds_overlap=true", f"buffer.size={size}", f"dram.bandwidth={bandwidth}e9"))
+    try:
+        run = simulate(spec.loads(SOFTMAX), arch, mapping.loads(how), {"P": p, "M": m, "E": 16, "F": 16}, max_tasks=10**6)
+    except EinsmithError as error:
+        if error.diagnostics[0].code in ("E520", "E521", "E522"):
+            return  # it does not fit
+        raise
+    agrees(run)
+    same_either_way(run.groups[0])
 
 
 def test_groups_as_a_pipeline() -> None:
@@ -164,6 +195,21 @@ def test_published_configurations_take_the_cycles_of_the_model(config: str, mode
         assert ripple > 0.4
     if config == "binding":  # hidden
         assert ripple < 0.001
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_published_configurations_are_extrapolated_exactly(config: str) -> None:
+    name, arch = CONFIGS[config]
+    cascade, machine = spec.load(EXAMPLES / "attention" / f"{name}.yaml"), architecture.load(arch)
+    sizes = {"B": 1, "H": 2, "P": 4096, "M": 4096, "E": 64, "F": 64}
+    how = mapping.load_for(f"published-{config}", cascade, sizes, {"scale": 1}, machine)
+    whole, steady = (simulate(cascade, machine, how, sizes, {"scale": 1}, max_tasks=most) for most in (10**6, 250))
+    assert whole.whole
+    assert config == "flat" or not steady.whole  # FLAT has one tile of rows a head here
+    assert steady.cycles == pytest.approx(whole.cycles, rel=1e-12)
+    for one, other in zip(steady.groups, whole.groups, strict=True):
+        assert one.busy == pytest.approx(other.busy)
+        assert one.moved == pytest.approx(other.moved)
 
 
 def test_a_published_pipeline() -> None:
