@@ -193,10 +193,10 @@ def capacities(arch: Architecture, chosen: dict[str, Any]) -> Architecture:
     arrays = {
         name: array.model_copy(
             update={
-                "side": tuple(
+                "side": [
                     int(chosen.get(f"arch.{name}.side.{axis}", chosen.get(f"arch.{name}.side", side)))
                     for axis, side in enumerate(array.side)
-                )
+                ]
             }
         )
         for name, array in arch.arrays.items()
