@@ -572,6 +572,8 @@ class Lowering:
                     tile = self.expr(index)
                     if not (tile.axes or self.guarded or gathered):
                         continue
+                    if tile.kind != "int":
+                        tile = _wide(tile)  # a whole number that was computed with
                     tests = [] if self.never_negative(index) else [f"{tile.within(SUM)} >= 0"]
                     below = Map("<", (index, self.cascade.rank(rank).extent))
                     if below not in self.true:
