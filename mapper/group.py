@@ -245,8 +245,7 @@ class GroupSearch:
                     self._queue.clear()
                     break
                 if self._spent():
-                    self.tally.cut_off = True
-                    self.proof = key
+                    self._cut_off(key)
                     self._queue.clear()
                     break
                 if limit is not None and key > limit:
@@ -391,6 +390,11 @@ class GroupSearch:
             return any(found.value[0] <= floor[0] and found.value[1] <= floor[1] for found in self.found)
         return self._beaten(rank_of(self.objective, floor))
 
+    def _cut_off(self, key: Any) -> None:
+        """Note that nothing from a lower bound on is looked at."""
+        self.tally.cut_off = True
+        self.proof = key if self.proof is None else min(self.proof, key)
+
     def _spent(self) -> bool:
         return bool(self.found) and (self.tally.evaluated >= MAX_EVALUATIONS or self.tally.stop())
 
@@ -431,13 +435,14 @@ class GroupSearch:
         )
         for position, choice in enumerate(known):
             energy_floor = max(candidate.energy, candidate.carried + choice.energy)
-            if self._ruled_out((max(*choice.cycles, candidate.cycles), energy_floor, candidate.words)):
+            bound = max(*choice.cycles, candidate.cycles), energy_floor, candidate.words
+            if self._ruled_out(bound):
                 self.tally.dominated += len(known) - position
                 if self.objective not in PRODUCTS:
                     break  # they are sorted by it
                 continue
             if self._spent():
-                self.tally.cut_off = True
+                self._cut_off(rank_of(self.objective, bound))
                 break
             for new in self._complete(candidate, choice):
                 self._add(new)

@@ -153,10 +153,10 @@ def better(
     }  # fmt: skip
     pareto = tuple(cost(item) for _, item in front(fronts))
     gap = tally.gap
-    if tally.cut_off:
-        least = min(space.proven() for _, _, _, space in spaces)
-        gap = max(gap, 1.0 - least / best[0][0]) if best[0][0] else gap
-    return Searched(placed.mapping, cost(placed), objective, tally.evaluated, pruned, not tally.cut_off, gap, pareto)
+    if tally.cut_off and best[0][0]:
+        gap = max(gap, 1.0 - min(space.proven() for _, _, _, space in spaces) / best[0][0])
+    optimal = not tally.cut_off or (gap <= tally.gap and objective != "pareto")
+    return Searched(placed.mapping, cost(placed), objective, tally.evaluated, pruned, optimal, gap, pareto)
 
 
 def _placed(cascade: Cascade, sizes: Sizes, arch: Architecture, like: Mapping, groups: list[Found]) -> Placed:
