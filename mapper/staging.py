@@ -70,6 +70,13 @@ class Staging:
             if ((access.tensor, access.indices), phase) not in operands
         ]
         """Tiles that are read at every step and computed with before they are operands."""
+        self.by_lanes = {
+            (access.tensor, access.indices)
+            for phase in program.phases
+            for einsum in body_of(phase)
+            for access in _tiles_read(program, einsum)
+        }
+        """Tiles that something else than a matrix product reads."""
         self.of_phase: dict[int, list[int]] = {}
         for number, product in enumerate(self.products):
             self.of_phase.setdefault(product.phase, []).append(number)
@@ -109,8 +116,9 @@ class Staging:
             first, last = self.products[numbers[0]], self.products[numbers[-1]]
             native = any(units[n] in ("warpgroup", "tensor memory") for n in numbers)
             if side.source == "moving" and stages > 1:
+                copies = stages if native else 1 if direct and self._turned(side) else stages - 1
                 for n in self.of_phase[first.phase]:
-                    lasting[n] += (stages if native else stages - 1) * size
+                    lasting[n] += copies * size
             elif side.source == "moving":
                 for n in range(numbers[0], numbers[-1] + 1):
                     use.add(n, size, together)
@@ -139,6 +147,12 @@ class Staging:
                     else:
                         use.add(number, size, together and (side.from_product or stages > 1 or unit != "warp"))
         return use
+
+    def _turned(self, side: Side) -> bool:
+        """Does a tile lie in memory the other way round than the product of single warps needs it, so that it is fetched ahead to
+        registers and turned there? Not where vector code reads it, too."""
+        assert isinstance(side.key, tuple)
+        return not mentions(side.key[1][-1], side.axes[-1]) and side.key not in self.by_lanes
 
     def _exchanged(
         self, product: Product, side: Side, unit: Unit, blocks: Mapping[str, int], warps: int, together: bool
