@@ -77,6 +77,8 @@ class _Search:
         """Positions in the program's loops that count as one loop."""
         self.trips = [prod(program.trips[at] for at in loop) for loop in self.loops]
         self.windows: list[Window] = []
+        self._grids = [grid for nest in program.nests for grid in _grids(nest)]
+        self._known: dict[int, set[tuple[int, int]]] = {}
 
     def found(self) -> tuple[Counts, list[Window]]:
         reason = "its loops are too short"
@@ -153,7 +155,20 @@ class _Search:
         axes = [self.program.loops[at] for at in self.loops[loop]]
         if len(axes) > 1:
             cut = Cut(1, 0, 0)  # of merged loops all have to be alike
-        return all(_even(grid, axis, cut.first, cut.last) for nest in self.program.nests for grid in _grids(nest) for axis in axes)
+        changes = (change for axis in axes for change in self._changes(axis))
+        return not any(cut.first <= at < length - cut.last - 1 for at, length in changes)
+
+    def _changes(self, axis: int) -> set[tuple[int, int]]:
+        """(iteration of a loop after which something else is done than before, how many iterations that something has)."""
+        if axis not in self._known:
+            found: set[tuple[int, int]] = set()
+            for grid in self._grids:
+                if grid.shape[axis] > 1:
+                    away = tuple(other for other in range(grid.ndim) if other != axis)
+                    changed = (np.diff(grid, axis=axis) != 0).any(axis=away)
+                    found.update((int(at), grid.shape[axis]) for at in np.flatnonzero(changed))
+            self._known[axis] = found
+        return self._known[axis]
 
     def _sample(self, chosen: Sequence[Sequence[int]]) -> Window:
         blocks: list[Block] = []
@@ -268,10 +283,3 @@ def _grids(nest: Nest) -> Iterator[Grid]:
                     for axis in range(end.ndim):
                         if end.shape[axis] > 1:
                             yield np.diff(end, axis=axis) != 0
-
-
-def _even(grid: Grid, axis: int, first: int, last: int) -> bool:
-    if grid.shape[axis] <= first + last:
-        return True
-    inside = np.take(grid, range(first, grid.shape[axis] - last), axis=axis)
-    return bool(np.all(inside == np.take(inside, [0], axis=axis)))
