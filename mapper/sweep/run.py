@@ -2,9 +2,9 @@
 
 In: a sweep, a folder, who works. Out: a `Swept`. Shards that stand in the folder are not worked out again; what is new is kept
 as it comes.
-A space that is refined goes round by round: the neighbours of the Pareto front of all points so far are next, until the budget
-is spent
-or the front has no neighbour left. Rounds depend on results alone, so a resumed run takes the same ones.
+A space that is refined goes round by round: next are points around the Pareto front of all points so far, a quarter of each
+dimension away, then an eighth, and so on, in the end its neighbours, until the budget is spent or the front has no neighbour left.
+Rounds depend on results alone, so a resumed run takes the same ones.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ from .space import Codes, Table
 from .store import RESULTS, Inputs, Store
 from .workers import Dask, Local
 
+FIRST, ROUND = 2, 0.3
+"""Halvings of a dimension that give the first step of a refinement; share of what is left of its budget that a round may take."""
 SHOWN = 8
 """Points of the front, workloads, or reasons of failures that the printed result names."""
 
@@ -75,6 +78,8 @@ class Swept:
     objectives: tuple[str, ...]
     front: tuple[dict[str, Any], ...]
     """Points of the Pareto front."""
+    varied: tuple[str, ...] = ()
+    """Names that points of one workload set to several values."""
     reasons: tuple[Reason, ...] = ()
     """Why points failed."""
     damaged: tuple[Diagnostic, ...] = ()
@@ -148,11 +153,10 @@ class Swept:
         return found
 
     def _telling(self) -> dict[str, str]:
-        """Names that tell the points of a front apart, with how they are printed: those set alike everywhere are one."""
+        """Names that tell points apart, with how they are printed: those set alike on the whole front are one."""
         found: dict[str, str] = {}
-        for name in dict.fromkeys(name for point in self.front for name in point["sets"]):
-            values = {repr((point["workload"], point["sets"].get(name))) for point in self.front}
-            if len(values) > len(self.workloads) or len(self.front) == 1:
+        for name in self.varied or tuple(name for point in self.front[:1] for name in point["sets"]):
+            if any(name in point["sets"] for point in self.front):
                 key = repr([point["sets"].get(name) for point in self.front])
                 found[key] = f"{found[key]},{name}" if key in found else name
         return {names.split(",")[0]: names for names in found.values()}
@@ -238,16 +242,31 @@ class _Runner:
                 self.progress.best[name] = better(value, self.progress.best.get(name, value))
 
     def refine(self, seen: Codes) -> None:
-        budget = self.plan.file.sampling.points or 0
+        budget, halvings = self.plan.file.sampling.points or 0, FIRST
         while len(seen) < budget:
             table, points = self._read()
             best = points[fronts(self._objectives(table), self.plan.workloads(points))]
-            near = self.plan.space.neighbours(best)
-            more = self.plan.kept(near[~np.isin(near, seen)])[: budget - len(seen)]
-            if not len(more):
-                return
+            while not len(more := self._near(best, seen, halvings)):
+                if self.plan.space.finest(halvings):
+                    return
+                halvings += 1
+            finest = self.plan.space.finest(halvings)
+            most = budget - len(seen) if finest else math.ceil(ROUND * (budget - len(seen)))
+            more = more[np.linspace(0, len(more) - 1, min(most, len(more))).astype(int)]
             seen = np.union1d(seen, more)
             self.add(jobs(self.plan, more))
+            halvings += not finest
+
+    def _near(self, best: Codes, seen: Codes, halvings: int) -> Codes:
+        """Points near those of the front that were not evaluated."""
+        near = self.plan.space.neighbours(best, halvings)
+        return self.plan.kept(near[~np.isin(near, seen)])
+
+    def _varied(self, points: Codes) -> tuple[str, ...]:
+        table, of = self.plan.space.table(points), self.plan.workloads(points)
+        workloads = len(np.unique(of))
+        pairs = {name: of * (len(column.values) + 1) + column.codes + 1 for name, column in table.columns.items()}
+        return tuple(name for name, pair in pairs.items() if len(np.unique(pair)) > workloads)
 
     def _workload(self, table: Table, row: int) -> dict[str, Any]:
         return {name: table.columns[name].get(row) for name in self.plan.file.workload}
@@ -321,7 +340,7 @@ class _Runner:
         )  # fmt: skip
         return Swept(
             self.plan.name, self.store.folder, len(points), self.progress.reused, self.progress.failed, time.monotonic() - started,
-            self.plan.file.objectives, best, tuple(reasons(whole)), (*self.damaged, *self.store.notices),
+            self.plan.file.objectives, best, self._varied(points), tuple(reasons(whole)), (*self.damaged, *self.store.notices),
         )  # fmt: skip
 
 

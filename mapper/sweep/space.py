@@ -130,14 +130,18 @@ class Space:
         ]
         return np.asarray(np.unique(self.numbers(np.stack(sides, axis=1))))
 
-    def neighbours(self, points: Codes) -> Codes:
-        """Points one step away along one dimension."""
+    def neighbours(self, points: Codes, halvings: int) -> Codes:
+        """Points one step away along one dimension, or at its end; a step is the dimension halved so often, and at least 1."""
         where = self.coordinates(points)
         found = [np.zeros(0, dtype=np.int64)]
         for axis, table in enumerate(self.dimensions):
-            for step in (-1, 1):
+            step = max(1, table.count >> halvings)
+            for moved_by in (-step, step):
                 moved = where.copy()
-                moved[:, axis] += step
-                inside = (moved[:, axis] >= 0) & (moved[:, axis] < table.count)
-                found.append(self.numbers(moved[inside]))
-        return np.asarray(np.unique(np.concatenate(found)))
+                moved[:, axis] = np.clip(moved[:, axis] + moved_by, 0, table.count - 1)
+                found.append(self.numbers(moved))
+        return np.asarray(np.setdiff1d(np.concatenate(found), points))
+
+    def finest(self, halvings: int) -> bool:
+        """Whether all steps of `neighbours` are 1."""
+        return all(table.count >> halvings <= 1 for table in self.dimensions)

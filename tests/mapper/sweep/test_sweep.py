@@ -23,6 +23,7 @@ from einsmith.mapper import mapping as mappings
 from einsmith.mapper.sweep import file, run, shards, store, workers
 from einsmith.mapper.sweep.pareto import front
 from einsmith.mapper.sweep.point import Points
+from einsmith.mapper.sweep.space import Space, single
 
 SMALL = """name: small
 objectives: [latency_s, energy_pj]
@@ -187,6 +188,36 @@ def test_refinement_finds_the_front_of_the_grid(tmp_path: Path) -> None:
     assert refined.points <= spread.points + 50
 
 
+def test_refinement_steps_are_halved() -> None:
+    space = Space((single("a", tuple(range(16))), single("b", ("x",)), single("c", tuple(range(3)))))
+    at = space.numbers(np.array([[5, 0, 1]]))
+    near = {halvings: {tuple(row) for row in space.coordinates(space.neighbours(at, halvings)).tolist()} for halvings in (1, 2, 4)}
+    assert near[1] == {(0, 0, 1), (13, 0, 1), (5, 0, 0), (5, 0, 2)}
+    assert near[2] == {(1, 0, 1), (9, 0, 1), (5, 0, 0), (5, 0, 2)}
+    assert near[4] == {(4, 0, 1), (6, 0, 1), (5, 0, 0), (5, 0, 2)}
+    assert [space.finest(halvings) for halvings in (2, 3, 4)] == [False, False, True]
+
+
+def test_refinement_comes_nearer_to_the_front_than_sampling(tmp_path: Path) -> None:
+    text = SMALL.replace("latency_s, energy_pj", "latency_s, area_um2").replace("[512, 1K]", "1K")
+    text = text.replace("[64, 128, 256]", "{from: 16, to: 768, step: 16}").replace(
+        "[64 KiB, 4 MiB, 16 MiB]", "{from: 1 MiB, to: 48 MiB, step: 1 MiB}"
+    )
+    grid = run.sweep(sweep_of(tmp_path, text), tmp_path / "out", workers.Local(1))
+    best = np.array([[point["latency_s"], point["area_um2"]] for point in grid.front])
+
+    def beyond(kind: str, seed: int) -> float:
+        """By what factor, on average, the nearest point found is worse than a point of the true front."""
+        sampled = sweep_of(tmp_path, text + f"sampling: {{kind: {kind}, points: 200, seed: {seed}}}\n")
+        done = run.sweep(sampled, tmp_path / f"{kind}{seed}", workers.Local(1))
+        assert done.points <= 200
+        found = np.array([[point["latency_s"], point["area_um2"]] for point in done.front])
+        return float(np.mean([(found / one).max(axis=1).min() for one in best]))
+
+    for seed in (1, 2):
+        assert beyond("pareto", seed) - 1 < 0.5 * (beyond("latin", seed) - 1)
+
+
 def test_front_against_its_definition() -> None:
     values = np.random.default_rng(0).integers(0, 6, (60, 3)).astype(float)
     values[5] = np.nan
@@ -212,6 +243,9 @@ def test_fronts_across_shards_and_within_workloads(tmp_path: Path, monkeypatch: 
                 best.add(mine)
         assert {(point["latency_s"], point["energy_pj"]) for point in done.front} == best
     assert set(done.workloads) == {"size.P=512", "size.P=1024"}
+    assert done.varied == ("arch.array2d.side", "arch.buffer.size")  # what is asked, and what is alike, tells nothing
+    assert "arch.array2d.side=" in str(done)
+    assert "size.M=" not in str(done)
     assert code_of(tmp_path, SMALL + "workload: [size.Q]\n")[0] == "E701"
 
 
