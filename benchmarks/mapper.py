@@ -232,7 +232,6 @@ def draw(curves: dict[str, list[tuple[float, float, bool]]], file: Path) -> None
     axes[1].set_xticks([2**shift for shift in range(10, 21, 2)], ["1K", "4K", "16K", "64K", "256K", "1M"])
     axes[0].set_ylabel("seconds until proven")
     figure.savefig(file, metadata={"Date": None})
-    figure.savefig(file.with_suffix(".png"), dpi=110) if file.suffix != ".png" else None
 
 
 def main() -> None:
