@@ -1,10 +1,8 @@
 """One shard, evaluated: a job in, a Parquet file as bytes out.
 
-A mapped structure is evaluated in closed form for all its points at once (`batch`), after one point of it was compared with
-`cost.model`;
-where they differ, or a mapping uses what has no closed form, `cost.model` is asked point by point. A point that cannot be
-evaluated has
-the code and the text of its diagnostic, and no figures.
+A mapped structure is evaluated in closed form for all its points at once (`batch`), and three points of it are compared with
+`cost.model`; where they differ, or a mapping uses what has no closed form, `cost.model` is asked point by point. A point that
+cannot be evaluated has the code and the text of its diagnostic, and no figures.
 
 Columns: `status code diagnostic`, `latency_s cycles energy_pj edp traffic_bytes area_um2 fill_cycles buffer_need`,
 `utilization.ARRAY`, `energy.COMPONENT`, `bound_by`, `lane_cycles` (useful), `peak_lanes_s`, `bandwidth`, `mapping_found`, `plan`.
