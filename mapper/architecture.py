@@ -282,7 +282,7 @@ class Architecture(Block):
         return name, self.memory[name]
 
     def require_plain(self) -> None:
-        """Refuses (E531) what search and simulation do not handle."""
+        """Refuses (E531) what closed forms do not handle."""
         names = list(self.memory)
         ideal = all(network.multicast and network.reduction and network.bandwidth is None for network in self.networks.values())
         plain = len(names) == 2 and self.memory[names[-1]].serves is None and ideal
@@ -290,8 +290,8 @@ class Architecture(Block):
             raise EinsmithError(
                 Diagnostic(
                     "E531",
-                    f"architecture `{self.name}` has {len(names)} storage levels, or several instances, or limiting networks: only "
-                    "the cost model handles these; search and simulation handle a backing store and one buffer for all arrays",
+                    f"architecture `{self.name}` has {len(names)} storage levels, or several instances, or limiting networks; many "
+                    "mappings at once are worked out for a backing store and one buffer for all arrays",
                 )
             )
 

@@ -37,8 +37,8 @@ def require_searchable(arch: Architecture) -> None:
     raise EinsmithError(
         Diagnostic(
             "E531",
-            f"architecture `{arch.name}` has {why}: only the cost model handles these; the search handles levels that serve all "
-            "arrays, one array of each kind below each instance of the innermost level, and networks that do not limit",
+            f"architecture `{arch.name}` has {why}: the cost model and the simulator handle these; the search handles levels that "
+            "serve all arrays, one array of each kind below each instance of the innermost level, and networks that do not limit",
         )
     )
 
