@@ -1,10 +1,10 @@
 """A mapping executed for its values: tile by tile, in the mapped order, on real data, every access counted.
 
 In: a cascade, an architecture, a mapping, arrays for the inputs. Out: an `Executed`: the outputs, and the words that were read
-and written at each storage level. Nothing is taken from the cost model but the share of a spilled tensor that goes out: what a level
-or register holds are copies of the tiles that were brought in, all else there is NaN; what is made on chip is lost when the next tile,
-or a tensor that shares its place, comes; the folds of each Einsum over its array are walked one by one. A mapping that reads what is
-not there yet, or no longer, gives wrong values here, and a count that the model gets wrong differs here.
+and written at each storage level. Nothing is taken from the cost model but the share of a spilled tensor that goes out: what a
+level or register holds are copies of the tiles that were brought in, all else there is NaN; what is made on chip is lost when the
+next tile, or a tensor that shares its place, comes; the folds of each Einsum over its array are walked one by one. A mapping that
+reads what is not there yet, or no longer, gives wrong values here, and a count that the model gets wrong differs here.
 """
 
 from __future__ import annotations
