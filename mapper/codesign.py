@@ -241,7 +241,7 @@ class _State:
         self.searched += 1
         done, found = 0.0, []
         for number, (one, floor) in enumerate(zip(self.workloads, floors, strict=True)):
-            below = math.inf
+            below = left = math.inf
             if best is not None:
                 wanted = best.value * (_SLACK if design.area_um2 < best.design.area_um2 else 1.0) * (1.0 - self.gap)
                 left = wanted - done - sum(floors[number + 1 :])
