@@ -80,6 +80,9 @@ class Partitions:
             return self._best_product()
         while True:
             path = self._path()
+            if self.tally.stop() and (ready := self._path(ready=True)) is not None:
+                self.tally.cut_off |= ready != path
+                path = ready
             if path is None:
                 return None
             value = self._path_value(path)
@@ -159,8 +162,16 @@ class Partitions:
     def _path_value(self, path: list[tuple[int, int]]) -> Any:
         return tuple(sum(part) for part in zip((0.0, 0.0), *(self._weight(edge) for edge in path), strict=True))
 
-    def _path(self, without: tuple[int, int] | None = None, proven: bool = False) -> list[tuple[int, int]] | None:
-        """The least path by what its groups cannot beat; the one with fewest groups among equals."""
+    def _is_ready(self, edge: tuple[int, int]) -> bool:
+        """Whether a mapping of a group is known or soon found: it is the smallest one that begins there."""
+        search = self.searches.get(edge)
+        return bool(search is not None and search.found) or edge[1] == min(j for i, j in self.bounds if i == edge[0])
+
+    def _path(
+        self, without: tuple[int, int] | None = None, proven: bool = False, ready: bool = False
+    ) -> list[tuple[int, int]] | None:
+        """The least path by what its groups cannot beat; the one with fewest groups among equals; `ready`: of those whose mappings
+        are known or soon found."""
         count = len(self.names)
         best: dict[int, tuple[Any, int, list[tuple[int, int]]]] = {0: ((0.0, 0.0), 0, [])}
         for i in range(count):
@@ -168,7 +179,7 @@ class Partitions:
                 continue
             (first, second), groups, path = best[i]
             for j in range(i + 1, count + 1):
-                if (i, j) in self.bounds and (i, j) != without:
+                if (i, j) in self.bounds and (i, j) != without and (not ready or self._is_ready((i, j))):
                     weight = self._weight((i, j), proven)
                     option = ((first + weight[0], second + weight[1]), groups + 1, [*path, (i, j)])
                     if j not in best or option[:2] < best[j][:2]:
@@ -180,6 +191,9 @@ class Partitions:
         count = len(self.names)
         fronts: dict[int, list[tuple[Vector, list[Found]]]] = {0: [(NONE, [])]}
         for edge in list(self.bounds):
+            if self.tally.stop() and not self._is_ready(edge):
+                self.tally.cut_off = True
+                continue
             search = self._search(edge)
             if search is not None:
                 search.advance()
