@@ -78,13 +78,20 @@ def _settle(plan: ModulePlan, passed_over: list[str], tries: int, allow_tf32: bo
             if part.launches and not spilled:
                 continue
             passed_over.append(f"{_described(kernel)}: {part}")
-            turn[number] += 1
+            turn[number] = _next(plan.kernels[number], turn[number], part.launches)
         if module.launches and not module.spill_bytes:
             return found
         if any(number >= len(kernel.candidates) for number, kernel in zip(turn, plan.kernels, strict=True)):
             break
     sound = [best[1] for best in least if best is not None]
     return compiled(sound) if len(sound) == len(plan.kernels) else None
+
+
+def _next(kernel: Plan, number: int, launches: bool) -> int:
+    """The next candidate to try: where one spills, the next that is expected to need fewer registers."""
+    least = kernel.candidates[number].registers
+    after = range(number + 1, len(kernel.candidates))
+    return next((n for n in after if not launches or kernel.candidates[n].registers < least), len(kernel.candidates))
 
 
 def _spilled(found: Settled) -> int:

@@ -59,16 +59,20 @@ def shape_grid(cascade: Cascade) -> list[Case]:
     add("eight to one", (33, 65), (16, 16), (1, 8))
     add("large logits", (40, 70), (32, 16), (1, 2), 12.0)
     add("no keys", (5, 0), (16, 16), (1, 2))
+    tiles: dict[str, int] = {}
     if given:
         tiles = {name: given[name] for name in tile_symbols(cascade) if given.get(name, 1) > 1}
         if tiles:
             cases.append(replace(cases[1], name="tiles of the spec, cut", sizes=cases[1].sizes | tiles, strided=False))
         cases.append(Case("as in the spec", given))
     found = [_drawn(cascade, case) for case in cases if _possible(cascade, case)]
-    if given and len(found) < FEW:
-        sizes = {name: size - 1 if size > 3 and name not in tiles else size for name, size in given.items()}
+    sizes = {name: size - 1 if size > 3 and name not in tiles else size for name, size in given.items()}
+    for _ in range(6 if len(found) < FEW else 0):
         less = Case("less than in the spec", sizes)
-        found += [less] if _possible(cascade, less) else []
+        if given and _possible(cascade, less):
+            found.append(less)
+            break
+        sizes = {name: size // 2 if size > 3 and name not in tiles else size for name, size in sizes.items()}
     return found
 
 

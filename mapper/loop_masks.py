@@ -177,6 +177,11 @@ def _at_most(program: Program, left: Expr, right: Expr, slack: int) -> Lines:
     if isinstance(left, Map) and left.op == "abs":
         inside = left.args[0]
         return _both(_at_most(program, inside, right, slack), _at_most(program, Map("neg", (inside,)), right, slack))
+    rows = _rows(program, Map("-", (left, right)))
+    if rows is not None:
+        parts, length = rows
+        lines, exact = _at_most(program, parts, Number(0), slack)
+        return tuple(_of_rows(line, length) for line in lines), exact
     line = linear(Map("-", (left, right)))
     if line is None or line[0] not in (1, -1):
         return (), False
@@ -188,6 +193,36 @@ def _at_most(program: Program, left: Expr, right: Expr, slack: int) -> Lines:
     if factor == 1:  # m <= slack - rest
         return (HalfLine(True, Bounds(_minus(shift, bound.high), _minus(shift, bound.low))),), True
     return (HalfLine(False, Bounds(_minus(bound.low, shift), _minus(bound.high, shift))),), True  # m >= rest - slack
+
+
+def _rows(program: Program, expr: Expr) -> tuple[Expr, Expr] | None:
+    """An expression in which the loop coordinate stands as `m//c` alone, with that in place of `m`, and `c`; else None."""
+    found = {
+        node
+        for node in walk(expr)
+        if isinstance(node, Map) and node.op == "//" and node.args[0] == Coord(WHOLE_COORDINATE) and _positive(program, node.args[1])
+    }
+    if len(found) != 1:
+        return None
+    (quotient,) = found
+    rest = transform(expr, lambda node: Number(0) if node == quotient else node)
+    if any(isinstance(node, Coord) and node.rank == WHOLE_COORDINATE for node in walk(rest)):
+        return None
+    assert isinstance(quotient, Map)
+    return transform(expr, lambda node: Coord(WHOLE_COORDINATE) if node == quotient else node), quotient.args[1]
+
+
+def _positive(program: Program, expr: Expr) -> bool:
+    """Is a scalar 1 or more wherever something is divided by it?"""
+    return (isinstance(expr, Number) and expr.value >= 1) or (isinstance(expr, Scalar) and expr.name in program.cascade.symbols)
+
+
+def _of_rows(line: HalfLine, length: Expr) -> HalfLine:
+    """A half-line of `m//c` as one of `m`."""
+    ends = [Map("*", (end, length)) for end in (line.bound.low, line.bound.high)]
+    if line.upper:
+        ends = [Map("-", (Map("+", (end, length)), Number(1))) for end in ends]
+    return HalfLine(line.upper, Bounds(ends[0], ends[1]))
 
 
 def linear(expr: Expr) -> tuple[int, Expr] | None:
@@ -370,7 +405,8 @@ def _scaled(op: str, part: Bounds, by: Expr, swap: bool) -> Bounds:
 # --- may an empty step be skipped? ------------------------------------------------------------------------------------
 
 Value = Expr | None
-"""A known constant, `Access(state)` for its value before the step, or None: anything finite."""
+"""A known constant, `Access(state)` for its value before the step, an input that does not change, the greater of two of these, or
+None: anything finite."""
 ZERO, ONE = Number(0), Number(1)
 
 
@@ -458,6 +494,8 @@ class _Step:
                     if where == "now":
                         return self.before.get(name)
                     return self.after(name) if where == "next" and name in self.definitions else None
+                if tensor.kind == "input" and not free_ranks(expr) & {self.program.loop, self.program.inner}:
+                    return expr  # the same at every step
                 return self.after(name) if name in self.definitions else None
             case Reduce(op=op, body=body):
                 neutral = {"sum": ZERO, "max": NEG_INF, "min": INF, "any": ZERO, "all": ONE, "prod": ONE}
@@ -501,7 +539,9 @@ def _apply(op: str, args: list[Value]) -> Value:
         case "max", [a, b]:
             if a == b:
                 return a
-            return b if a == NEG_INF else a if b == NEG_INF else None
+            if NEG_INF in (a, b):
+                return b if a == NEG_INF else a
+            return Map("max", (a, b)) if a is not None and b is not None else None
         case "min", [a, b]:
             if a == b:
                 return a

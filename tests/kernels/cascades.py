@@ -200,3 +200,29 @@ cascade: |
   Z[I[j]]   = max[j](X[j,0])
 outputs: [Y, Z]
 """
+
+DILATED = """
+name: dilated-neighbourhood
+doc: |
+  Tokens of an image attend to a dilated square around them, with capped scores, a sink for each head, eight query heads
+  to a key head, and a gate on what comes out.
+ranks: {b: B, h: KV*G, g: KV, p: NY*NX, m: NY*NX, e: E, f: F}
+inputs:
+  Q: [b, h, p, e]
+  K: [b, g, m, e]
+  V: [b, g, m, f]
+  T: [h]
+  U: [b, h, p, f]
+params: {scale: 1/sqrt(E), cap: 30, W: 3, D: 2}
+sizes: {B: 1, KV: 2, G: 8, NY: 64, NX: 64, E: 64, F: 64}
+cascade: |
+  S[b,h,p,m]  = cap * tanh(sum[e](Q[b,h,p,e] * K[b,h//G,m,e]) * scale / cap)
+  L[b,h,p,m]  = where(abs(p//NX - m//NX) <= W*D and (p//NX - m//NX) % D == 0
+                  and abs(p%NX - m%NX) <= W*D and (p%NX - m%NX) % D == 0, S[b,h,p,m], -inf)
+  X[b,h,p]    = max(max[m](L[b,h,p,m]), T[h])
+  N[b,h,p,m]  = exp(L[b,h,p,m] - X[b,h,p])
+  Z[b,h,p]    = sum[m](N[b,h,p,m]) + exp(T[h] - X[b,h,p])
+  A[b,h,p,f]  = sum[m](N[b,h,p,m] / Z[b,h,p] * V[b,h//G,m,f])
+  Y[b,h,p,f]  = A[b,h,p,f] * sigmoid(U[b,h,p,f])
+outputs: [Y]
+"""

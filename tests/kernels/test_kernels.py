@@ -49,6 +49,9 @@ KERNELS: dict[str, tuple[str, dict[str, int], bool, int | list[int], list[Case] 
         cascades.STRANGE, {"KV": 2, "G": 8, "P": 300, "M": 300, "E": 32, "F": 32}, True, 1,
         [Case("odd", {"KV": 1, "G": 3, "P": 45, "M": 37, "E": 12, "F": 20}, strided=True)],
     ),
+    "a dilated square around each token of an image": (
+        cascades.DILATED, {}, True, 1, [Case("odd", {"B": 1, "KV": 2, "G": 3, "NY": 15, "NX": 13, "E": 15, "F": 9})]
+    ),
     "no exponential, two outputs": (
         cascades.NOWHERE, {"P": 300, "M": 300, "E": 32, "F": 32}, True, 1,
         [Case("odd", {"P": 75, "M": 61, "E": 9, "F": 5}), Case("ones", dict.fromkeys("PMEF", 1))],

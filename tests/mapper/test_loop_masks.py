@@ -38,6 +38,7 @@ M = "m1*M0+m0"
 ATOMS = [
     f"{M} <= p", f"{M} < p - 2", f"p - ({M}) < W", f"abs(p - ({M})) <= W", f"not {M} > p + 1", f"{M} == p", f"{M} >= p // 2",
     f"{M} >= clamp(p - W, 0, P - W)", f"causal == 0 or {M} <= p", f"0 <= p + ({M}) - 9 < P", f"{M} < max(p, S)",
+    f"abs(p // 5 - ({M}) // 5) <= W", f"({M}) // 5 < p // 7", f"p // 4 == ({M}) // 4", f"({M}) // 6 > p - 10", f"({M}) // P >= p // P",
 ]  # fmt: skip
 
 
