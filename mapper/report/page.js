@@ -165,16 +165,17 @@
     const get = (name) => { const c = run.columns["in " + name]; return c ? c[row] : null; };
     if (!get("spec")) return "";
     const quoted = /^[\w./-]+$/.test(run.folder) ? run.folder : `'${run.folder.replaceAll("'", "'\\''")}'`, show = `einsmith show ${quoted} --point ${run.columns.point[row]}`;
-    const own = `${show} -o ${get("gpu") ? "plan" : "timeline"}.svg\n${show} -o ${get("gpu") ? "kernel.py" : "mapping.yaml"}\n`;
     const inputs = names.filter((name) => name.startsWith("in ") && run.columns[name][row] !== null && run.columns[name][row] !== "");
     const join = (prefix) => inputs.filter((n) => n.startsWith("in " + prefix)).map((n) => `${n.slice(3 + prefix.length)}=${run.columns[n][row]}`);
+    const derive = get("derive"), spec = derive ? "derived.yaml" : get("spec"), param = join("param."), given = param.length ? ` --param ${param.join(",")}` : "";
+    const own = `${show} -o ${get("gpu") ? "plan" : "timeline"}.svg\n${show} -o ${get("gpu") ? "kernel.py" : "mapping.yaml"}\n` + (derive ? `einsmith derive ${get("spec")} --rank ${derive} -o derived.yaml\n` : "");
     const sizes = join("size."), size = sizes.length ? ` --size ${sizes.join(",")}` : "";
-    if (get("gpu")) return `${own}einsmith plan ${get("spec")} --gpu ${get("gpu")}${size}`;
-    const side = (n, v) => run.sides[n] ? `[${new Array(run.sides[n]).fill(v).join(",")}]` : v;
+    if (get("gpu")) return `${own}einsmith plan ${spec} --gpu ${get("gpu")}${size}${given}${get("dtype") ? ` --dtype ${get("dtype")}` : ""}`;
+    const side = (n, v) => v.startsWith("[") ? v.replaceAll(" ", "") : run.sides[n] ? `[${new Array(run.sides[n]).fill(v).join(",")}]` : v;
     const set = join("arch.").map((text) => { const [n, v] = text.split("="); return ` --set ${n}=${side(n, v)}`; }).join("");
-    const common = `${get("spec")} --arch ${get("arch")}${set}`;
-    if (get("mapping") === "search") return `${own}einsmith map ${common}${size}`;
-    return `${own}einsmith model ${common} --mapping ${join("tile.").length ? "mapping.yaml" : get("mapping")}${size}`;
+    const common = `${spec} --arch ${get("arch")}${set}`;
+    if (get("mapping") === "search") return `${own}einsmith map ${common}${size}${given}${get("objective") ? ` --objective ${get("objective")}` : ""}`;
+    return `${own}einsmith model ${common} --mapping ${join("tile.").length ? "mapping.yaml" : get("mapping")}${size}${given}`;
   }
 
   // --- plots ---
@@ -182,7 +183,8 @@
   const options = (id, list, chosen) => { for (const name of list) by(id).append(make("option", short(name), { value: name })); by(id).value = chosen; by(id).onchange = plots; };
   const wanted = run.objectives.map((name) => name.replace(/^-/, ""));
   options("x", numeric, numeric.includes(wanted[0]) ? wanted[0] : numeric[0]);
-  options("y", numeric, numeric.includes(wanted[1]) ? wanted[1] : numeric[1] || numeric[0]);
+  const others = numeric.filter((name) => name !== wanted[0] && !name.startsWith("in "));
+  options("y", numeric, numeric.includes(wanted[1]) ? wanted[1] : others.find((name) => /area|energy_|bytes/.test(name)) || others[0] || numeric[0]);
   const colours = ["", ...names.filter((name) => name.startsWith("in ") && differs(name) && new Set(run.columns[name]).size <= 16)];
   options("colour", colours, colours.find((name) => name.startsWith("in label.")) || colours[1] || "");
   const palette = ["#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948", "#9c755f", "#ff9da7", "#86bcb6", "#8cd17d", "#d37295", "#a0cbe8", "#b6992d", "#499894", "#79706e"];

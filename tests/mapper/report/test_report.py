@@ -117,7 +117,7 @@ objectives: [latency_s]
 workload: [size.P]
 points:
   product:
-  - {spec: softmax, derive: m, "size.B,size.H": 1, "size.E,size.F": 64, gpu: h200}
+  - {spec: softmax, derive: m, "size.B,size.H": 1, "size.E,size.F": 64, gpu: h200, dtype: bfloat16}
   - "size.P,size.M": [256, 512]
 """
 
@@ -138,6 +138,11 @@ def test_points_on_gpus_have_plan_and_kernel(tmp_path: Path) -> None:
         assert await view.ask("document.getElementById('workload').value") == "P 256"  # what is seen first has the pictures
         await view.ask("document.querySelector('#table tbody button').click()")
         assert await view.ask(f"{tabs}.map(b => b.textContent).join()") == "plan,kernel.py"
+        commands = (await view.ask("[...document.querySelectorAll('#about pre')].at(-1).textContent")).splitlines()
+        assert commands[-2:] == [
+            "einsmith derive softmax --rank m -o derived.yaml",
+            "einsmith plan derived.yaml --gpu h200 --size B=1,H=1,E=64,F=64,P=256,M=256 --dtype bfloat16",
+        ]
         await view.until("document.querySelector('#about iframe')?.srcdoc.includes('program instances over')")
         await view.ask(f"{tabs}[1].click()")
         await view.until(f"({text} || '').includes('@triton.jit')")
