@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..einsum.cascade import Cascade, Einsum, Expr, Map, Reduce, Scan, Select
+from ..einsum.cascade import Einsum, Expr, Map, Reduce, Scan, Select
 from ..einsum.sizes import Sizes, evaluate_scalar
 from .contraction import contraction, simplified
 from .gpu import Gpu
@@ -58,7 +58,7 @@ class Timing:
     def __init__(
         self, program: Program, gpu: Gpu, dtype_bytes: int, matrix_rate: float | None, extents: Mapping[str, int], bound: Sizes
     ) -> None:  # fmt: skip
-        self.program, self.gpu, self.bytes, self.matrix_rate = program, gpu, dtype_bytes, matrix_rate
+        self.program, self.gpu, self.matrix_rate = program, gpu, matrix_rate
         self.extents, self.bound = extents, bound
         self.work = [[_work(program, einsum) for einsum in body_of(phase)] for phase in program.phases]
         self.traffic = Traffics(program, gpu, dtype_bytes, extents)
@@ -69,12 +69,9 @@ class Timing:
         }
         self._counted: dict[tuple[int, ...], Steps] = {}
         self.compulsory = sum(
-            self._element(program.source, t.name) * math.prod(extents.get(r, 1) for r in t.ranks)
+            self.traffic.element(program.source, t.name) * math.prod(extents.get(r, 1) for r in t.ranks)
             for t in (*program.source.inputs, *(program.source.tensor(o) for o in program.source.outputs))
         )
-
-    def _element(self, cascade: Cascade, tensor: str) -> int:
-        return {"float": self.bytes, "int": 4, "bool": 1}[cascade.tensor(tensor).dtype]
 
     def instances(self, blocks: Mapping[str, int]) -> int:
         """Program instances."""

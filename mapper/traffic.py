@@ -97,7 +97,8 @@ class Traffics:
         if program.inner is not None:
             self.ends[program.inner] = extents[program.cascade.rank(program.inner).part_of or program.inner]
 
-    def _element(self, cascade: Cascade, tensor: str) -> int:
+    def element(self, cascade: Cascade, tensor: str) -> int:
+        """Bytes of one value."""
         return {"float": self.bytes, "int": 4, "bool": 1}[cascade.tensor(tensor).dtype]
 
     def _reads(self, number: int) -> list[_Tile]:
@@ -129,7 +130,7 @@ class Traffics:
             run.append(here[0])
         free = frozenset(r for index in access.indices for r in free_ranks(index))
         free |= {r for index in access.indices for a in accesses(index) for i in a.indices for r in free_ranks(i)}
-        element = self._element(program.source, access.tensor)
+        element = self.element(program.source, access.tensor)
         whole = element * prod(self.extents.get(r, 1) for r in ranks)
         return _Tile(key, phase, element, axes, tuple(run), free & frozenset(program.grid), moving, whole)
 
