@@ -36,8 +36,9 @@ from .streams import Resident, Stream
 from .tiles import MAX_CELLS, Grid, Tiles
 
 __all__ = [
-    "FORWARD", "MAX_CELLS", "Grid", "Need", "Nest", "Placed", "Resident", "Slot", "Step", "Stream", "buffer_needs", "check_outputs",
-    "check_step", "is_initial", "iterated", "most_in_flight", "outline", "place", "place_group", "refuse", "settle", "settle_lasting", "slots_of",
+    "FORWARD", "Grid", "MAX_CELLS", "Need", "Nest", "Placed", "Resident", "Slot", "Step", "Stream", "buffer_needs",
+    "check_outputs", "check_step", "is_initial", "iterated", "most_in_flight", "outline", "place", "place_group", "refuse",
+    "settle", "settle_lasting", "slots_of",
 ]  # fmt: skip
 
 
