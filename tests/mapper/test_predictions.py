@@ -1,0 +1,66 @@
+"""Predicted shared memory against what compilers took, for every kernel that was recorded by `benchmarks/kernels.py`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from einsmith.einsum import spec
+from einsmith.einsum.sizes import bind
+from einsmith.mapper import gpu
+from einsmith.mapper.one_pass import one_pass
+from einsmith.mapper.program import Program, program
+from einsmith.mapper.staging import Staged, Staging
+
+ROOT = Path(__file__).parents[2]
+RECORDED = ROOT / "benchmarks" / "results" / "kernels.jsonl"
+ALGORITHMS = ["softmax", "softmax-causal", "gqa", "streaming", "alibi", "softcap", "sink", "linear", "retention"]
+"""Those of one kernel, in the first arrangement of their ranks."""
+GPUS = ["a100", "h200", "b200"]
+
+
+@functools.cache
+def benchmark() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "benchmarks" / "kernels.py"))
+
+
+@functools.cache
+def recorded() -> tuple[dict[str, Any], ...]:
+    return tuple(map(json.loads, RECORDED.read_text(encoding="utf-8").splitlines()))
+
+
+@functools.cache
+def arranged(algorithm: str) -> Program:
+    name, sizes = benchmark()["ALGORITHMS"][algorithm]
+    cascade = one_pass(spec.load(ROOT / "examples" / "attention" / f"{name}.yaml"), sizes).cascade
+    return program(cascade, bind(cascade, sizes).extents)
+
+
+def predictions(algorithm: str, name: str) -> Iterator[tuple[Staged, dict[str, Any]]]:
+    """Of each recorded candidate of the program: what is predicted, and what the compiler made."""
+    arrangement = arranged(algorithm)
+    staging = Staging(arrangement, gpu.load(name), 2, exact=False)
+    for row in recorded():
+        (blocks, warps, stages), *others = row["plan"]
+        if row["algorithm"] == algorithm and row["gpu"] == name and not others and set(blocks) == set(arrangement.axes):
+            yield staging(blocks, warps, stages), row["compiled"]
+
+
+@pytest.mark.parametrize("name", GPUS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_shared_memory_is_what_compilers_took(algorithm: str, name: str) -> None:
+    """Operands within two in a hundred, all of it never under-predicted by more than five."""
+    found = list(predictions(algorithm, name))
+    assert len(found) >= 2
+    for predicted, made in found:
+        assert made["error"] is None
+        assert predicted.operands == pytest.approx(made["staged_bytes"], rel=0.02)
+        assert predicted.total >= 0.95 * made["shared_bytes"]
+        assert predicted.total <= gpu.load(name).shared_memory.per_block
+        assert made["shared_bytes"] <= gpu.load(name).shared_memory.per_block
