@@ -15,11 +15,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import rich_click as click
 
 from ..einsum.diagnostics import Diagnostic, EinsmithError
+
+if TYPE_CHECKING:
+    from ..einsum.cascade import Cascade
 
 
 class Result(Protocol):
@@ -137,6 +140,22 @@ def sized(function: Callable[..., Any]) -> Callable[..., Any]:
         sizes = parse_assignments(size_texts, "--size", whole=True)
         params = parse_assignments(param_texts, "--param", whole=False)
         return function(*args, sizes=sizes, params=params, **kwargs)
+
+    return command
+
+
+def with_chosen_outputs(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--outputs`; the command gets `chosen`, which gives a cascade the outputs that the user wants."""
+
+    @click.option("--outputs", "names", metavar="NAME,...", help="Tensors to compute instead of the outputs of the spec.")
+    @functools.wraps(function)
+    def command(*args: Any, names: str | None, **kwargs: Any) -> Any:
+        from ..einsum.outputs import with_outputs
+
+        def chosen(cascade: Cascade) -> Cascade:
+            return cascade if names is None else with_outputs(cascade, [n for name in names.split(",") if (n := name.strip())])
+
+        return function(*args, chosen=chosen, **kwargs)
 
     return command
 

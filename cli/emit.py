@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from .common import guarded, sized, write_text
+from .common import guarded, sized, with_chosen_outputs, write_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..einsum.cascade import Cascade
     from ..kernels.aot import Compiled
     from ..mapper.stages import ModulePlan
 
@@ -80,6 +83,7 @@ class Emitted:
 )
 @click.option("--compile/--no-compile", "compiling", default=True, help="Compile ahead of time for the GPU of the plan.")
 @click.option("--allow-tf32", is_flag=True, help="Let matrix units round float32 inputs to TF32.")
+@with_chosen_outputs
 @sized
 @guarded
 def command(
@@ -90,6 +94,7 @@ def command(
     targets: tuple[str, ...],
     compiling: bool,
     allow_tf32: bool,
+    chosen: Callable[[Cascade], Cascade],
     sizes: dict[str, int],
     params: dict[str, int | float],
 ) -> Emitted:
@@ -113,7 +118,7 @@ def command(
         if name not in TARGETS:
             raise EinsmithError(Diagnostic("E611", f"no compiler for the target `{name}`", help=f"one of {', '.join(TARGETS)}"))
     target = gpus.load(gpu)
-    plans = module_plans(load(locate("attention", spec)), target, sizes, params, dtype=dtype, allow_tf32=allow_tf32)
+    plans = module_plans(chosen(load(locate("attention", spec))), target, sizes, params, dtype=dtype, allow_tf32=allow_tf32)
     if compiling:
         settled = settle(plans, targets, allow_tf32=allow_tf32)
         found = Emitted(None, settled.source, settled.plan, settled.plan.note, settled.compiled, settled.passed_over)

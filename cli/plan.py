@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from .common import guarded, sized
+from .common import guarded, sized, with_chosen_outputs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..einsum.cascade import Cascade
     from ..mapper.stages import ModulePlan
 
 
@@ -40,10 +43,18 @@ class Planned:
 )
 @click.option("--allow-tf32", is_flag=True, help="Let matrix units round float32 inputs to TF32.")
 @click.option("--keep", type=click.IntRange(1, 1000), default=10, show_default=True, help="Candidates to list.")
+@with_chosen_outputs
 @sized
 @guarded
 def command(
-    spec: str, gpu: str, dtype: str, allow_tf32: bool, keep: int, sizes: dict[str, int], params: dict[str, int | float]
+    spec: str,
+    gpu: str,
+    dtype: str,
+    allow_tf32: bool,
+    keep: int,
+    chosen: Callable[[Cascade], Cascade],
+    sizes: dict[str, int],
+    params: dict[str, int | float],
 ) -> Planned:
     """Plan SPEC for a GPU: roles of ranks, what lives in registers and shared memory, ranked tile sizes.
 
@@ -57,5 +68,5 @@ def command(
     from ..mapper.stages import plan_module
 
     target = gpus.load(gpu)
-    cascade = load(locate("attention", spec))
+    cascade = chosen(load(locate("attention", spec)))
     return Planned(plan_module(cascade, target, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from .common import guarded, sized
+from .common import guarded, sized, with_chosen_outputs
+
+if TYPE_CHECKING:
+    from ..einsum.cascade import Cascade
 
 
 @dataclass
@@ -40,6 +43,7 @@ class Ran:
     default="interpret",
     help="The float64 interpreter, or the generated kernel.",
 )
+@with_chosen_outputs
 @sized
 @guarded
 def command(
@@ -49,6 +53,7 @@ def command(
     saved: Path | None,
     target: Path | None,
     backend: str,
+    chosen: Callable[[Cascade], Cascade],
     sizes: dict[str, int],
     params: dict[str, int | float],
 ) -> Ran:
@@ -65,7 +70,7 @@ def command(
     from ..einsum.library import locate
     from ..einsum.spec import load
 
-    cascade = load(locate("attention", spec))
+    cascade = chosen(load(locate("attention", spec)))
     if source is not None:
         arrays = npz.read_inputs(source, cascade, sizes, params)
     else:

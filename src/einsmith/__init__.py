@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EinsmithError", "analyze", "compile", "derive", "equal", "evaluate", "load", "loads", "map", "model", "plan", "simulate",
-    "sweep",
+    "sweep", "with_outputs",
 ]  # fmt: skip
 
 Sizes = Mapping[str, int]
@@ -63,6 +63,13 @@ def loads(text: str, name: str = "<string>") -> Cascade:
     from .einsum.spec import loads as load_text
 
     return load_text(text, name)
+
+
+def with_outputs(cascade: Cascade, *names: str) -> Cascade:
+    """The cascade that computes these of its tensors instead of its outputs, and nothing that only others need."""
+    from .einsum.outputs import with_outputs as for_outputs
+
+    return for_outputs(cascade, names)
 
 
 def analyze(cascade: Cascade, sizes: Sizes | None = None, params: Params | None = None, **options: Any) -> Analysis:
