@@ -218,8 +218,11 @@ class _Planner:
             form = one_pass(part, self.sizes, self.params)
             self.known[part] = (
                 form,
-                plan(form.cascade, self.gpu, self.sizes, self.params, dtype=self.dtype, allow_tf32=self.allow_tf32, keep=self.keep),
-            )
+                plan(
+                    form.cascade, self.gpu, self.sizes, self.params, dtype=self.dtype, allow_tf32=self.allow_tf32, keep=self.keep,
+                    tiles=form.tiles,
+                ),
+            )  # fmt: skip
         return self.known[part]
 
     def module(self, groups: Groups) -> ModulePlan:
