@@ -51,7 +51,8 @@ def test_the_one_that_spills_least_is_not_passed_over(monkeypatch: pytest.Monkey
     monkeypatch.setattr("einsmith.kernels.settle.compile_module", spilling)
     settled = settle([ModulePlan(TEXTBOOK, (PLANNED,))], tries=3)
     assert settled.compiled["sm_90"].spill_bytes == 8
-    assert settled.plan.best is PLANNED.candidates[1]
+    first = PLANNED.candidates[0]
+    assert settled.plan.best is next(one for one in PLANNED.candidates if one.registers < first.registers)
     assert [text.split("registers, ")[1].split(" ")[0] for text in settled.passed_over] == ["24", "16"]
 
 
