@@ -1,8 +1,8 @@
 """Floors: what no mapping of a group can beat, whatever the order of its loops, for all tilings at once.
 
 In: a group as one of several equal instances does it, and arrays of tiles, one for each rank (as long as the rank: no loop). Out:
-cycles of the busiest array with every step on its best array and layout, words of operands and results, energy of operations. None of
-this depends on the order of the loops; what does is added by `orders`. Every quantity is a product over ranks, of their extents,
+cycles of the busiest array with every step on its best array and layout, words of operands and results, energy of operations. None
+of this depends on the order of the loops; what does is added by `orders`. Every quantity is a product over ranks, of their extents,
 of the numbers of their tiles, or of how often these fill a side of an array.
 """
 

@@ -197,18 +197,15 @@ def _at_most(program: Program, left: Expr, right: Expr, slack: int) -> Lines:
 
 def _rows(program: Program, expr: Expr) -> tuple[Expr, Expr] | None:
     """An expression in which the loop coordinate stands as `m//c` alone, with that in place of `m`, and `c`; else None."""
-    found = {
-        node
-        for node in walk(expr)
-        if isinstance(node, Map) and node.op == "//" and node.args[0] == Coord(WHOLE_COORDINATE) and _positive(program, node.args[1])
-    }
+    here = Coord(WHOLE_COORDINATE)
+    quotients = [node for node in walk(expr) if isinstance(node, Map) and node.op == "//" and node.args[0] == here]
+    found = {quotient for quotient in quotients if _positive(program, quotient.args[1])}
     if len(found) != 1:
         return None
     (quotient,) = found
     rest = transform(expr, lambda node: Number(0) if node == quotient else node)
     if any(isinstance(node, Coord) and node.rank == WHOLE_COORDINATE for node in walk(rest)):
         return None
-    assert isinstance(quotient, Map)
     return transform(expr, lambda node: Coord(WHOLE_COORDINATE) if node == quotient else node), quotient.args[1]
 
 

@@ -2,8 +2,8 @@
 
 In: an architecture with several instances of some levels, the ranks of a group. Out: `Team`s: for each level that has several
 instances below one of the level outside, a rank that is shared out among them (or none), by loops outside all others. Every
-instance then does the same on a part of the positions: what the first does, on sizes of its own, tells the time; what all do, times their
-number, the energy; words that all instances need at the same time are read once where they come from.
+instance then does the same on a part of the positions: what the first does, on sizes of its own, tells the time; what all do, times
+their number, the energy; words that all instances need at the same time are read once where they come from.
 """
 
 from __future__ import annotations
