@@ -58,6 +58,7 @@ def test_ctrl_c_returns_the_best_so_far_with_its_gap(monkeypatch: pytest.MonkeyP
 
 def test_a_terminal_shows_the_best_so_far_and_how_far_it_may_be_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # libraries that other tests import put theirs there
     with cli._watched("energy", "mappings; group at hand") as (watch, stop):
         assert watch is not None
         watch(1200, float("inf"), 1.0)
@@ -67,6 +68,7 @@ def test_a_terminal_shows_the_best_so_far_and_how_far_it_may_be_off(monkeypatch:
         assert stop()
         with pytest.raises(KeyboardInterrupt):  # the second one ends the command
             signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
     assert "1,234 mappings; group at hand: 2, 25.0% above the least bound" in terminal.getvalue()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import cache
 from pathlib import Path
 
@@ -28,8 +27,6 @@ from .cases import BY_NAME, CASES, Case
 from .chains import chains, odd_cascades
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("[ac][ta]*/*.yaml"))
-SLOWEST = 3.0
-"""Seconds that a derivation may take."""
 
 
 @cache
@@ -40,9 +37,7 @@ def derived(name: str) -> Derivation:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_passes_of_the_table(case: Case) -> None:
-    start = time.perf_counter()
     found = derived(case.name)
-    assert time.perf_counter() - start < SLOWEST
     assert (found.passes_before["m"], found.passes_after["m"]) == (case.before, case.after)
     assert (found.blocked_by is None) == (case.after <= 1)
     if case.blocked is not None:
