@@ -118,7 +118,13 @@ def main() -> None:
     print()
     print(table(rows, on))
     if given.page:
-        given.page.write_text(PAGE.format(versions=versions(), table=table(rows, on)), encoding="utf-8")
+        given.page.write_text(PAGE.format(versions=versions(), table=table(rows, on), rest=rest(rows)), encoding="utf-8")
+
+
+def rest(rows: list[Row]) -> str:
+    """What the page does not have."""
+    missing = sorted({path.stem for path in (ROOT / "examples" / "attention").glob("*.yaml")} - {row.name for row in rows})
+    return f"\nNot run for this page: {', '.join(missing)}.\n" if missing else ""
 
 
 def versions() -> str:
@@ -136,7 +142,7 @@ which the kernel, run in Triton's interpreter in float32, agrees with the float6
 was run on a GPU.
 
 {table}
-"""
+{rest}"""
 
 if __name__ == "__main__":
     main()
