@@ -15,7 +15,7 @@ Conventions that every stage relies on:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -255,6 +255,21 @@ class Cascade:
 
 
 # --- small helpers on expressions -------------------------------------------------------------------------------------
+
+
+def needed_for(cascade: Cascade, names: Iterable[str]) -> set[str]:
+    """Tensors that these depend on, themselves among them."""
+    reads: dict[str, set[str]] = {}
+    for einsum in cascade.einsums:
+        read = {access.tensor for expr in (einsum.body, *einsum.indices) for access in accesses(expr)}
+        reads.setdefault(einsum.output, set()).update(read)
+    needed = set(names)
+    pending = list(needed)
+    while pending:
+        found = reads.get(pending.pop(), set()) - needed
+        needed |= found
+        pending += found
+    return needed
 
 
 def ceil_div(extent: Expr, tile: Expr) -> Expr:

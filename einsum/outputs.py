@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .cascade import Cascade, accesses
+from .cascade import Cascade, needed_for
 from .diagnostics import Diagnostic, EinsmithError
 
 
@@ -22,13 +22,7 @@ def with_outputs(cascade: Cascade, names: Sequence[str]) -> Cascade:
         raise EinsmithError(
             Diagnostic("E103", f"no tensor that could be an output: {wrong}", help=f"one of {', '.join(defined)}, joined by commas")
         )
-    needed = set(names)
-    size = 0
-    while size != len(needed):
-        size = len(needed)
-        for einsum in cascade.einsums:
-            if einsum.output in needed:
-                needed |= {a.tensor for expr in (einsum.body, *einsum.indices) for a in accesses(expr)}
+    needed = needed_for(cascade, names)
     return replace(
         cascade,
         tensors=tuple(t for t in cascade.tensors if t.name in needed),

@@ -35,6 +35,7 @@ from ..einsum.cascade import (
     ceil_div,
     children,
     free_ranks,
+    needed_for,
     rebuild,
     substitute,
     transform,
@@ -250,16 +251,7 @@ def inline(cascade: Cascade) -> Cascade:
 
 def live(cascade: Cascade) -> Cascade:
     """Without the tensors that no output depends on."""
-    needed = set(cascade.outputs)
-    changed = True
-    while changed:
-        before = len(needed)
-        for einsum in cascade.einsums:
-            if einsum.output in needed:
-                needed.update(a.tensor for a in accesses(einsum.body))
-                for index in einsum.indices:
-                    needed.update(a.tensor for a in accesses(index))
-        changed = len(needed) != before
+    needed = needed_for(cascade, cascade.outputs)
     return replace(
         cascade,
         tensors=tuple(t for t in cascade.tensors if t.kind == "input" or t.name in needed),

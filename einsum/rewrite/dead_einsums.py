@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..cascade import Access, Cascade, walk
+from ..cascade import Cascade, needed_for
 from .step import Rewritten, Step, reordered, shown
 
 NAME = "dead-einsums"
@@ -16,17 +16,7 @@ NAME = "dead-einsums"
 
 def dead_einsums(cascade: Cascade) -> Rewritten | None:
     """Drop Einsums that no output depends on."""
-    live = set(cascade.outputs)
-    reads: dict[str, set[str]] = {}
-    for einsum in cascade.einsums:
-        names = {node.tensor for expr in (einsum.body, *einsum.indices) for node in walk(expr) if isinstance(node, Access)}
-        reads.setdefault(einsum.output, set()).update(names)
-    pending = list(live)
-    while pending:
-        for name in reads.get(pending.pop(), ()):
-            if name not in live:
-                live.add(name)
-                pending.append(name)
+    live = needed_for(cascade, cascade.outputs)
     dead = [einsum for einsum in cascade.einsums if einsum.output not in live]
     if not dead:
         return None
