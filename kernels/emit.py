@@ -19,11 +19,11 @@ from ..mapper.plan import Plan, tile_time
 from ..mapper.stages import ModulePlan, operand_only
 from .helpers import helper_sources
 from .host import TYPES, Host
-from .lower import RESERVED
 from .reference import HELPERS, reference
 from .self_test import SelfTest
 from .shapes import shape_grid
 from .signature import Signature, wrapped
+from .text import RESERVED
 
 
 def emit(cascade: Cascade, plan: Plan, *, textbook: Cascade | None = None) -> str:
