@@ -4,8 +4,9 @@ In: a placed group. Out: `Accesses`. All is counted from the loop nest:
 
 * an input comes from the level outside whenever the tile that a level holds of it changes (see `sequences`); instances that
   need the same words at the same time get them in one read where the connection multicasts;
-* an array reads its operands from the innermost place that holds them, once in every tile and again for each fold that does not
-  move them; what its registers hold is read when the tile held there changes;
+* an array reads its operands from the innermost place that holds them: in every tile, again for each fold that does not move them,
+  and again for each position of a rank outside one that does (a lane keeps one word of an operand and one sum; see `Step.inside`);
+  what its registers hold is read when the tile held there changes;
 * a result is written where it is summed up in every tile that adds to it, and read back unless it is begun there; a sum that goes
   on elsewhere goes out when its tile changes and comes back when the tile does;
 * what leaves the group is read where it stayed, complete, and written to the backing store, once.
@@ -136,7 +137,7 @@ def _send(nest: Nest, found: Accesses, outer: str, inner: str, tensor: str, one:
 
 
 def _operand(nest: Nest, found: Accesses, reader: Step, tensor: str, indices: tuple[Expr, ...], level: str) -> None:
-    """What a step reads of an operand at a level: its tile once in every tile, again for each fold that does not move it."""
+    """What a step reads of an operand at a level."""
     one = operand_words(nest, reader, tensor, indices, nest.spread_to(level))
     link = nest.arch.network(level, reader.binding.array)
     taken = one if link is None else operand_words(nest, reader, tensor, indices, nest.spread, lanes=True)
@@ -159,6 +160,7 @@ def operand_words(
         factors += [nest.span(rank)[1] for rank in sorted(reader.binding.ranks - ranks)]
     else:
         factors += nest.folds(reader, reader.binding.ranks - ranks)
+    factors += [nest.span(rank)[1] for rank in nest.repeated(reader, ranks)]
     factors += nest.present(reader.ranks & nest.cut)
     together = {
         axis for axis in nest.spread - apart if nest.trips[axis] > 1 and nest.group.loops[axis].rank not in ranks and not lanes

@@ -402,7 +402,7 @@ class Closed:
         return found
 
     def operand_words(self, reader: Step, stream: Stream) -> Value:
-        """Words that a step reads of an operand: its tile in every tile, again for each fold that does not move it."""
+        """Words that a step reads of an operand: its tile in every tile, again for folds and positions outside what moves it."""
         declared = self.nest.cascade.tensor(stream.tensor)
         ranks = frozenset().union(*(free_ranks(index) for index in stream.indices))
         dimensions = self.dimensions(stream.tensor, stream.indices)
@@ -410,7 +410,22 @@ class Closed:
             del dimensions[declared.ranks.index(declared.iterates)]
         words, summed = self._sums(dimensions, self.depth)
         folded = reader.binding.ranks - ranks
-        return words * self.folds(reader, folded) * self._tiles(reader.ranks - summed - folded)
+        words = words * self.folds(reader, folded)
+        repeated = dict(reader.outside(ranks))
+        for rank in sorted(reader.ranks - summed - folded):
+            count = self.existing(rank)
+            if rank in repeated:
+                walked = product(self._walked(reader, mover) for mover in repeated[rank])
+                count = where(greater(walked, 1.0), self.extent(rank), count)
+            words = words * count
+        return words
+
+    def _walked(self, step: Step, rank: str) -> Value:
+        """Positions that a step takes one after another along a rank in the largest tile."""
+        for side, lanes in enumerate(self.hardware.sides(step.binding.array)):
+            if rank in (along := step.binding.along(side)):
+                return ceil_div(product(self.size(each) for each in along), lanes)
+        return self.size(rank)
 
     def result_words(self, step: Step, tensor: str) -> Value:
         declared = self.nest.cascade.tensor(tensor)

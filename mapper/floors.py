@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ..einsum.cascade import Coord, Expr, Map, Number, Scalar, free_ranks
 from .architecture import Architecture, Array
 from .cost import register_pj
+from .mapping import Binding
 from .nest import Nest
 from .operations import Work
 from .steps import Step
@@ -151,11 +152,41 @@ class Floors:
         return self._folds[key]
 
     def _operand(self, step: Step, tensor: str, indices: tuple[Expr, ...]) -> Any:
-        """Words that a step reads of a tensor: its tile in every tile."""
+        """Words that a step reads of a tensor, under the layout that reads least of it."""
         if not is_simple(self.nest, tensor, indices):
             return 0.0
         ranks = frozenset().union(*(free_ranks(index) for index in indices))
-        return self._share(step) * whole_words(self.nest, tensor, indices) * self._tiles(step.ranks - ranks)
+        away = step.ranks - ranks
+        least: Any = None
+        for bound in self._bound(step):
+            words: Any = 1.0
+            repeated = dict(bound.outside(ranks))
+            for rank in away:
+                if (side := _side(bound, rank)) is not None:
+                    count = self._filled(rank, bound.array.side[side])
+                elif rank in repeated:
+                    walked = math.prod(self._walked(bound, mover) for mover in repeated[rank])
+                    count = np.where(walked > 1.0, float(self.extents[rank]), self._tiles([rank]))
+                else:
+                    count = self._tiles([rank])
+                words = words * count
+            least = words if least is None else np.minimum(least, words)
+        least = self._tiles(away) if least is None else least
+        return self._share(step) * whole_words(self.nest, tensor, indices) * least
+
+    def _bound(self, step: Step) -> Iterator[Step]:
+        """A step under every layout on every array that can do it."""
+        for name, array in self.nest.arch.arrays.items():
+            if all(array.expand(item.operation) is not None for item in step.work):
+                for layout in self._layouts(step, len(array.side)):
+                    for kept in itertools.product((False, True), repeat=len(layout)):  # sides may have one lane at work
+                        spatial = tuple((rank,) if lay else () for rank, lay in zip(layout, kept, strict=True))
+                        yield replace(step, array=array, binding=Binding(array=name, spatial=spatial))
+
+    def _walked(self, step: Step, rank: str) -> Any:
+        """Positions that a step takes one after another along a rank in the largest tile."""
+        tile = 1.0 if rank in self.single else np.minimum(self.tiles.get(rank, np.inf), float(self.extents[rank]))
+        return tile if (side := _side(step, rank)) is None else np.ceil(tile / step.array.side[side])
 
     # --- arrays ---
 
@@ -174,19 +205,23 @@ class Floors:
 
     def _least(self, step: Step) -> dict[str, Any]:
         """Cycles of a step on each array that can do it, under its best layout."""
-        tensor = self.nest.cascade.tensor(step.output)
-        barred = {tensor.iterates, getattr(step.einsum.body, "rank", None)}
-        ranks = sorted(rank for rank in step.ranks if rank not in barred and rank not in self.single and self.extents[rank] > 1)
         found: dict[str, Any] = {}
         for name, array in self.nest.arch.arrays.items():
             if any(array.expand(item.operation) is None for item in step.work):
                 continue
             least: Any = None
-            for layout in itertools.permutations(ranks, min(len(array.side), len(ranks))):
+            for layout in self._layouts(step, len(array.side)):
                 cycles = self._busy(step, array, dict(zip(layout, array.side, strict=False)))
                 least = cycles if least is None else np.minimum(least, cycles)
             found[name] = least * self._share(step)
         return found
+
+    def _layouts(self, step: Step, sides: int) -> Iterator[tuple[str, ...]]:
+        """Ranks along the sides of an array, as many as can be."""
+        tensor = self.nest.cascade.tensor(step.output)
+        barred = {tensor.iterates, getattr(step.einsum.body, "rank", None)}
+        ranks = sorted(rank for rank in step.ranks if rank not in barred and rank not in self.single and self.extents[rank] > 1)
+        return itertools.permutations(ranks, min(sides, len(ranks)))
 
     def _busy(self, step: Step, array: Array, layout: Map_[str, int]) -> Any:
         """Cycles that a step keeps an array busy; `layout`: the lanes along the side of each spatial rank."""
@@ -235,6 +270,11 @@ class Floors:
             assert rank.split is not None
             found *= self.extents[rank.name] / (self.extents[rank.split.outer] * self.extents[rank.split.inner])
         return found
+
+
+def _side(step: Step, rank: str) -> int | None:
+    """The side of the array that a rank is laid along."""
+    return next((side for side in range(len(step.array.side)) if rank in step.binding.along(side)), None)
 
 
 # --- indices ----------------------------------------------------------------------------------------------------------

@@ -72,6 +72,17 @@ class Nest(Tiles):
                 result.append(-(-here // lanes))
         return result
 
+    def repeated(self, step: Step, ranks: frozenset[str]) -> list[str]:
+        """Ranks within a tile whose positions each take an operand anew that only `ranks` move: a lane keeps one word of it."""
+        return [rank for rank, movers in step.outside(ranks) if any(self._walked(step, mover) > 1 for mover in movers)]
+
+    def _walked(self, step: Step, rank: str) -> int:
+        """Positions that a step takes one after another along a rank in the largest tile."""
+        for side, lanes in enumerate(step.array.side):
+            if rank in (along := step.binding.along(side)):
+                return -(-math.prod(self.size(each) for each in along) // lanes)
+        return self.size(rank)
+
     def item_cycles(self, step: Step, item: Work) -> float:
         """Cycles that one operation of a work item keeps the lanes busy."""
         expanded = step.array.expand(item.operation)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from ..einsum.cascade import Access, Cascade, Einsum, Number, Reduce, Scan, Select, accesses, free_ranks
@@ -55,8 +56,37 @@ class Step:
         streams = self.ranks - self.binding.ranks
         if len(self.array.side) < 2 or not streams or not self.binding.ranks:
             return False
-        used = [frozenset().union(*(free_ranks(index) for index in access.indices)) for access in self.reads]
-        return any(ranks & self.binding.ranks and not ranks & streams for ranks in used)
+        return any(ranks & self.binding.ranks and not ranks & streams for ranks in self._moving)
+
+    @cached_property
+    def _moving(self) -> tuple[frozenset[str], ...]:
+        """For each operand, the ranks that move it."""
+        return tuple(frozenset().union(*(free_ranks(index) for index in access.indices)) for access in self.reads)
+
+    @cached_property
+    def inside(self) -> tuple[str, ...]:
+        """Ranks that are not laid along the sides, as the array walks them within a tile, from the outside.
+
+        Reductions go last, so that a lane keeps one sum; of the others, those that most operands depend on go first.
+        """
+
+        def place(rank: str) -> tuple[bool, int, str]:
+            return rank in self.reduced, sum(rank not in ranks for ranks in self._moving), rank
+
+        return tuple(sorted(self.ranks - self.binding.ranks, key=place))
+
+    def outside(self, ranks: frozenset[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Ranks whose positions may each take an operand anew that only `ranks` move, and what does so: ranks walked inside them.
+
+        A lane keeps one word of an operand. Folds of a reduced rank that is laid along a side come before the other reductions.
+        """
+        found = []
+        for at, rank in enumerate(self.inside):
+            if rank not in ranks:
+                folds = self.binding.ranks & self.reduced & ranks if rank not in self.reduced else frozenset[str]()
+                if movers := (*(inner for inner in self.inside[at + 1 :] if inner in ranks), *sorted(folds)):
+                    found.append((rank, movers))
+        return tuple(found)
 
 
 def step_name(cascade: Cascade, einsum: Einsum) -> str:

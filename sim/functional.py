@@ -574,6 +574,7 @@ class _Group:
         temporal = {rank: np.arange(*self._range(rank, index)) for rank in step.ranks - step.binding.ranks}
         used = frozenset().union(*(free_ranks(expr) for expr in access.indices))
         words = sum(self._distinct(access, used, fold, temporal) for fold in itertools.product(*sides))
+        words *= math.prod(len(temporal[rank]) for rank in self.nest.repeated(step, used))
         if alone:
             self._count(level, "read", access.tensor, words)
             return

@@ -193,6 +193,7 @@ class Traffic:
             del factors[declared.ranks.index(declared.iterates)]
         free = step.binding.ranks - ranks
         factors += [nest.span(rank)[1] for rank in sorted(free)] if lanes else nest.folds(step, free)
+        factors += [nest.span(rank)[1] for rank in nest.repeated(step, ranks)]
         together = [
             axis for axis in nest.spread - nest.spread_to(level)
             if nest.trips[axis] > 1 and nest.group.loops[axis].rank not in ranks and not lanes

@@ -234,11 +234,27 @@ class Machine:
                     for rank, lanes in zip(self.drawn.spatial, (2, 3), strict=False):
                         if rank not in ranks:
                             words *= -(-len(tile[rank]) // lanes)
+                    words *= self.again(ranks, tile)
                     step = tuple(at for at, loop in zip(index, loops, strict=True) if not loop[2])
                     key = outer + ">lanes", self.core(outer, index), box, step
                     asked[key] = max(words, asked.get(key, 0))
         for (link, *_), words in asked.items():
             self.count(link.split(">")[0], "read", name, words)
+
+    def again(self, ranks: set[str], tile: Tile) -> int:
+        """How often lanes that keep one word take an operand anew in a tile, as m, n and k (last) go by one inside another."""
+        walked = [(rank, len(self.widest(rank))) for rank in "mnk" if rank not in self.drawn.spatial]
+        folds = -(-len(self.widest("k")) // (2, 3)[self.drawn.spatial.index("k")]) if "k" in self.drawn.spatial else 1
+        walked.append(("k", folds))
+        found = 1
+        for place, (rank, _) in enumerate(walked):
+            if rank not in ranks and any(inner in ranks and steps > 1 for inner, steps in walked[place + 1 :]):
+                found *= len(tile[rank])
+        return found
+
+    def widest(self, rank: str) -> range:
+        """Positions in the largest tile, the first one."""
+        return self.tile((0,) * len(self.drawn.loops), len(self.drawn.loops))[rank]
 
     def results(self, times: list[list[tuple[int, ...]]]) -> None:
         drawn, loops = self.drawn, self.drawn.loops
