@@ -146,14 +146,14 @@ def published() -> None:
     products = 2 * 32 * 2048 * 2048 * 128
     charged = found.cost.energy_pj - found.cost.as_json()["energy_parts"]["buffer"] + products * 4 * word
     print(
-        f"    energy in all {found.cost.energy_pj:.4g} (published: 2.290e12); with the buffer charged for two operands and a sum read\n"
-        f"    and written by every multiplication, nothing kept in the lane: {charged:.4g}"
+        f"    energy in all {found.cost.energy_pj:.4g} (published: 2.290e12); with the buffer charged for two operands and a sum\n"
+        f"    read and written by every multiplication, nothing kept in the lane: {charged:.4g}"
     )
     for objective in ("latency", "energy"):
         _, found = timed(attn3, "tpu-v4i", objective)
         print(
             f"attn3 on tpu-v4i, least {objective}: {found.cost.latency_s * 1e3:.4g} ms {found.cost.energy_pj / 1e12:.4g} J "
-            "(published, least energy: 0.774 ms 0.0313 J, operands charged as above)"
+            "(published, least energy: 0.774 ms 0.0313 J; what it charges an array for is not known)"
         )
     arch = architecture.load("fusemax", ("buffer.size=128",))
     found = search(spec.loads(TWO_PASSES), arch, {"M": 4, "P": 1024}, objective="energy")
