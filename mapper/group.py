@@ -17,7 +17,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from .floors import Floors
 from .layouts import Choice, Vector, choices, front
 from .mapping import Binding, Group, Loop
 from .nest import Nest, Step, check_step, most_in_flight, outline, settle, settle_lasting
+from .objective import MEASURES, NOTHING, PRODUCTS, Objective, order, rank_of
 from .orders import OUTSIDE, Block, Orders, Tilings
 from .places import Places, Rooms
 from .residency import add_residents, add_streams, check_capacity
@@ -40,12 +42,8 @@ from .tape import Floats
 from .team import Team, teams
 from .timing import chains, exposed, longest, nominal
 
-Objective: TypeAlias = Literal["latency", "energy", "edp", "traffic", "pareto"]
-PRODUCTS = ("edp", "pareto")
-"""Objectives that do not add up over groups: whole Pareto fronts of cycles and energy are kept."""
 MAX_EVALUATIONS = 20_000
 """Full evaluations after which a search ends without proof."""
-NOTHING = (math.inf, math.inf)
 
 
 @dataclass
@@ -90,20 +88,6 @@ class Tally:
             self.refused = self.refused or diagnostic
 
 
-def rank_of(objective: Objective, value: Any) -> Any:
-    """(cycles, energy, words) by the objective, then by the other of latency and energy."""
-    cycles, energy, words = value
-    match objective:
-        case "latency":
-            return cycles, energy
-        case "energy":
-            return energy, cycles
-        case "traffic":
-            return words, cycles
-        case _:
-            return cycles * energy, cycles
-
-
 @dataclass(frozen=True)
 class Found:
     """One group, mapped and costed. Its value: cycles with fill and drain, energy, words across the boundary."""
@@ -131,6 +115,8 @@ class Problem:
     shares: Map_[int, float]
     """Least share of the points of masked Einsums that any tiling must do."""
     fixed: Fixed
+    axes: tuple[int, ...] = ()
+    """Places in a value of the measures whose whole Pareto front is wanted; none: the best is."""
 
     @property
     def masked(self) -> bool:
@@ -188,7 +174,7 @@ class _Ground:
         orders = Orders(nest, team, looped, whole, self.floors, everything, False)
         cycles, energy, words, need = orders.unordered()
         self.keys = rank_of(problem.objective, (cycles, energy, words))
-        self.cycles, self.energy = cycles, energy
+        self.floors_of = cycles, energy, words
         self.fits = need <= 1.0
         self.need = need
 
@@ -214,7 +200,11 @@ class GroupSearch:
         self.arch, self.objective = problem.arch, problem.objective
         self.roomy, self.leaves = roomy(problem.arch), leaves(problem.arch)
         self.found: list[Found] = []
-        """The best, or (for products) the Pareto front."""
+        """The best, or the Pareto front."""
+        self.caps = [math.inf] * len(MEASURES)
+        """What of each measure this group may take at most, as long as a whole front is wanted."""
+        self.alone = False
+        """Whether the group is all there is: then what is found limits the first measure of what comes."""
         self.done = False
         self.proof: Any = None
         """What no mapping of the group is better than, if the search was cut off."""
@@ -233,7 +223,7 @@ class GroupSearch:
         """What no mapping of the group can be better than, by the objective; what was found once that is proven."""
         if self.done:
             return rank_of(self.objective, self.found[0].value) if self.found else NOTHING
-        return self._queue[0][0] if self._queue else (0.0, 0.0)
+        return self._queue[0][0] if self._queue else (0.0,) * len(MEASURES)
 
     def advance(self, limit: Any = None) -> None:
         """Search until the best is proven, or nothing better than the limit is left."""
@@ -255,15 +245,24 @@ class GroupSearch:
                     self.tally.watch(self.tally.evaluated, value, float(key[0]))
                 heapq.heappop(self._queue)[2]()
             # tiles become smaller only if nothing fits, for want of room and not of legality
-            if self.found or self.tally.too_large == self._lacked or self._share >= max(sides(self.arch)):
+            if self.found or self.tally.too_large == self._lacked or self._share >= self._smallest:
                 self.done = True
             else:
                 self._start()
 
+    @cached_property
+    def _smallest(self) -> int:
+        """Into how many parts sides are divided at most; under limits on what is taken, until a mapping without them fits."""
+        if all(math.isinf(cap) for cap in self.caps):
+            return max(sides(self.arch))
+        free = GroupSearch(replace(self.problem, axes=(), objective="latency"), Tally(tiles=self.tally.tiles, gap=1.0))
+        free.advance()
+        return free._share
+
     # --- the queue ---
 
     def _push(self, key: Any, act: Callable[[], None]) -> None:
-        heapq.heappush(self._queue, ((float(key[0]), float(key[1])), next(self._number), act))
+        heapq.heappush(self._queue, (tuple(map(float, key)), next(self._number), act))
 
     def _start(self) -> None:
         self._share = self._share * 2 or 1
@@ -285,16 +284,16 @@ class GroupSearch:
             self._queue_smallest(grounds)
 
     def _push_cut(self, ground: _Ground, cut: Cut, rows: NDArray[np.int64]) -> None:
-        first, second = (key[rows] for key in ground.keys)
-        at = int(np.lexsort((second, first))[0])
-        self._push((first[at], second[at]), lambda: self._open(ground, cut, rows))
+        keys = tuple(key[rows] for key in ground.keys)
+        at = int(np.lexsort(keys[::-1])[0])
+        self._push([key[at] for key in keys], lambda: self._open(ground, cut, rows))
 
     def _queue_smallest(self, grounds: list[_Ground]) -> None:
         """Where no tiling fits, the one that lacks least, for its refusal."""
         ground = min(grounds, key=lambda ground: float(ground.need.min(initial=math.inf)))
         row = int(np.argmin(ground.need))
         number = int(np.searchsorted(ground.starts, row, side="right")) - 1
-        self._push((0.0, 0.0), lambda: self._open(ground, ground.cuts[number], np.array([row])))
+        self._push((0.0,) * len(MEASURES), lambda: self._open(ground, ground.cuts[number], np.array([row])))
 
     def _open(self, ground: _Ground, cut: Cut, rows: NDArray[np.int64]) -> None:
         """Put the blocks of a cut into the queue, and the cuts with a second loop over one of its ranks."""
@@ -304,7 +303,7 @@ class GroupSearch:
                 mine = rows[np.isin(ground.tiles[doubled.outer][rows], [inner for _, inner in ground.looped.pairs(doubled.outer)])]
                 if len(mine):
                     self._push_cut(ground, doubled, mine)
-        rows = rows[~self._all_beaten(tuple(key[rows] for key in ground.keys), ground.cycles[rows], ground.energy[rows])]
+        rows = rows[~self._all_beaten([each[rows] for each in ground.floors_of])]
         if not len(rows):
             self.tally.bounded += 1
             return
@@ -333,23 +332,28 @@ class GroupSearch:
 
     def _every(self) -> bool:
         """Whether of the ways to hold the inputs more than that with least traffic can be the best."""
-        return len(self.arch.on_chip) == 1 and self.objective in ("latency", *PRODUCTS) and not self.problem.masked
+        return (
+            len(self.arch.on_chip) == 1
+            and (bool(self.problem.axes) or self.objective.startswith("latency"))
+            and not self.problem.masked
+        )
 
     def _push_block(self, ground: _Ground, cut: Cut, orders: Orders, block: Block) -> None:
-        keys = rank_of(self.objective, (block.cycles, block.energy, block.words))
-        open_ = np.flatnonzero(~self._all_beaten(keys, block.cycles, block.energy))
+        floors = block.cycles, block.energy, block.words
+        keys = rank_of(self.objective, floors)
+        open_ = np.flatnonzero(~self._all_beaten(floors))
         self.tally.bounded += len(block.rows) - len(open_)
         if not len(open_):
             return
-        ranking = open_[np.lexsort((keys[1][open_], keys[0][open_]))]
+        ranking = open_[np.lexsort(tuple(key[open_] for key in keys[::-1]))]
 
         def act(at: int) -> None:
             if at + 1 < len(ranking):
                 after = ranking[at + 1]
-                self._push((keys[0][after], keys[1][after]), lambda: act(at + 1))
+                self._push([key[after] for key in keys], lambda: act(at + 1))
             self._try(ground, cut, orders, block, int(ranking[at]))
 
-        self._push((keys[0][ranking[0]], keys[1][ranking[0]]), lambda: act(0))
+        self._push([key[ranking[0]] for key in keys], lambda: act(0))
 
     def _refuse_smallest(self, ground: _Ground, cut: Cut, orders: Orders) -> None:
         """Note what the tiling of a cut that needs least lacks."""
@@ -367,27 +371,39 @@ class GroupSearch:
 
     def _beaten(self, key: Any) -> bool:
         """Whether a lower bound rules out anything better than what was found, by more than the gap that is asked for."""
-        if not self.found or self.objective in PRODUCTS:
+        if self.problem.axes:
+            return self.objective not in PRODUCTS and bool(key[0] > self.caps[order(self.objective)[0]])
+        if not self.found:
             return False
         value, gap = rank_of(self.objective, self.found[0].value), self.tally.gap
         return bool(key[0] >= value[0] * (1 - gap) if gap else key >= value)
 
-    def _all_beaten(self, keys: tuple[Floats, ...], cycles: Floats, energy: Floats) -> NDArray[np.bool_]:
-        if not self.found:
-            return np.zeros(len(keys[0]), dtype=bool)
-        if self.objective in PRODUCTS:
-            beaten = np.zeros(len(keys[0]), dtype=bool)
+    def _all_beaten(self, floors: Sequence[Floats]) -> NDArray[np.bool_]:
+        """The same of many bounds of values."""
+        beaten = np.zeros(len(floors[0]), dtype=bool)
+        if self.problem.axes:
+            for cap, floor in zip(self.caps, floors, strict=True):
+                beaten |= floor > cap
             for found in self.found:
-                beaten |= (cycles >= found.value[0]) & (energy >= found.value[1])
+                beaten |= np.logical_and.reduce([floors[axis] >= found.value[axis] for axis in self.problem.axes])
+            return beaten
+        if not self.found:
             return beaten
         value, gap = rank_of(self.objective, self.found[0].value), self.tally.gap
+        keys = rank_of(self.objective, floors)
         if gap:
             return np.asarray(keys[0] >= value[0] * (1 - gap))
-        return np.asarray((keys[0] > value[0]) | ((keys[0] == value[0]) & (keys[1] >= value[1])))
+        equal = np.ones(len(beaten), dtype=bool)
+        for key, found_key in zip(keys, value, strict=True):
+            beaten |= equal & (key > found_key)
+            equal &= key == found_key
+        return beaten | equal
 
     def _ruled_out(self, floor: Vector) -> bool:
-        if self.objective in PRODUCTS:
-            return any(found.value[0] <= floor[0] and found.value[1] <= floor[1] for found in self.found)
+        if self.problem.axes:
+            return any(mine > cap for mine, cap in zip(floor, self.caps, strict=True)) or any(
+                all(found.value[axis] <= floor[axis] for axis in self.problem.axes) for found in self.found
+            )
         return self._beaten(rank_of(self.objective, floor))
 
     def _cut_off(self, key: Any) -> None:
@@ -420,8 +436,7 @@ class GroupSearch:
             self.tally.refuse(error)
             return
         if known is None:
-            weighed = self.objective not in ("latency", "traffic")
-            known, dominated = choices(nest, self.problem.fixed.arrays, weighed)
+            known, dominated = choices(nest, self.problem.fixed.arrays)
             self.tally.dominated += dominated
             known.sort(key=lambda c: (*rank_of(self.objective, (max(c.cycles), c.energy, 0.0)), sum(c.cycles)))
             self._known_choices[key] = known
@@ -438,7 +453,7 @@ class GroupSearch:
             bound = max(*choice.cycles, candidate.cycles), energy_floor, candidate.words
             if self._ruled_out(bound):
                 self.tally.dominated += len(known) - position
-                if self.objective not in PRODUCTS:
+                if not self.problem.axes:
                     break  # they are sorted by it
                 continue
             if self._spent():
@@ -448,13 +463,16 @@ class GroupSearch:
                 self._add(new)
 
     def _lasting(self, orders: Orders, block: Block) -> frozenset[str]:
-        if self.objective in ("latency", "traffic"):
-            return frozenset()
         return frozenset(each.made.tensor for each in orders.kept(block.order) if each.lasts)
 
     def _add(self, new: Found) -> None:
-        if self.objective in PRODUCTS:
-            self.found[:] = [item for _, item in front([(item.value[:2], item) for item in [*self.found, new]])]
+        if axes := self.problem.axes:
+            if self._ruled_out(new.value):
+                return
+            self.found[:] = [item for _, item in front([(tuple(item.value[a] for a in axes), item) for item in [*self.found, new]])]
+            if self.alone:
+                first = order(self.objective)[0]
+                self.caps[first] = min(self.caps[first], new.value[first])
         elif not self.found or rank_of(self.objective, new.value) < rank_of(self.objective, self.found[0].value):
             self.found[:] = [new]
 

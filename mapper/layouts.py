@@ -1,8 +1,7 @@
 """Layouts of arrays and bindings of Einsums to them: those of given tiles that no other is at least as good as.
 
 In: a placed nest. Out: `Choice`s. For given tiles the cycles of each Einsum on each array under each layout do not
-depend on the order of the loops; bindings are a Pareto front over cycles per array (and energy, where the objective asks for
-it), grown Einsum by Einsum.
+depend on the order of the loops; bindings are a Pareto front over cycles per array and energy, grown Einsum by Einsum.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Choice:
 
     cycles: Vector
     energy: float
-    """Of operations and of operands that a storage level holds anyway, pJ; 0 where the objective does not ask for it."""
+    """Of operations and of operands that a storage level holds anyway, pJ."""
     binding: tuple[str, ...]
     """Array of each step."""
     layouts: Map_[str, Layout]
@@ -49,12 +48,11 @@ class Choice:
         }
 
 
-def choices(nest: Nest, fixed: Map_[str, str], energy: bool) -> tuple[list[Choice], int]:
-    """All choices if they are few, else those that are not dominated, and how many are; `fixed`: arrays of Einsums; `energy`:
-    whether it counts."""
+def choices(nest: Nest, fixed: Map_[str, str]) -> tuple[list[Choice], int]:
+    """All choices if they are few, else those that are not dominated, and how many are; `fixed`: arrays of Einsums."""
     arrays = nest.arch.arrays
     able = {name: _able(nest, name, fixed) for name in arrays}
-    vectors = {name: _layouts(nest, name, able[name], energy) for name in arrays}
+    vectors = {name: _layouts(nest, name, able[name]) for name in arrays}
     bindings = math.prod(sum(can[number] for can in able.values()) for number in range(len(nest.steps)))
     few = bindings * math.prod(len(found) for found in vectors.values()) <= FEW_CHOICES
     dominated = 0
@@ -66,7 +64,7 @@ def choices(nest: Nest, fixed: Map_[str, str], energy: bool) -> tuple[list[Choic
     options: list[tuple[Vector, Any]] = []
     for combination in itertools.product(*vectors.values()):
         layouts = {name: layout for name, (_, layout) in zip(vectors, combination, strict=True)}
-        found: list[tuple[Vector, tuple[str, ...]]] = [((0.0,) * (len(layouts) + energy), ())]
+        found: list[tuple[Vector, tuple[str, ...]]] = [((0.0,) * (len(layouts) + 1), ())]
         for number in range(len(nest.steps)):
             grown = []
             for value, binding in found:
@@ -75,14 +73,13 @@ def choices(nest: Nest, fixed: Map_[str, str], energy: bool) -> tuple[list[Choic
                     if mine is not None:
                         more = list(value)
                         more[place] += mine[0]
-                        if energy:
-                            more[-1] += mine[1]
+                        more[-1] += mine[1]
                         grown.append((tuple(more), (*binding, name)))
             found = grown if few else front(grown)
             dominated += len(grown) - len(found)
         options += [(value, (binding, layouts)) for value, binding in found]
     kept_options = options if few else front(options)
-    return [Choice(value[: len(arrays)], sum(value[len(arrays) :]), *rest) for value, rest in kept_options], dominated
+    return [Choice(value[:-1], value[-1], *rest) for value, rest in kept_options], dominated
 
 
 def _able(nest: Nest, name: str, fixed: Map_[str, str]) -> list[bool]:
@@ -92,7 +89,7 @@ def _able(nest: Nest, name: str, fixed: Map_[str, str]) -> list[bool]:
     return [step.output not in unable and fixed.get(step.output, name) == name for step in nest.steps]
 
 
-def _layouts(nest: Nest, name: str, able: list[bool], energy: bool) -> list[tuple[_Costs, Layout]]:
+def _layouts(nest: Nest, name: str, able: list[bool]) -> list[tuple[_Costs, Layout]]:
     """What each step costs under each layout of an array; of equals the one whose sums come out first stands first."""
     array, order = nest.arch.arrays[name], nest.cascade.rank_order
     ranks = sorted(
@@ -110,7 +107,7 @@ def _layouts(nest: Nest, name: str, able: list[bool], energy: bool) -> list[tupl
         key = place, binding
         if key not in known:
             bound = replace(step, binding=binding, array=array)
-            known[key] = one.busy(bound), step_pj(nest, bound) if energy else 0.0, nest.ripple(bound)
+            known[key] = one.busy(bound), step_pj(nest, bound), nest.ripple(bound)
         return known[key]
 
     found: list[tuple[int, tuple[_Costs, Layout]]] = []

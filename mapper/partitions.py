@@ -11,6 +11,8 @@ Groups share nothing: what goes from one to the next goes through the backing st
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+from collections.abc import Mapping as Map_
 from typing import Any
 
 import numpy as np
@@ -21,13 +23,14 @@ from ..einsum.sizes import Sizes
 from .alike import Signature, signature
 from .architecture import Architecture
 from .cost import group_cost, level_pj
-from .group import NOTHING, PRODUCTS, Found, GroupSearch, Objective, Problem, Tally, rank_of
+from .group import Found, GroupSearch, Problem, Tally
 from .idle import Length, lengths, most_at_work
 from .intervals import NotAffine, possible
 from .layouts import Vector, front
 from .mapping import Binding, Group, Loop
 from .masks import masks
 from .nest import Nest, is_initial, place_group
+from .objective import MEASURES, NOTHING, PRODUCTS, Objective, order, rank_of
 from .operations import is_constant, work
 from .space import Fixed, einsum_order, together
 
@@ -41,9 +44,11 @@ class Partitions:
     """The best partition of the Einsums into consecutive groups, for given extents."""
 
     def __init__(
-        self, cascade: Cascade, arch: Architecture, sizes: Sizes, objective: Objective, tally: Tally, fixed: Fixed
-    ) -> None:
-        self.fixed = fixed
+        self, cascade: Cascade, arch: Architecture, sizes: Sizes, objective: Objective, tally: Tally, fixed: Fixed,
+        limits: Vector = NOTHING,
+    ) -> None:  # fmt: skip
+        self.fixed, self.limits = fixed, limits
+        self.axes = _axes(objective, limits)
         self.front: list[tuple[Vector, list[Found]]] = []
         self.cascade, self.arch, self.sizes, self.objective, self.tally = cascade, arch, sizes, objective, tally
         self.names = einsum_order(cascade)
@@ -51,6 +56,8 @@ class Partitions:
         self.ideal = self._ideal()
         self.lengths = self._lengths()
         """Of the ranks of each Einsum; none where masks leave points out."""
+        self.missed: float | None = None
+        """What no partition within limits is better than, of those that were not looked at."""
         self.searches: dict[tuple[int, int], GroupSearch | None] = {}
         self.marks: dict[tuple[int, int], Signature | None] = {}
         self.bounds = {
@@ -63,20 +70,22 @@ class Partitions:
     def floor(self) -> Any:
         """What no partition can be better than."""
         if self.objective in PRODUCTS:
-            return (0.0, 0.0)
+            return NONE
         path = self._path()
         return NOTHING if path is None else self._path_value(path)
 
     def proven(self) -> float:
         """What no partition can be better than, as far as it is proven when the search is cut off."""
-        if self.objective in PRODUCTS:
-            return 0.0
+        if self.axes:
+            return 0.0 if self.missed is None else self.missed
         path = self._path(proven=True)
         return math.inf if path is None else sum(float(self._weight(edge, proven=True)[0]) for edge in path)
 
     def best(self, limit: Any) -> list[Found] | None:
         """The groups of the best partition; None if none is below the limit."""
-        if self.objective in PRODUCTS:
+        if self.limited:
+            return self._best_limited(limit)
+        if self.axes:
             return self._best_product()
         while True:
             path = self._path()
@@ -102,7 +111,7 @@ class Partitions:
             if limit is not None:
                 slack = min(slack, limit[0] - value[0])
             # without another path, or once asked to stop, to the end; else until another may be better
-            search.advance(None if math.isinf(slack) or self.tally.stop() else (self._weight(edge)[0] + slack, math.inf))
+            search.advance(None if math.isinf(slack) or self.tally.stop() else (self._weight(edge)[0] + slack, math.inf, math.inf))
             if search.done and not search.found:
                 del self.bounds[edge]
 
@@ -110,7 +119,7 @@ class Partitions:
         """The search of a group, begun; None if nothing there is legal. Groups that differ in names alone share it."""
         if edge not in self.searches:
             problem = self._problem(edge)
-            mark = signature(problem)
+            mark = None if self.limited else signature(problem)  # limits are not alike
             same = None if mark is None else next((e for e, other in self.marks.items() if other and other.key == mark.key), None)
             self.marks[edge] = mark
             if same is not None:
@@ -128,7 +137,7 @@ class Partitions:
     def _problem(self, edge: tuple[int, int]) -> Problem:
         names = frozenset(self.names[slice(*edge)])
         leaving = self.leaving(names)
-        return Problem(self.cascade, self.arch, self.sizes, names, leaving, self.objective, self.shares, self.fixed)
+        return Problem(self.cascade, self.arch, self.sizes, names, leaving, self.objective, self.shares, self.fixed, self.axes)
 
     def _is_done(self, edge: tuple[int, int]) -> bool:
         search = self.searches.get(edge)
@@ -160,7 +169,7 @@ class Partitions:
         return bound if search is None else search.floor if search.done else max(bound, search.floor)
 
     def _path_value(self, path: list[tuple[int, int]]) -> Any:
-        return tuple(sum(part) for part in zip((0.0, 0.0), *(self._weight(edge) for edge in path), strict=True))
+        return tuple(sum(part) for part in zip(NONE, *(self._weight(edge) for edge in path), strict=True))
 
     def _is_ready(self, edge: tuple[int, int]) -> bool:
         """Whether a mapping of a group is known or soon found: it is the smallest one that begins there."""
@@ -173,23 +182,20 @@ class Partitions:
         """The least path by what its groups cannot beat; the one with fewest groups among equals; `ready`: of those whose mappings
         are known or soon found."""
         count = len(self.names)
-        best: dict[int, tuple[Any, int, list[tuple[int, int]]]] = {0: ((0.0, 0.0), 0, [])}
+        best: dict[int, tuple[Any, int, list[tuple[int, int]]]] = {0: (NONE, 0, [])}
         for i in range(count):
             if i not in best:
                 continue
-            (first, second), groups, path = best[i]
+            value, groups, path = best[i]
             for j in range(i + 1, count + 1):
                 if (i, j) in self.bounds and (i, j) != without and (not ready or self._is_ready((i, j))):
-                    weight = self._weight((i, j), proven)
-                    option = ((first + weight[0], second + weight[1]), groups + 1, [*path, (i, j)])
+                    option = (added(value, self._weight((i, j), proven)), groups + 1, [*path, (i, j)])
                     if j not in best or option[:2] < best[j][:2]:
                         best[j] = option
         return best[count][2] if count in best else None
 
     def _best_product(self) -> list[Found] | None:
         """Energy times delay is not a sum over groups: all groups, then the Pareto front of whole partitions."""
-        count = len(self.names)
-        fronts: dict[int, list[tuple[Vector, list[Found]]]] = {0: [(NONE, [])]}
         for edge in list(self.bounds):
             if self.tally.stop() and not self._is_ready(edge):
                 self.tally.cut_off = True
@@ -197,19 +203,96 @@ class Partitions:
             search = self._search(edge)
             if search is not None:
                 search.advance()
-        for j in range(1, count + 1):
-            options = [
-                (added(value, found.value), [*groups, found])
-                for i in range(j)
-                for value, groups in fronts.get(i, [])
-                if self._is_done((i, j))
-                for found in self._found((i, j))
+        self.front = self._fronts(filter(self._is_done, self.bounds), NOTHING)
+        return min(self.front, key=lambda option: rank_of("edp", option[0]))[1] if self.front else None
+
+    @property
+    def limited(self) -> bool:
+        """Whether a whole mapping may take so much of a measure at most."""
+        return self.limits != NOTHING
+
+    def _best_limited(self, limit: Any) -> list[Found] | None:
+        """The best partition within limits on whole mappings: fronts of the groups that may be on one, as far as they may be.
+
+        A group is searched up to what the limits, and the best so far, leave it when all others take their least.
+        """
+        order_ = order(self.objective)
+        first = order_[0]
+        most = list(self.limits)
+        if limit is not None:
+            most[first] = min(most[first], limit[0])
+        count = len(self.names)
+        self.missed = math.inf
+        least = {edge: list(bound) for edge, bound in self.bounds.items()}
+        open_ = set(least)
+        best: tuple[Any, list[Found]] | None = None
+        while open_:
+            before, after = self._around(least)
+            through = {(i, j): tuple(before[i][a] + least[i, j][a] + after[j][a] for a in range(len(MEASURES))) for i, j in open_}
+            open_ = {edge for edge in open_ if all(mine <= cap for mine, cap in zip(through[edge], most, strict=True))}
+            if best is not None:
+                open_ = {edge for edge in open_ if rank_of(self.objective, through[edge]) < best[0]}
+            if not open_:
+                break
+            edge = min(open_, key=lambda edge: (rank_of(self.objective, through[edge]), edge[0] - edge[1], edge))
+            open_.remove(edge)
+            if best is not None and self.tally.stop():
+                self.tally.cut_off = True
+                self.missed = min(self.missed, through[edge][first])
+                continue
+            search = self._search(edge)
+            if search is not None:
+                i, j = edge
+                search.caps = [cap - before[i][axis] - after[j][axis] for axis, cap in enumerate(most)]
+                search.alone = edge == (0, count)
+                search.advance()
+                if search.proof is not None:
+                    self.missed = min(self.missed, before[i][first] + search.proof[0] + after[j][first])
+            if search is None or not search.found:
+                del least[edge]
+                continue
+            least[edge] = [
+                max(mine, min(found.value[axis] for found in search.found)) if axis in self.axes else mine
+                for axis, mine in enumerate(least[edge])
             ]
-            fronts[j] = front(options)
-        if not fronts.get(count):
+            done = [each for each in least if each not in open_ and self._is_done(each)]
+            fronts = self._fronts(done, most)
+            for value, groups in fronts:
+                if best is None or rank_of(self.objective, value) < best[0]:
+                    best = rank_of(self.objective, value), groups
+                    most[first] = min(most[first], value[first])
+        if best is None or (limit is not None and best[0] >= limit):
             return None
-        self.front = fronts[count]
-        return min(fronts[count], key=lambda option: rank_of("edp", option[0]))[1]
+        return best[1]
+
+    def _around(self, least: Map_[tuple[int, int], Sequence[float]]) -> tuple[list[Vector], list[Vector]]:
+        """What all groups before each Einsum take at least of each measure, and what those from it on do."""
+        count = len(self.names)
+        before, after = (
+            [[math.inf] * len(MEASURES) for _ in range(count + 1)],
+            [[math.inf] * len(MEASURES) for _ in range(count + 1)],
+        )
+        before[0] = after[count] = [0.0] * len(MEASURES)
+        for (i, j), value in sorted(least.items()):
+            before[j] = [min(old, start + mine) for old, start, mine in zip(before[j], before[i], value, strict=True)]
+        for (i, j), value in sorted(least.items(), reverse=True):
+            after[i] = [min(old, rest + mine) for old, rest, mine in zip(after[i], after[j], value, strict=True)]
+        return [tuple(value) for value in before], [tuple(value) for value in after]
+
+    def _fronts(self, edges: Iterable[tuple[int, int]], most: Sequence[float]) -> list[tuple[Vector, list[Found]]]:
+        """The Pareto front of the partitions into groups that have been searched, within limits."""
+        count, known = len(self.names), list(edges)
+        fronts: dict[int, list[tuple[Vector, tuple[Vector, list[Found]]]]] = {0: [((0.0,) * len(self.axes), (NONE, []))]}
+        for j in range(1, count + 1):
+            options = []
+            for i, end in known:
+                for _, (value, groups) in fronts.get(i, []) if end == j else []:
+                    for found in self._found((i, j)):
+                        total = added(value, found.value)
+                        if all(mine <= cap for mine, cap in zip(total, most, strict=True)):
+                            options.append((tuple(total[axis] for axis in self.axes), (total, [*groups, found])))
+            fronts[j] = front(options)
+        return [item for _, item in fronts[count]]
 
     def leaving(self, names: frozenset[str]) -> frozenset[str]:
         """What others than these Einsums need of them."""
@@ -307,6 +390,15 @@ class Partitions:
                 shares.setdefault(position, []).append(1.0 - float(np.mean(may_be_dead)))
         # under several masks at once, at least one minus what each leaves out
         return {position: max(0.0, 1.0 - sum(1.0 - share for share in found)) for position, found in shares.items()}
+
+
+def _axes(objective: Objective, limits: Vector) -> tuple[int, ...]:
+    """Measures whose fronts are needed: for a sum without limits none."""
+    if objective in PRODUCTS:
+        return (0, 1)
+    first = order(objective)[0]
+    limited = [place for place, limit in enumerate(limits) if not math.isinf(limit) and place != first]
+    return (first, *limited) if limited or limits != NOTHING else ()
 
 
 def added(*values: Vector) -> Vector:

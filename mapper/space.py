@@ -12,8 +12,8 @@
 * inputs: held at any of the loops over their own ranks, as little traffic as fits;
 * layout of each array: any of the ranks or none along each side, the same for all Einsums on the array;
 * binding: each Einsum on each array that has the units for it;
-* of layouts and bindings, those that are not dominated in cycles per array (and in energy, where the objective asks for it); of
-  equal layouts the one with least latency of reductions;
+* of layouts and bindings, those that are not dominated in cycles per array and in energy; of equal layouts the one with least
+  latency of reductions;
 * a tensor that lives within a tile is handed on where that is legal, else stays in the registers of any array that makes or reads
   it, or in any level; what lives across tiles, in a level;
 * interleaved schedule, as many tiles in flight as hide the latency of a tile twice over, or as registers and buffer allow; two
