@@ -39,6 +39,7 @@ from ..einsum.cascade import (
     rebuild,
     substitute,
     transform,
+    walk,
 )  # fmt: skip
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.flatten import IDENTITY, flatten
@@ -48,6 +49,21 @@ ACCUMULATE = {"sum": "+", "mean": "+", "prod": "*", "max": "max", "min": "min", 
 
 SMALL = 4096
 """A rank up to this extent, elements, that is needed at several levels may be held whole rather than read once per level."""
+
+
+LONGEST_WINDOW = 256
+"""A rank up to this extent along which blocks of coordinates share an operand is held whole: a tile of scores has room for it."""
+
+
+@dataclass(frozen=True)
+class Recast:
+    """A flat cascade, maybe with other ranks in the place of those of its outputs."""
+
+    cascade: Cascade
+    stores: Mapping[str, tuple[Expr, ...]]
+    """Where each output is written: its index expressions in terms of the ranks of the cascade."""
+    made: frozenset[str] = frozenset()
+    """Ranks that stand for others: outputs are written at expressions of them."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,8 @@ class Blocked:
     """The extent of `inner` was chosen here: it may be changed without changing the function."""
     stores: Mapping[str, tuple[Expr, ...]]
     """Where each output is written: its index expressions in terms of the ranks of the blocked cascade."""
+    made: frozenset[str] = frozenset()
+    """Ranks of the grid that stand for others of the cascade."""
 
 
 def refuse(code: str, message: str, einsum: Einsum | None = None, help: str = "") -> EinsmithError:
@@ -70,12 +88,19 @@ def refuse(code: str, message: str, einsum: Einsum | None = None, help: str = ""
     return EinsmithError(Diagnostic(code, message, einsum.span if einsum else None, help=help))
 
 
-def block(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> Blocked:
-    """Choose the sequential rank and make all reductions over it running states. `extents` guide the choice only."""
+def in_place(cascade: Cascade) -> Recast:
+    """A cascade as it is, flat, in which intermediates are read in place."""
     flat = flatten(cascade)
     check_supported(flat)
     flat = inline(in_tiles(flat))
-    stores: dict[str, tuple[Expr, ...]] = {name: identity(flat.tensor(name)) for name in flat.outputs}
+    return Recast(flat, {name: identity(flat.tensor(name)) for name in flat.outputs})
+
+
+def block(cast: Recast, extents: Mapping[str, int], small: int = SMALL, *, hold: bool = False) -> Blocked:
+    """Choose the sequential rank and make all reductions over it running states. `extents` guide the choice only. `hold`: a rank
+    that the cascade does not iterate itself is held whole."""
+    flat, made = cast.cascade, cast.made
+    stores = dict(cast.stores)
     iterated = {tensor.iterates for tensor in flat.tensors if tensor.iterates is not None}
     if len(iterated) > 1:
         names = " and ".join(f"`{rank}`" for rank in sorted(iterated))
@@ -85,9 +110,9 @@ def block(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> B
         (loop,) = iterated
         parent = flat.rank(loop).part_of
     else:
-        chosen = sequential_rank(flat, extents, small)
+        chosen = None if hold else sequential_rank(flat, extents, small)
         if chosen is None:
-            return Blocked(guard_tails(flat, None), None, None, False, stores)
+            return Blocked(guard_tails(flat, None), None, None, False, stores, made)
         rank = flat.rank(chosen)
         if rank.part_of is not None:
             loop, parent = chosen, rank.part_of
@@ -100,7 +125,7 @@ def block(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> B
     if parent is not None:
         flat, stores = cut(flat, parent, stores)
         inner = flat.rank(parent).split.inner  # type: ignore[union-attr]
-    return Blocked(accumulate(guard_tails(flat, loop, by_tile), loop), loop, inner, free_tile, stores)
+    return Blocked(accumulate(guard_tails(flat, loop, by_tile), loop), loop, inner, free_tile, stores, made)
 
 
 def guard_tails(cascade: Cascade, loop: str | None, by_tile: frozenset[str] = frozenset()) -> Cascade:
@@ -292,15 +317,36 @@ def sequential_rank(cascade: Cascade, extents: Mapping[str, int], small: int = S
             )
     first = candidates[0]
     contracted = any(_crosses(einsum, first) for einsum in cascade.einsums)
+    if any(_crosses(einsum, first, in_blocks=True) for einsum in cascade.einsums):
+        contracted |= extents.get(first, 0) > LONGEST_WINDOW or _bounded(cascade, first)
     return None if extents.get(first, small + 1) <= small and not contracted and cascade.rank(first).part_of is None else first
 
 
-def _crosses(einsum: Einsum, rank: str) -> bool:
-    """Does an Einsum contract two tensors over a rank, each with a rank of its own?"""
+def _crosses(einsum: Einsum, rank: str, in_blocks: bool = False) -> bool:
+    """Does an Einsum contract two tensors over a rank, each with a rank of its own? `in_blocks`: where a coordinate matters by its
+    block, or by its place in the block, only, one of the two can be made the same for a whole tile (`recast`)."""
     if rank not in bound_ranks(einsum):
         return False
-    found = [free_ranks(access) for access in accesses(einsum.body) if rank in free_ranks(access)]
+    body = transform(einsum.body, _without_blocks) if in_blocks else einsum.body
+    found = [free_ranks(access) for access in accesses(body) if rank in free_ranks(access)]
     return any(a - b and b - a for a in found for b in found)
+
+
+def _without_blocks(node: Expr) -> Expr:
+    match node:
+        case Map(op="//" | "%", args=(Coord(), Number() | Scalar())):
+            return Number(0)
+        case _:
+            return node
+
+
+def _bounded(cascade: Cascade, rank: str) -> bool:
+    """Does a condition leave some coordinates of a rank, which others depending on where one stands? Then steps can be skipped."""
+    return any(
+        isinstance(node, Map) and node.op == "where" and rank in (ranks := free_ranks(node.args[0])) and len(ranks) > 1
+        for einsum in cascade.einsums
+        for node in walk(einsum.body)
+    )
 
 
 def fresh(cascade: Cascade, wanted: str) -> str:

@@ -18,8 +18,9 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, free_ranks, transform, walk
+from ..einsum.cascade import Access, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, free_ranks, transform, walk
 from .program import WHOLE_COORDINATE, Loop, Program, position
+from .whole_numbers import WHOLE_OPS, whole_scalars
 
 INF = Number(float("inf"))
 NEG_INF = Map("neg", (INF,))
@@ -281,10 +282,6 @@ def _number(value: int | float) -> Expr:
     return Number(value) if value >= 0 else Map("neg", (Number(-value),))
 
 
-WHOLE_OPS = frozenset({"+", "-", "*", "//", "%", "neg", "min", "max", "clamp", "abs"})
-"""Operations that give whole numbers of whole numbers."""
-
-
 def is_whole(program: Program, expr: Expr) -> bool:
     """Is every value of the expression a whole number, by its operations alone?"""
     match expr:
@@ -302,27 +299,6 @@ def is_whole(program: Program, expr: Expr) -> bool:
             return op in WHOLE_OPS and all(is_whole(program, arg) for arg in args)
         case _:
             return False
-
-
-def whole_scalars(cascade: Cascade) -> frozenset[str]:
-    """Scalars that are whole numbers: extents, counts, and parameters defined by whole operations on such."""
-    names = {*cascade.symbols, *cascade.counts}
-
-    def whole(expr: Expr) -> bool:
-        match expr:
-            case Number(value=value):
-                return isinstance(value, int)
-            case Scalar(name=name):
-                return name in names
-            case Map(op=op, args=args):
-                return op in WHOLE_OPS and all(whole(arg) for arg in args)
-            case _:
-                return False
-
-    for name, value in cascade.params:
-        if whole(value):
-            names.add(name)
-    return frozenset(names)
 
 
 # --- interval analysis ------------------------------------------------------------------------------------------------
@@ -504,12 +480,12 @@ class _Step:
                 a, b = self.value(yes), self.value(no)
                 return a if a == b else None
             case Map(op=op, args=args):
-                return _apply(op, [self.value(arg) for arg in args])
+                return known_result(op, [self.value(arg) for arg in args])
             case _:
                 return None
 
 
-def _apply(op: str, args: list[Value]) -> Value:
+def known_result(op: str, args: list[Value]) -> Value:
     """Value of an operation on known and unknown (finite) arguments."""
     match op, args:
         case "neg", [a]:

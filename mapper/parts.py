@@ -22,12 +22,12 @@ FILLED = (1, 2, 4)
 def part_counts(single: Plan, rank: str) -> list[int]:
     """Numbers of parts, powers of two, that give the multiprocessors of the GPU a block or a few; none where the grid does so by
     itself or there are too few steps."""
-    extents, best, program = single.sizes.extents, single.best, single.program
+    best, program = single.best, single.program
     # a rank that some reduction lacks does not share out the work: what lacks it is done again for each of its coordinates
     carried = [set(program.cascade.tensor(e.output).ranks) for e in program.cascade.einsums if isinstance(e.body, Reduce)]
     shared = [r for r in program.grid if all(r in ranks for ranks in carried)]
-    blocks = prod(-(-extents[r] // (best.blocks[r] if r in program.tiled else 1)) for r in shared)
-    steps = -(-extents.get(rank, 1) // best.blocks.get(program.inner or "", 1))
+    blocks = prod(-(-single.extent(r) // (best.blocks[r] if r in program.tiled else 1)) for r in shared)
+    steps = -(-single.extent(rank) // best.blocks.get(program.inner or "", 1))
     units = single.gpu.multiprocessors.count
     if not blocks or blocks >= units:
         return []

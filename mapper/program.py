@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..einsum.cascade import Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, Scan, Select, accesses, free_ranks, walk
-from .blocking import SMALL, Blocked, block, bound_ranks, divides, needs_whole, reads, refuse, scanned, whole_coordinate
+from ..einsum.diagnostics import EinsmithError
+from .blocking import SMALL, Blocked, block, bound_ranks, divides, in_place, needs_whole, reads, refuse, scanned, whole_coordinate
+from .recast import recasts
 
 WHOLE_COORDINATE = "(loop)"
 """Name of the rank variable that stands for the loop coordinate, such as m1*M0+m0, in a normalised expression."""
@@ -54,6 +56,8 @@ class Program:
     phases: tuple[Straight | Loop, ...]
     stores: Mapping[str, tuple[Expr, ...]]
     free_tile: bool
+    made: frozenset[str] = frozenset()
+    """Ranks of the grid that stand for others of the cascade (`recast`): an index that depends on them may be beyond an end."""
 
     @property
     def loops(self) -> tuple[Loop, ...]:
@@ -85,7 +89,7 @@ class Program:
 
 def program(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> Program:
     """Arrange a cascade as one kernel. Raises EinsmithError (E602 to E604) where that cannot be done."""
-    blocked = block(cascade, extents, small)
+    blocked = block(in_place(cascade), extents, small)
     _check_reads(blocked)
     grid = _parallel(blocked, extents, WHOLE)
     phases = _phases(blocked)
@@ -94,15 +98,23 @@ def program(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) ->
 
 def arrangements(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> Iterator[Program]:
     """Other roles for the same ranks: what `program` holds whole, one coordinate (or a tile) per program instance, and the other
-    way round; tiles along another rank of the grid."""
-    blocked = block(cascade, extents, small)
-    _check_reads(blocked)
-    phases = _phases(blocked)
-    grids = dict.fromkeys(_parallel(blocked, extents, longest) for longest in (WHOLE, 1, LARGEST_WHOLE))
-    for grid in grids:
-        tiles = [_tiled(blocked, grid, phases, extents), *((rank,) for rank in grid if extents.get(rank, 1) > 1)]
-        for tiled in dict.fromkeys(tiles):
-            yield _arranged(cascade, blocked, grid, tiled, phases)
+    way round; tiles along another rank of the grid; the same with the ranks of the grid cast in another way."""
+    hold = False
+    for cast in recasts(in_place(cascade), extents):
+        try:
+            blocked = block(cast, extents, small, hold=hold)
+            _check_reads(blocked)
+            phases = _phases(blocked)
+        except EinsmithError:
+            if not cast.made:
+                raise
+            continue
+        hold = hold or (not cast.made and blocked.loop is None)
+        grids = dict.fromkeys(_parallel(blocked, extents, longest) for longest in (WHOLE, 1, 0, LARGEST_WHOLE))
+        for grid in grids:
+            others = ((rank,) for rank in grid if extents.get(rank, 1) > 1 or rank in cast.made)
+            for tiled in dict.fromkeys([_tiled(blocked, grid, phases, extents), *others]):
+                yield _arranged(cascade, blocked, grid, tiled, phases)
 
 
 def _arranged(
@@ -118,7 +130,7 @@ def _arranged(
         r.name for r in flat.ranks if r.name in used and r.name not in grid and r.name != blocked.loop and r.name != inner
     )
     return Program(
-        cascade, flat, grid, tiled, blocked.loop, inner, whole, phases, blocked.stores, blocked.free_tile
+        cascade, flat, grid, tiled, blocked.loop, inner, whole, phases, blocked.stores, blocked.free_tile, blocked.made
     )  # fmt: skip
 
 
@@ -216,9 +228,9 @@ def _parallel(blocked: Blocked, extents: Mapping[str, int], longest: int) -> tup
         carried = set(flat.tensor(einsum.output).ranks)
         if isinstance(einsum.body, Reduce) and carried & common:
             common = {rank for rank in common if rank in carried or extents.get(rank, 0) > longest}
-    # an output index must be the bare rank: one program instance writes it
+    # an output index must be the bare rank, or one to one with ranks that stand for it: one program instance writes it
     for indices in blocked.stores.values():
-        common &= {index.rank for index in indices if isinstance(index, Coord)}
+        common &= {index.rank for index in indices if isinstance(index, Coord)} | blocked.made
     return tuple(rank.name for rank in flat.ranks if rank.name in common)
 
 

@@ -1,0 +1,29 @@
+"""Which scalars of a cascade are whole numbers, by the operations that they are made of."""
+
+from __future__ import annotations
+
+from ..einsum.cascade import Cascade, Expr, Map, Number, Scalar
+
+WHOLE_OPS = frozenset({"+", "-", "*", "//", "%", "neg", "min", "max", "clamp", "abs"})
+"""Operations that give whole numbers of whole numbers."""
+
+
+def whole_scalars(cascade: Cascade) -> frozenset[str]:
+    """Scalars that are whole numbers: extents, counts, and parameters defined by whole operations on such."""
+    names = {*cascade.symbols, *cascade.counts}
+
+    def whole(expr: Expr) -> bool:
+        match expr:
+            case Number(value=value):
+                return isinstance(value, int)
+            case Scalar(name=name):
+                return name in names
+            case Map(op=op, args=args):
+                return op in WHOLE_OPS and all(whole(arg) for arg in args)
+            case _:
+                return False
+
+    for name, value in cascade.params:
+        if whole(value):
+            names.add(name)
+    return frozenset(names)
