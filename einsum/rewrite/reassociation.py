@@ -53,17 +53,33 @@ def reassociation(cascade: Cascade, rank: str, known: Mapping[str, int | float] 
                 refused[result.target, result.reason] = result
             elif result is not None:
                 after, taken = result
-                was, now = _compared(cascade, after, rank, known)
-                if now < was * (1 - 1e-9) and (best is None or was - now > best[0]) and _no_more_passes(cascade, after, rank):
-                    last = taken[0]
-                    fewer = f"{now:.4g} operations instead of {was:.4g} ({sizes_shown(cascade, known)})"
-                    taken[0] = replace(last, condition=f"{last.condition}; {fewer}")
-                    best = (was - now, after, taken)
+                saved = _saved(cascade, after, taken, rank, known, best[0] if best is not None else 0.0)
+                if saved is not None:
+                    best = (saved, after, taken)
         if best is None:
             break
         cascade = best[1]
         steps.extend(best[2])
     return Found(cascade, tuple(steps), tuple(refused.values()) if not steps else ())
+
+
+def worth_it(cascade: Cascade, rewritten: Rewritten, rank: str, known: Mapping[str, int | float]) -> Found | None:
+    """What came of a rewrite, tidied; None if it saves no operations or costs a pass."""
+    steps = [rewritten.step]
+    after = _tidied(rewritten.cascade, steps)
+    return None if _saved(cascade, after, steps, rank, known, 0.0) is None else Found(after, tuple(steps))
+
+
+def _saved(
+    cascade: Cascade, after: Cascade, steps: list[Step], rank: str, known: Mapping[str, int | float], more_than: float
+) -> float | None:
+    """Operations saved, which the first step then tells; None if they are not more, or a pass is added."""
+    was, now = _compared(cascade, after, rank, known)
+    if now >= was * (1 - 1e-9) or was - now <= more_than or not _no_more_passes(cascade, after, rank):
+        return None
+    fewer = f"{now:.4g} operations instead of {was:.4g} ({sizes_shown(cascade, known)})"
+    steps[0] = replace(steps[0], condition=f"{steps[0].condition}; {fewer}")
+    return was - now
 
 
 # --- candidates -----------------------------------------------------------------------------------------------------------
@@ -172,16 +188,22 @@ def _applied(
             return None
         current = result.cascade
         steps.append(result.step)
-    for tidy in (dead_einsums, common_subexpressions):
-        tidied = tidy(current)
-        if tidied is not None:
-            current = tidied.cascade
-            steps.append(tidied.step)
+    current = _tidied(current, steps)
     merged: Rewritten | None = merge_ranks(current, rank)
     if merged is not None:
         current = merged.cascade
         steps.append(merged.step)
     return current, steps
+
+
+def _tidied(cascade: Cascade, steps: list[Step]) -> Cascade:
+    """Without what is dead or there twice; the steps are added."""
+    for tidy in (dead_einsums, common_subexpressions):
+        tidied = tidy(cascade)
+        if tidied is not None:
+            cascade = tidied.cascade
+            steps.append(tidied.step)
+    return cascade
 
 
 def _place(cascade: Cascade, target: str) -> int:

@@ -4,7 +4,8 @@ In: a cascade, a rank, and the `Choices` of this form. Out: a `Search` that has 
 blocks further ones. In this order:
 
 1. simplify: shared and dead Einsums, gathers on their own; then, while a reduction depends on fewer complete values for it, let
-   divisors, factors and terms leave it, expand it into finitely many sums, or reassociate; then reassociate what saves operations;
+   divisors, factors and terms leave it, expand it into finitely many sums, or reassociate; then reassociate and collect what saves
+   operations;
 2. decide in which phase each reduction can be finished (see `phases`);
 3. cut the rank and let all reductions of a phase in which one depends on another run side by side;
 4. tidy: read through copies, drop what is dead.
@@ -20,6 +21,7 @@ from ..cascade import Cascade, Reduce
 from ..flatten import flatten
 from .accumulate import COMBINE, accumulate, loop_rank
 from .basis_expansion import basis_expansion
+from .collect import collect
 from .common_subexpressions import common_subexpressions
 from .cost import scalars
 from .dead_einsums import dead_einsums
@@ -34,7 +36,7 @@ from .mean_as_sum import mean_as_sum
 from .partition import partition
 from .phases import Phases, phases
 from .reassociate import reassociate
-from .reassociation import reassociation
+from .reassociation import reassociation, worth_it
 from .running_moments import running_moments
 from .running_rescale import running_rescale
 from .running_shift import running_shift
@@ -121,6 +123,7 @@ class Search:
     def finish(self, iterate: bool) -> None:
         """All the others."""
         self._reassociate()
+        self._collect()
         self.found = phases(self.cascade, self.rank)
         simple, steps = self.cascade, list(self.steps)
         passes = self._passes()
@@ -185,6 +188,16 @@ class Search:
         self.cascade, self.cheaper = found.cascade, bool(found.steps)
         self.steps.extend(found.steps)
         self.notes = tuple(dict.fromkeys(f"`{one.target}` stays as it is: {one.reason}" for one in found.refused))
+
+    def _collect(self) -> None:
+        """Sums with a common factor as one, where that saves operations."""
+        if not self.choices.allow("reassociate"):
+            return
+        for einsum in self.cascade.einsums:
+            result = collect(self.cascade, einsum.output, self.rank)
+            if result is not None and (tidied := worth_it(self.cascade, result, self.rank, self.known)) is not None:
+                self.cascade = tidied.cascade
+                self.steps.extend(tidied.steps)
 
     # --- 3: loops ----------------------------------------------------------------------------------------------------------------
 
