@@ -36,7 +36,7 @@ class Case:
 def shape_grid(cascade: Cascade) -> list[Case]:
     """Cases from small to large; each binds to the cascade."""
     long, features, others = roles(cascade)
-    steps = stepped(cascade)
+    steps, sides = stepped(cascade), rows(cascade) & set(long)
     given = dict(cascade.sizes)
     cases: list[Case] = []
 
@@ -48,6 +48,9 @@ def shape_grid(cascade: Cascade) -> list[Case]:
             for number, symbol in enumerate(names):
                 size = values[number % len(values)]
                 sizes[symbol] = size // 4 if symbol in steps and size > MOST_STEPS else size
+        longest = max(sides, key=lambda symbol: (sizes[symbol], symbol), default="")
+        if math.prod(sizes[symbol] for symbol in sides) > MOST_ROWS:
+            sizes |= {symbol: max(3, sizes[symbol] // 8) for symbol in sides - {longest}}
         cases.append(Case(name, sizes, scale, strided=name == "primes"))
 
     add("ones", (1,), (1,), (1,))
@@ -80,6 +83,8 @@ OUTPUTS = 4096
 """Elements that are compared at least, over all draws, where inputs are large."""
 MOST_STEPS = 40
 """Steps that a case takes one by one: more show nothing else, and take time."""
+MOST_ROWS = 1200
+"""Rows of an image, or of what has more sides: beyond, all sides but the longest are cut. Each row may take a program."""
 FEW = 6
 """Cases below which one more is made from the sizes of the spec."""
 SHORT = 16
@@ -138,6 +143,15 @@ def stepped(cascade: Cascade) -> frozenset[str]:
     iterated = {tensor.iterates for tensor in cascade.tensors if tensor.iterates}
     ranks = [rank for rank in cascade.ranks if rank.split is not None or (rank.name in iterated and rank.part_of is None)]
     return frozenset(n.name for rank in ranks for n in walk(rank.extent) if isinstance(n, Scalar)) - tile_symbols(cascade)
+
+
+def rows(cascade: Cascade) -> frozenset[str]:
+    """Sizes of ranks that every output has and nothing sums or goes along: sides of an image, not keys."""
+    everywhere = set.intersection(*(set(cascade.tensor(name).ranks) for name in cascade.outputs))
+    taken = {rank for e in flatten(cascade).einsums for rank in (e.body.ranks if isinstance(e.body, Reduce) else ())}
+    taken |= {tensor.iterates for tensor in cascade.tensors if tensor.iterates}
+    kept = [rank for rank in cascade.ranks if rank.name in everywhere - taken]
+    return frozenset(node.name for rank in kept for node in walk(rank.extent) if isinstance(node, Scalar))
 
 
 def tile_symbols(cascade: Cascade) -> frozenset[str]:
