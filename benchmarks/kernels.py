@@ -175,10 +175,10 @@ def _key(plan: ModulePlan, text: str) -> str:
     return hashlib.sha256(seen.encode()).hexdigest()[:20]
 
 
-def offered(algorithm: str, gpu: str, keep: int) -> list[ModulePlan]:
+def offered(algorithm: str, gpu: str, keep: int, dtype: str = "float16") -> list[ModulePlan]:
     """Every candidate of the plan as a module; the kernels of a module of several step together."""
     name, sizes = ALGORITHMS[algorithm]
-    return chosen(plan_module(spec.load(locate("attention", name)), gpus.load(gpu), sizes, keep=keep), keep)
+    return chosen(plan_module(spec.load(locate("attention", name)), gpus.load(gpu), sizes, keep=keep, dtype=dtype), keep)
 
 
 def rows(modules: Sequence[ModulePlan], made: Sequence[Compiled | None]) -> list[list[Row]]:
@@ -246,7 +246,8 @@ SUMS = (
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("algorithms", nargs="*", help=f"of {', '.join(ALGORITHMS)}")
-    parser.add_argument("--gpu", action="append", choices=(*GPUS, "mi300x"), help="may be given several times")
+    parser.add_argument("--gpu", action="append", choices=(*GPUS, "mi300x", "rtx4090"), help="may be given several times")
+    parser.add_argument("--dtype", default="float16", help="type of the inputs")
     parser.add_argument("--keep", type=int, default=10, help="candidates of a plan")
     parser.add_argument("--minutes", type=float, default=1e6, help="compile no more after that")
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for the compilation of a few candidates")
@@ -266,7 +267,7 @@ def main() -> int:
     for algorithm in given.algorithms or ALGORITHMS:
         for name in names:
             try:
-                modules = offered(algorithm, name, given.keep)
+                modules = offered(algorithm, name, given.keep, given.dtype)
             except EinsmithError as error:
                 table.append(
                     f"| {algorithm} | {gpus.load(name).target} | {error.diagnostics[0].message} |" + " |" * (len(COLUMNS) - 3)

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from ..einsum.cascade import Cascade
 
 
+DTYPES = ("float16", "bfloat16", "float32", "float8_e4m3fn", "float8_e5m2")
+"""Types of the inputs of a kernel."""
+
+
 class Result(Protocol):
     """What a command returns."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from .common import guarded, sized, with_chosen_outputs, write_text
+from .common import DTYPES, guarded, sized, with_chosen_outputs, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,7 @@ class Emitted:
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float16", "bfloat16", "float32"]),
+    type=click.Choice(DTYPES),
     default="float16",
     show_default=True,
     help="Type of the inputs that the plan is for.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from .common import guarded, sized, with_chosen_outputs
+from .common import DTYPES, guarded, sized, with_chosen_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ class Planned:
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float16", "bfloat16", "float32"]),
+    type=click.Choice(DTYPES),
     default="float16",
     show_default=True,
     help="Type of the inputs.",

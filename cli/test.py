@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from .common import guarded, sized
+from .common import DTYPES, guarded, sized
 
 if TYPE_CHECKING:
     from ..kernels.check import Checked
@@ -39,8 +39,8 @@ class Tested:
     "--dtype",
     "dtypes",
     multiple=True,
-    type=click.Choice(["float16", "bfloat16", "float32"]),
-    help="Types of the inputs (default: all on a GPU, float32 in the interpreter).",
+    type=click.Choice(DTYPES),
+    help="Types of the inputs (default: all of 16 and 32 bits on a GPU, float32 in the interpreter).",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random inputs.")
 @click.option(
@@ -64,6 +64,7 @@ def command(
 
     Example: einsmith test kernel.py
     """
+    from ..einsum.diagnostics import Diagnostic, EinsmithError
     from ..einsum.library import locate
     from ..einsum.spec import load
     from ..kernels.check import cascade_of, check
@@ -78,7 +79,12 @@ def command(
         cascade = cascade_of(path.read_text(encoding="utf-8", errors="replace"), kernel) if path.is_file() else None
     else:
         cascade = load(locate("attention", kernel))
-        planned = plan_module(cascade, gpus.load(gpu), sizes, params, dtype="float32")
+        eight = [dtype for dtype in dtypes if dtype.startswith("float8")]
+        if eight and len(dtypes) > 1:
+            raise EinsmithError(
+                Diagnostic("E606", "a kernel for inputs of 8 bits takes no other type", help="test one type at a time")
+            )
+        planned = plan_module(cascade, gpus.load(gpu), sizes, params, dtype=eight[0] if eight else "float32")
         note, module = planned.note, emit_module(planned)
     cases = [Case("given", {**dict(cascade.sizes), **sizes})] if sizes and cascade is not None else None
     return Tested(

@@ -78,7 +78,8 @@ def _together(kernels: list[dict[str, Any]]) -> dict[str, Any]:
     return {**found, "kernels": kernels}
 
 
-_TYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "int32": "i32", "int64": "i64", "int8": "i8", "bool": "i1"}
+_TYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "int32": "i32", "int64": "i64", "int8": "i8", "bool": "i1",
+    "float8_e4m3fn": "fp8e4nv", "float8_e5m2": "fp8e5"}  # fmt: skip
 
 
 def _compiled(source: Any, target: str, options: dict[str, int]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..einsum.cascade import Cascade
 from ..einsum.diagnostics import Diagnostic, EinsmithError
+from ..mapper.precision import WIDER
 from .child import ask
 from .shapes import Case, shape_grid
 from .store import stored
@@ -32,15 +33,22 @@ FLOOR_ULP = 8
 """Units in the last place of the greatest output that are always allowed: exponentials and quotients of GPUs are good to two each,
 and a sum in another order moves a few more."""
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23}
-"""Distance from 1 to the next number of each type."""
+"""Distance from 1 to the next number of each type of outputs."""
 
 
 MEANING = 1e-9
 """How far plain torch in float64 may be from the interpreter, as a share of the greatest output: they are the same function."""
 NEARLY, MANY = 4, 16
 """A case whose error is up to so many times what is allowed is drawn so often."""
+FLOAT8 = {"float8_e4m3fn": (3, -6, 448.0), "float8_e5m2": (2, -14, 57344.0)}
+"""Binary digits after the first, least exponent of a number with all of them, greatest number."""
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3e38, "float32": 3.4e38}
 """Greatest number of each type: where the outputs themselves are beyond it there is nothing to compare."""
+
+
+def computed_type(dtype: str) -> str:
+    """Of outputs, for a type of the inputs."""
+    return WIDER.get(dtype, dtype)
 
 
 @dataclass(frozen=True)
@@ -193,10 +201,10 @@ def _checked(
 ) -> list[tuple[Checked, dict[int, Case]]]:
     """One round, and the cases of each module by the numbers that their random inputs are drawn with."""
     where = device()
-    types = list(dtypes or (["float16", "bfloat16", "float32"] if where == "cuda" else ["float32"]))
+    usual = ["float16", "bfloat16", "float32"] if where == "cuda" else ["float32"]
     with tempfile.TemporaryDirectory(prefix="einsmith-") as folder:
         prepared = [
-            _prepare(module, cascade, cases, Path(folder) / str(number), types, params, seed, those)
+            _prepare(module, cascade, cases, Path(folder) / str(number), dtypes, usual, params, seed, those)
             for number, ((module, cascade, cases), those) in enumerate(zip(tasks, numbers, strict=True))
         ]
         job = {
@@ -217,7 +225,8 @@ def _prepare(
     cascade: Cascade | None,
     cases: Sequence[Case] | None,
     folder: Path,
-    types: Sequence[str],
+    dtypes: Sequence[str] | None,
+    usual: Sequence[str],
     params: Mapping[str, int | float] | None,
     seed: int,
     numbers: Sequence[int] | None,
@@ -228,6 +237,8 @@ def _prepare(
     source = _source(module)
     cascade = cascade if cascade is not None else cascade_of(source, str(module) if isinstance(module, Path) else "<module>")
     one = _Prepared(cascade.name, str(stored(source)))
+    planned = _assigned(source, "PLAN", "<module>").get("dtype", "") if "PLAN = " in source else ""
+    types = dtypes or ([planned] if planned in WIDER else usual)
     folder.mkdir()
     chosen = list(cases if cases is not None else shape_grid(cascade))
     one.cases = dict(zip(numbers if numbers is not None else range(len(chosen)), chosen, strict=True))
@@ -241,7 +252,7 @@ def _prepare(
                     raise
                 one.left_out.append(f"{case.name} ({error.diagnostics[0].message})")
                 break
-            if any(np.max(np.abs(x[np.isfinite(x)]), initial=0.0) > LARGEST[dtype] for x in exact.values()):
+            if any(np.max(np.abs(x[np.isfinite(x)]), initial=0.0) > LARGEST[computed_type(dtype)] for x in exact.values()):
                 one.left_out.append(f"{case.name} (outputs beyond {dtype})")
                 break
             path = folder / f"{number}-{dtype}-{draw}"
@@ -282,7 +293,7 @@ def _rows(one: _Prepared, answers: Sequence[Mapping[str, Any]]) -> list[Row]:
                 one.left_out.append(f"{case.name} (plain torch leaves the range of {dtype})")
                 continue
             plain = plain if plain < float("inf") else 0.0
-            rows.append(Row(case.name, case.sizes, dtype, name, off, 2 * plain + FLOOR_ULP * EPSILON[dtype] * scale))
+            rows.append(Row(case.name, case.sizes, dtype, name, off, 2 * plain + FLOOR_ULP * EPSILON[computed_type(dtype)] * scale))
     return rows
 
 
@@ -312,14 +323,19 @@ def distance(got: np.ndarray, want: np.ndarray) -> float:
 
 def cascade_of(source: str, name: str) -> Cascade:
     """The cascade that a generated module carries. Raises EinsmithError (E609) if it is not one."""
-    import ast
-
     from ..einsum.spec import loads
+
+    return loads(_assigned(source, "SPEC", name), f"{name} (SPEC)")
+
+
+def _assigned(source: str, variable: str, name: str) -> Any:
+    """A constant of a generated module."""
+    import ast
 
     try:
         for node in ast.parse(source).body:
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "SPEC":
-                return loads(ast.literal_eval(node.value), f"{name} (SPEC)")
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == variable:
+                return ast.literal_eval(node.value)
     except (SyntaxError, ValueError):
         pass
     raise EinsmithError(
@@ -362,11 +378,22 @@ def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
 
     if dtype == "float16":
         return array.astype(np.float16).astype(np.float64)
+    if dtype in WIDER:
+        return _rounded_to_8_bits(array, *FLOAT8[dtype])
     single = array.astype(np.float32)
     if dtype == "bfloat16":  # round to nearest, ties to even, on the bits
         bits = single.view(np.uint32)
         single = (((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) << 16).astype(np.uint32).view(np.float32)
     return single.astype(np.float64)
+
+
+def _rounded_to_8_bits(array: np.ndarray, digits: int, least: int, greatest: float) -> np.ndarray:
+    """The nearest multiples, ties to even, of what the last of so many binary digits after the first is worth."""
+    import numpy as np
+
+    exponent = np.maximum(np.floor(np.log2(np.maximum(np.abs(array), 2.0**least))), least)
+    unit = 2.0 ** (exponent - digits)
+    return np.asarray(np.clip(np.round(array / unit) * unit, -greatest, greatest), dtype=np.float64)
 
 
 def keywords(source: str, sizes: Mapping[str, int], params: Mapping[str, int | float] | None) -> dict[str, int | float]:

@@ -16,6 +16,7 @@ from ..einsum.cascade import Cascade
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.printer import print_cascade, print_einsum
 from ..mapper.plan import Plan, tile_time
+from ..mapper.precision import WIDER
 from ..mapper.stages import ModulePlan, operand_only
 from .helpers import helper_sources
 from .host import TYPES, Host
@@ -175,7 +176,12 @@ class _Module:
 
     def reference(self) -> str:
         host = self.host
-        return reference(self.textbook, host.spelled, host.signature(), host.scalars(self.textbook))
+        prologue = host.scalars(self.textbook)
+        if self.plan.kernels[0].precision.dtype in WIDER:
+            kind = self.plan.kernels[0].precision.computed_type
+            floats = [host.spelled(t.name) for t in self.textbook.inputs if t.dtype == "float"]
+            prologue += [f"{name} = {name}.to(torch.{kind}) if {name}.dtype in FLOAT8 else {name}" for name in floats]
+        return reference(self.textbook, host.spelled, host.signature(), prologue)
 
 
 def kernel_names(plan: ModulePlan) -> list[str]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..einsum.cascade import Cascade, Expr, Map, Scalar
-from ..mapper.loop_masks import whole_scalars
 from ..mapper.plan import shortest_side
+from ..mapper.precision import WIDER, Precision
+from ..mapper.whole_numbers import whole_scalars
 from .index_range import index_checks
 from .scalars import python
 from .signature import Signature, scalars_of, wrapped
@@ -79,6 +80,32 @@ def _whole(name, value):
 '''
 
 
+READ_ONLY = '''
+FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+def _checked(given):
+    """The type of outputs and of what is computed for matrix products, where the inputs are of 8 bits."""
+    types = {name: x.dtype for name, x in given.items() if x.is_floating_point()}
+    if len(set(types.values())) > 1:
+        raise TypeError(f"inputs of different types: {types}")
+    for name, dtype in types.items():
+        if dtype not in FLOAT8:
+            raise TypeError(f"{name} is of type {dtype}, and this kernel is for inputs of 8 bits")
+    return torch.float32 if INTERPRETED else torch.bfloat16
+'''
+"""In place of `_checked` where the inputs have a type that is only read."""
+
+
+def checks(precision: Precision) -> str:
+    """What the host part checks and converts, for a type of the inputs."""
+    text = CHECKS.strip("\n")
+    if precision.dtype not in WIDER:
+        return text
+    start, end = text.index("def _checked"), text.index("def _laid_out")
+    return text[:start] + READ_ONLY.strip("\n") + "\n\n\n" + text[end:]
+
+
 class Host:
     """Writes the host part: for the kernels of a module, in the order in which they are launched."""
 
@@ -86,6 +113,7 @@ class Host:
         self.kernels = tuple(kernels)
         self.textbook = kernels[0].textbook
         self.spelled = kernels[0].spelled
+        self.precision = kernels[0].plan.precision
         self.workspace = {
             name: kind for takes in kernels for name, kind in takes.workspace.items() if name in takes.cascade.outputs
         }
@@ -213,7 +241,7 @@ class Host:
         lines += [line for body in bodies for line in body]
         lines.append(f"    outputs = {{{', '.join(f'{n!r}: {self.spelled(n)}' for n in self.textbook.outputs)}}}")
         lines.append("    return launches, outputs, between")
-        return CHECKS.strip("\n") + "\n\n\n" + "\n".join(lines)
+        return checks(self.precision) + "\n\n\n" + "\n".join(lines)
 
     def value(self, tensor: str) -> str:
         """A tensor in the host part."""
@@ -233,7 +261,7 @@ class Host:
             if axis in program.tiled or (axis == program.inner and not takes.plan.tile_fixed):
                 lines.append(f"    {block} = {best.blocks[axis]}")
             else:
-                least = shortest_side(program, axis)
+                least = shortest_side(program, axis, takes.plan.precision)
                 extent = python(takes.blocked.rank(axis).extent, self.spelled)
                 lines.append(f"    {block} = max({least}, triton.next_power_of_2({extent}))")
         for (walked, dimension), axis in takes.body.spans.items():
@@ -306,7 +334,9 @@ class Host:
             f"def run({self.signature()}, allow_tf32=False, out=None):",
             f'    """Launch {kernels}. Returns the outputs by name; `out(tensors)`, if given, sees beforehand what they write."""',
         ]
-        if floats:
+        if floats and self.precision.dtype in WIDER:
+            lines.append("    narrow = INTERPRETED  # the interpreter computes on the bits of bfloat16: use float32 there")
+        elif floats:
             lines.append(f"    narrow = INTERPRETED and {self.spelled(floats[0])}.dtype == torch.bfloat16")
             lines.append("    if narrow:  # the interpreter computes on the bits of bfloat16: use float32 there")
             for name in floats:

@@ -6,7 +6,7 @@ store. A mask tests what can be outside: tails of tiles, indices that are comput
 
 from __future__ import annotations
 
-from ..einsum.cascade import Access, Coord, DType, Expr, Map, walk
+from ..einsum.cascade import Access, Coord, DType, Expr, Map, free_ranks, walk
 from ..mapper.loop_masks import normalise
 from ..mapper.program import WHOLE_COORDINATE
 from .addresses import Addresses
@@ -27,23 +27,17 @@ class Memory(Addresses):
                     tile = self.expr(index)
                     code = f"{tile.within(SUM)} < {self.extent(rank)}"
                     always.append(Tile(code, tile.axes, "bool", binding=COMPARISON))
-                case Coord(rank=r) if r in self.program.tiled:
-                    always.append(Tile(self.local(r, "in"), (r,), "bool"))
-                case Coord(rank=r) if r == WHOLE_COORDINATE:
-                    if self.parent is not None and self.partial:
-                        assert self.program.inner is not None
-                        always.append(Tile(self.local(self.parent, "in"), (self.program.inner,), "bool"))
                 case Coord(rank=r) if r == self.program.inner:
                     if not self.exact:
                         always.append(Tile(self.local(r, "in"), (r,), "bool"))
-                case Coord(rank=r) if r in self.program.axes:
-                    whole.append((r, Tile(self.local(r, "in"), (r,), "bool")))
-                case Coord():
-                    pass  # one coordinate of the grid
+                case Coord(rank=r):
+                    self.exists(r, always, whole)
                 case _:
+                    for axis in sorted(free_ranks(index)):  # beyond its end a coordinate may stand for one that there is
+                        self.exists(axis, always, whole)
                     gathered = any(isinstance(n, Access) for n in walk(index))
                     tile = self.expr(index)
-                    if not (tile.axes or self.guarded or gathered):
+                    if not (tile.axes or self.guarded or gathered or free_ranks(index) & self.program.made):
                         continue
                     if tile.kind != "int":
                         tile = wide(tile)  # a whole number that was computed with
@@ -56,6 +50,17 @@ class Memory(Addresses):
                     elif tests:
                         always.append(Tile(" & ".join(f"({test})" for test in tests), tile.axes, "bool", binding=BITWISE))
         return always, whole
+
+    def exists(self, axis: str, always: list[Tile], whole: list[tuple[str, Tile]]) -> None:
+        """Which coordinates of an axis there are, added to the conditions of a load or store."""
+        if axis == WHOLE_COORDINATE:
+            if self.parent is not None and self.partial:
+                assert self.program.inner is not None
+                always.append(Tile(self.local(self.parent, "in"), (self.program.inner,), "bool"))
+        elif axis in self.program.tiled:
+            always.append(Tile(self.local(axis, "in"), (axis,), "bool"))
+        elif axis in self.program.whole:
+            whole.append((axis, Tile(self.local(axis, "in"), (axis,), "bool")))
 
     def mask(self, tensor: str, indices: tuple[Expr, ...], axes: tuple[str, ...], tests: tuple[Tile, ...] = ()) -> str | None:
         """Text of the mask of a load or store, of elements that exist and pass the tests; None if all do."""
@@ -91,7 +96,8 @@ class Memory(Addresses):
         self.emit(f"{name} = tl.load({address}{f', mask={mask}{other}' if mask else ''})")
         if kind == "bool":
             self.emit(f"{name} = {name} != 0")
-        tile = Tile(name, axes, kind, loaded=kind == "float" and access.tensor not in self.single)
+        loaded = kind == "float" and access.tensor not in self.single
+        tile = Tile(name, axes, kind, loaded, loaded and self.precision.is_narrow(access.tensor))
         self.scopes[-1].tiles[key] = tile
         return tile
 

@@ -25,7 +25,7 @@ class Reductions(Elementwise):
             if self.is_int(reduce):
                 what = f"the Einsum of `{self._output()}` contracts whole numbers, and matrix products of kernels are not exact"
                 raise refuse("E603", what, self.einsum)
-            left, right = self.operand(found.left, found.k), self.operand(found.right, found.k)
+            left, right = self.raised(self.operand(found.left, found.k), self.operand(found.right, found.k))
             # turn whichever way needs no transposition of a computed tile
             flips = {
                 True: (left.axes != (found.i, found.k)) * (not left.loaded)
@@ -45,6 +45,13 @@ class Reductions(Elementwise):
                 result = Tile(f"{lined.within(PRODUCT)} * {other.within(UNARY)}", both, binding=PRODUCT)
             return result
         return self.vector_reduce(reduce)
+
+    def raised(self, left: Tile, right: Tile) -> tuple[Tile, Tile]:
+        """Both operands in one type: one of a type that is only read as it is beside another such one, else raised."""
+        if left.narrow == right.narrow:
+            return left, right
+        a, b = (Tile(f"{t.index}.to(DTYPE)", t.axes, loaded=True) if t.narrow else t for t in (left, right))
+        return a, b
 
     def operand(self, factors: tuple[Expr, ...], k: str) -> Tile:
         """One side of a matrix product: a loaded tile as it is, or a computed one in the type of the inputs."""

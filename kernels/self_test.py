@@ -7,9 +7,12 @@ In: the host part of a module. Out: text: inputs for the cases in `CASES`, and `
 from __future__ import annotations
 
 from ..einsum.cascade import Access, accesses
+from ..mapper.precision import WIDER
 from .host import Host
 from .scalars import python
 
+TYPES = '[torch.float16, torch.bfloat16, torch.float32] if device == "cuda" else [torch.float32]'
+"""Types of inputs that a module is tested with, as its test has it."""
 TEST = '''
 def exact(**inputs):
     """`reference` in float64, coordinates and constants too."""
@@ -81,7 +84,13 @@ class SelfTest:
         ]
         items += [f"{name}={name}" for name in given]
         lines.append(f"    return dict({', '.join(items)})")
-        return "\n".join(lines) + "\n\n\n" + TEST.strip("\n")
+        test = TEST.strip("\n")
+        if self.host.precision.dtype in WIDER:
+            types = f"[torch.{self.host.precision.dtype}]"
+            test = test.replace(TYPES, types).replace(
+                "torch.finfo(dtype)", f"torch.finfo(torch.{self.host.precision.computed_type})"
+            )
+        return "\n".join(lines) + "\n\n\n" + test
 
     def _index_top(self, tensor: str) -> str:
         """One more than the greatest value an integer input may have: the extent that it indexes."""

@@ -28,13 +28,13 @@ class Signature:
         blocks, inner = plan.best.blocks, plan.program.inner
         exact = inner is None or not plan.tile_fixed or (self.fixed_tile() == blocks[inner] and not self.tile_is_given())
         single = frozenset(name for name, kind in workspace.items() if kind == "torch.float32")
-        self.lowering = Lowering(plan.program, exact, single, plan.best.order)
+        self.lowering = Lowering(plan.program, exact, single, plan.best.order, plan.precision)
         self.body = self.lowering.run()
         self.spelled = self.lowering.spelled
 
     def typed_pointer(self) -> str | None:
-        """A pointer whose element type is that of the inputs; None if the kernel has none."""
-        inputs = [t.name for t in self.blocked.inputs if t.dtype == "float"]
+        """A pointer whose element type is that of what is computed for matrix products; None if the kernel has none."""
+        inputs = [t.name for t in self.blocked.inputs if t.dtype == "float" and not self.plan.precision.is_narrow(t.name)]
         outputs = [name for name in self.cascade.outputs if self.cascade.tensor(name).dtype == "float"]
         given = [n for n in (*inputs, *outputs) if n in self.pointers() and self.workspace.get(n, "dtype") == "dtype"]
         return self.lowering.pointer(given[0]) if given else None

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..einsum.cascade import Einsum, Expr, Scalar
-from ..mapper.loop_masks import whole_scalars
+from ..mapper.precision import Precision
 from ..mapper.program import Program
 from ..mapper.traffic import Order, in_turn
+from ..mapper.whole_numbers import whole_scalars
 from .exponent import fold
 from .tile import Tile
 
@@ -73,9 +74,15 @@ class Text(ABC):
     another kernel left in float32, whatever the type of the inputs is; `order`: of the program instances."""
 
     def __init__(
-        self, program: Program, exact: bool, single: frozenset[str] = frozenset(), order: Order | None = None
-    ) -> None:  # fmt: skip
+        self,
+        program: Program,
+        exact: bool,
+        single: frozenset[str] = frozenset(),
+        order: Order | None = None,
+        precision: Precision | None = None,
+    ) -> None:
         self.order = order or in_turn(program)
+        self.precision = precision or Precision("float16")
         program = fold(program)
         self.program, self.exact, self.single = program, exact, single
         self.cascade = program.cascade

@@ -24,6 +24,8 @@ class Tile:
     kind: Kind = "float"
     loaded: bool = False
     """Straight from memory, in the type of the input: may be an operand of a matrix product as it is."""
+    narrow: bool = False
+    """Loaded, in a type that is only read: an operand as it is beside another such one, and raised beside any other."""
     binding: int = ATOM
     """How loosely the outermost operator binds: decides about parentheses."""
 
@@ -47,7 +49,7 @@ def spread(tile: Tile, axes: Sequence[str]) -> Tile:
     if tuple(axes) == tile.axes:
         return tile
     subscript = ", ".join(":" if axis in tile.axes else "None" for axis in axes)
-    return Tile(f"{tile.index}[{subscript}]", tuple(axes), tile.kind, tile.loaded)
+    return Tile(f"{tile.index}[{subscript}]", tuple(axes), tile.kind, tile.loaded, tile.narrow)
 
 
 def permuted(tile: Tile, order: tuple[str, ...]) -> Tile:
@@ -55,9 +57,9 @@ def permuted(tile: Tile, order: tuple[str, ...]) -> Tile:
     if order == tile.axes:
         return tile
     if len(order) == 2:
-        return Tile(f"tl.trans({tile.code})", order, tile.kind, tile.loaded)
+        return Tile(f"tl.trans({tile.code})", order, tile.kind, tile.loaded, tile.narrow)
     places = ", ".join(str(tile.axes.index(axis)) for axis in order)
-    return Tile(f"tl.permute({tile.code}, ({places}))", order, tile.kind, tile.loaded)
+    return Tile(f"tl.permute({tile.code}, ({places}))", order, tile.kind, tile.loaded, tile.narrow)
 
 
 def common_axes(tiles: Sequence[Tile], order: Sequence[str]) -> tuple[str, ...]:

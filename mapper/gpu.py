@@ -17,7 +17,7 @@ from .architecture import Bytes, Positive, Rate
 from .document import Block, read, reads, validate
 
 Count = Annotated[int, Field(ge=1, le=2**24)]
-BYTES: dict[str, int] = {"float16": 2, "bfloat16": 2, "float32": 4}
+BYTES: dict[str, int] = {"float16": 2, "bfloat16": 2, "float32": 4, "float8_e4m3fn": 1, "float8_e5m2": 1}
 """Bytes of one value of each input type."""
 
 
@@ -73,6 +73,10 @@ class Matrix(Block):
     """The same on bfloat16."""
     tf32: Positive | None = None
     """The same on float32 operands rounded to TF32, where the user allows that."""
+    float8_e4m3fn: Positive | None = None
+    """The same on 8 bits, 4 of them exponent, as the Open Compute Project has them."""
+    float8_e5m2: Positive | None = None
+    """The same on 8 bits, 5 of them exponent."""
     unit: Literal["warp", "warpgroup", "tensor memory"] = "warp"
     """What does a product. `warp`: each warp, operands and sums in its registers (`mma.sync`, `mfma`). `warpgroup`: four warps
     together, operands in shared memory, sums in registers (`wgmma`). `tensor memory`: likewise, sums in a memory of their own

@@ -10,11 +10,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..einsum.cascade import Einsum, Expr, Map, Reduce, Scan, Select
+from ..einsum.cascade import Einsum, Expr, Map, Reduce, Scan, Select, accesses
 from ..einsum.sizes import Sizes, evaluate_scalar
 from .contraction import contraction, simplified
 from .gpu import Gpu
 from .loop_masks import HalfLine, conditions, first, last
+from .precision import Precision
 from .products import body_of, is_read
 from .program import Loop, Program
 from .traffic import Order, Traffics
@@ -38,6 +39,8 @@ class _Work:
 
     flops: tuple[Axes, ...]
     """Axes of each matrix product; a multiply-add is two operations."""
+    narrow: tuple[Axes, ...]
+    """The same of products whose operands are of a type that is only read."""
     lanes: tuple[Axes, ...]
     functions: tuple[Axes, ...]
 
@@ -56,12 +59,13 @@ class Timing:
     """Times of one program on one GPU for given sizes."""
 
     def __init__(
-        self, program: Program, gpu: Gpu, dtype_bytes: int, matrix_rate: float | None, extents: Mapping[str, int], bound: Sizes
+        self, program: Program, gpu: Gpu, precision: Precision, matrix_rate: float | None, extents: Mapping[str, int], bound: Sizes
     ) -> None:  # fmt: skip
         self.program, self.gpu, self.matrix_rate = program, gpu, matrix_rate
         self.extents, self.bound = extents, bound
-        self.work = [[_work(program, einsum) for einsum in body_of(phase)] for phase in program.phases]
-        self.traffic = Traffics(program, gpu, dtype_bytes, extents)
+        self.work = [[_work(program, einsum, precision) for einsum in body_of(phase)] for phase in program.phases]
+        self.traffic = Traffics(program, gpu, precision, extents)
+        self.narrow_share = precision.narrow_share(gpu)
         self.lines = {
             number: [line for c in conditions(program, phase) if c.skippable for line in c.lines]
             for number, phase in enumerate(program.phases)
@@ -91,6 +95,7 @@ class Timing:
             longest += times if isinstance(phase, Loop) else 0.0
             for work in einsums:
                 matrix += 2.0 * times * sum(math.prod(blocks[a] for a in axes) for axes in work.flops)
+                matrix += 2.0 * times * self.narrow_share * sum(math.prod(blocks[a] for a in axes) for axes in work.narrow)
                 vector += times * sum(math.prod(blocks[a] for a in axes) for axes in work.lanes)
                 special += times * sum(math.prod(blocks[a] for a in axes) for axes in work.functions)
         moved = self.traffic(blocks, [(count.mean, count.most) for count in counts], units * resident)
@@ -148,10 +153,11 @@ class Timing:
         return Steps(sum(found[:-1]) / len(found[:-1]), max(found), rising=found[-1] > found[0])
 
 
-def _work(program: Program, einsum: Einsum) -> _Work:
+def _work(program: Program, einsum: Einsum, precision: Precision) -> _Work:
     """Operations of matrix products, of vector lanes and of special functions of an Einsum."""
     body: Expr = simplified(program, einsum.body) if isinstance(einsum.body, Reduce) else einsum.body
     flops: list[Axes] = []
+    narrow: list[Axes] = []
     lanes: list[Axes] = []
     functions: list[Axes] = []
     todo: list[Expr] = [body]
@@ -160,11 +166,15 @@ def _work(program: Program, einsum: Einsum) -> _Work:
         if isinstance(node, Reduce):
             split = contraction(program, node)
             if split is not None:
-                flops.append((split.i, split.j, split.k))
+                sides = ((split.left, split.i), (split.right, split.j))
+                small = [
+                    is_read(program, side) and all(precision.is_narrow(a.tensor) for a in accesses(side[0])) for side, _ in sides
+                ]
+                (narrow if all(small) else flops).append((split.i, split.j, split.k))
                 lanes += [(split.i, split.j)] * len(split.outside)
-                for side, axis in ((split.left, split.i), (split.right, split.j)):
-                    if not is_read(program, side):
-                        lanes.append((axis, split.k))  # conversion to the type of the inputs
+                for (side, axis), raised in zip(sides, small, strict=True):
+                    if not is_read(program, side) or (raised and not all(small)):
+                        lanes.append((axis, split.k))  # conversion to the type of operands
                         todo += side if len(side) > 1 else ()
                 continue
             lanes.append(tuple(program.axes_of(node.body) | (frozenset(node.ranks) & frozenset(program.axes))))
@@ -183,7 +193,7 @@ def _work(program: Program, einsum: Einsum) -> _Work:
                 functions.append(axes)
             lanes.append(axes)
             todo += node.args
-    return _Work(tuple(flops), tuple(lanes), tuple(functions))
+    return _Work(tuple(flops), tuple(narrow), tuple(lanes), tuple(functions))
 
 
 def _between(lines: list[HalfLine], values: Mapping[str, int | float], extent: int, tile: int, all_steps: int) -> int:

@@ -26,8 +26,9 @@ from .gpu_time import Timing
 from .one_pass import one_pass
 from .plan_report import report
 from .plan_report import tile_time as tile_time
+from .precision import WIDER, Precision
 from .pressure import Pressure, Registers
-from .products import MATRIX_SIDE, Operand, body_of, contractions, staged
+from .products import Operand, body_of, contractions, staged
 from .products import shortest_side as shortest_side
 from .program import Program, arrangements, program
 from .staging import Staging
@@ -94,7 +95,7 @@ class Plan(Displayed):
 
     program: Program
     gpu: Gpu
-    dtype: str
+    precision: Precision
     sizes: Sizes
     operands: tuple[Operand, ...]
     candidates: tuple[Candidate, ...]
@@ -110,6 +111,11 @@ class Plan(Displayed):
     @property
     def cascade(self) -> Cascade:
         return self.program.source
+
+    @property
+    def dtype(self) -> str:
+        """Of the inputs."""
+        return self.precision.dtype
 
     def roles(self) -> dict[str, list[str]]:
         p = self.program
@@ -151,18 +157,24 @@ def plan(
     allow_tf32: bool = False,
     keep: int = 10,
     tiles: Collection[str] = (),
+    between: Collection[str] = (),
 ) -> Plan:
     """Plan a cascade for a GPU. `tiles`: sizes known not to change the function, as a derivation brought them in; of others that is
-    found out by trying. Raises EinsmithError (E602 to E605) where there is no kernel for it or no tile fits."""
+    found out by trying. `between`: inputs that another kernel leaves. Raises EinsmithError (E602 to E606) where there is no kernel
+    for it or no tile fits."""
     if dtype not in BYTES:
         raise EinsmithError(Diagnostic("E606", f"no kernels for inputs of type `{dtype}`", help=f"one of {', '.join(BYTES)}"))
+    precision = Precision(dtype, frozenset(between))
+    if dtype in WIDER and gpu.matrix_rate(dtype) is None:
+        what = f"the matrix units of {gpu.name} do not take operands of type `{dtype}`"
+        raise EinsmithError(Diagnostic("E606", what, help=f"convert the inputs to {WIDER[dtype]}, which holds all their values"))
     bound = bind(cascade, sizes, params)
     given = dict(sizes or {})
     first = program(cascade, bound.extents)
     fixed = first.inner is not None and not (first.free_tile or tile_symbol(first) in tiles or tile_is_free(first))
 
     def searched(arranged: Program) -> Plan:
-        return _Planner(arranged, gpu, dtype, allow_tf32).search(bound, given, keep, fixed)
+        return _Planner(arranged, gpu, precision, allow_tf32).search(bound, given, keep, fixed)
 
     best, refusal = None, None
     for arranged in _worth_trying(cascade, bound.extents, first):
@@ -180,7 +192,9 @@ def plan(
         raise refusal  # nothing was held whole that could be walked
     form = one_pass(cascade, sizes, params, small=0)
     if form.tiles:  # sweeps over what is held whole cost nothing; now that it is walked, they do
-        once = plan(form.cascade, gpu, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep, tiles=form.tiles)
+        once = plan(
+            form.cascade, gpu, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep, tiles=form.tiles, between=between
+        )
         return replace(once, notes=(form.note, *once.notes))
     return searched(walked)
 
@@ -200,16 +214,15 @@ def _worth_trying(cascade: Cascade, extents: Mapping[str, int], first: Program) 
 class _Planner:
     """Searches the tiles of one program."""
 
-    def __init__(self, program: Program, gpu: Gpu, dtype: str, allow_tf32: bool) -> None:
-        self.program, self.gpu, self.dtype = program, gpu, dtype
-        self.bytes = BYTES[dtype]
-        self.matrix_rate = gpu.matrix_rate(dtype, allow_tf32)
-        self.operands = staged(program)
+    def __init__(self, program: Program, gpu: Gpu, precision: Precision, allow_tf32: bool) -> None:
+        self.program, self.gpu, self.precision = program, gpu, precision
+        self.matrix_rate = precision.matrix_rate(gpu, allow_tf32)
+        self.operands = staged(program, precision)
         exact = self.matrix_rate is None
-        self.staging = Staging(program, gpu, self.bytes, exact)
-        self.pressure = Pressure(program, gpu, self.bytes, exact)
+        self.staging = Staging(program, gpu, precision, exact)
+        self.pressure = Pressure(program, gpu, precision, exact)
         self.dots = self.staging.products
-        self.in_products = {axis for one in self.dots for axis in (one.rows, one.columns, one.k)}
+        self.shortest = {axis: shortest_side(program, axis, precision) for axis in program.axes}
         self.wide = {
             wide_axes(program, simplified(program, e.body) if isinstance(e.body, Reduce) else e.body)
             for e in program.cascade.einsums
@@ -223,7 +236,7 @@ class _Planner:
         symbol = tile_symbol(program)
         if symbol is not None and symbol in given:
             tile_fixed = True
-        timing = Timing(program, self.gpu, self.bytes, self.matrix_rate, extents, bound)
+        timing = Timing(program, self.gpu, self.precision, self.matrix_rate, extents, bound)
         found: list[Candidate] = []
         tight: list[Candidate] = []
         searched = 0
@@ -261,9 +274,16 @@ class _Planner:
             notes.append(
                 "computed again for every coordinate along " + ", ".join(f"`{r}`" for r in repeated) + ": what does not carry it"
             )
+        raised = [one.output for one in self.dots if not one.narrow]
+        if self.precision.dtype in WIDER and raised:
+            names = ", ".join(f"`{name}`" for name in dict.fromkeys(raised))
+            kind = self.precision.computed_type
+            notes.append(f"{kind} operands for the product of {names}: a computed one is rounded to it, the other is raised to it")
         if len(program.loops) > 1:
             notes.append(f"{len(program.loops)} loops over `{program.loop}`: the cascade needs that many passes")
-        return Plan(program, self.gpu, self.dtype, bound, self.operands, tuple(found[:keep]), searched, tile_fixed, tuple(notes))
+        return Plan(
+            program, self.gpu, self.precision, bound, self.operands, tuple(found[:keep]), searched, tile_fixed, tuple(notes)
+        )
 
     def _extent(self, rank: str, bound: Sizes) -> int:
         if rank in bound.extents:
@@ -300,12 +320,12 @@ class _Planner:
 
     def _sides(self, axis: str, extent: int) -> list[int]:
         """Tile sizes worth trying along an axis: powers of two, none more than twice what there is."""
-        least = MATRIX_SIDE if axis in self.in_products else 1
+        least = self.shortest[axis]
         most = max(least, _power_of_two(extent))
         return [side for side in (1, 2, 4, 8, 16, 32, 64, 128, 256) if least <= side <= most] or [least]
 
     def _whole_block(self, axis: str, extent: int) -> int:
-        return max(_power_of_two(extent), MATRIX_SIDE if axis in self.in_products else 1)
+        return max(_power_of_two(extent), self.shortest[axis])
 
     def _nothing_fits(self, least: tuple[int, str] | None, extents: Mapping[str, int]) -> EinsmithError:
         whole = ", ".join(f"`{r}` = {extents[r]}" for r in self.program.whole)

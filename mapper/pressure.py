@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from ..einsum.cascade import COMPARISONS, Access, Einsum, Expr, Map, Number, Reduce, accesses, walk
 from .contraction import contraction
-from .gpu import Gpu
+from .gpu import BYTES, Gpu
+from .precision import Precision
 from .products import Product, Unit, body_of, instruction_rows, lies_as, products, shares, streamed, sums
 from .program import Loop, Program
 
@@ -41,24 +42,26 @@ class Registers:
 class Pressure:
     """The registers of one program on one GPU."""
 
-    def __init__(self, program: Program, gpu: Gpu, dtype_bytes: int, exact: bool) -> None:
-        self.program, self.gpu, self.bytes, self.exact = program, gpu, dtype_bytes, exact
-        self.products = products(program)
+    def __init__(self, program: Program, gpu: Gpu, precision: Precision, exact: bool) -> None:
+        self.program, self.gpu, self.precision, self.exact = program, gpu, precision, exact
+        self.bytes = precision.computed
+        self.products = products(program, precision)
         self.by_output: dict[str, list[Product]] = {}
         for product in self.products:
             self.by_output.setdefault(product.output, []).append(product)
         self.made = lies_as(program, self.products)
         self.phases = [_Phase(program, number, self.by_output) for number in range(len(program.phases))]
-        self.streams: dict[int, list[tuple[str, ...]]] = {}
+        self.streams: dict[int, list[tuple[tuple[str, ...], int]]] = {}
+        """Of each phase, axes of the tiles that its steps fetch, and bytes of a value."""
         for number, access in streamed(program):
             axes = tuple(a for a in program.axes if a in program.axes_of(access))
-            self.streams.setdefault(number, []).append(axes)
+            self.streams.setdefault(number, []).append((axes, precision.read(access.tensor)))
 
     def __call__(self, blocks: Mapping[str, int], warps: int, stages: int) -> Registers:
         units = {id(one): one.unit(self.gpu, blocks, warps, self.exact) for one in self.products}
         least = likely = 0.0
         for number, phase in enumerate(self.phases):
-            fetched = sum(self._fetched(axes, blocks, warps) for axes in self.streams.get(number, []) if len(axes) > 1)
+            fetched = sum(self._fetched(axes, size, blocks, warps) for axes, size in self.streams.get(number, []) if len(axes) > 1)
             always = fetched + sum(self._tile(state, blocks, warps, units) for state in phase.states)
             always += self._ahead(number, units, blocks, warps, stages)
             for moment in phase.moments:
@@ -75,14 +78,16 @@ class Pressure:
                     sliced = max(sliced, a + b)
                     a, b = self._operands(product, blocks, warps, units[id(product)], whole=True)
                     whole = max(whole, a + b)
+                whole += self._apart(phase, moment, units, blocks, warps, stages)
+                sliced += self._apart(phase, moment, units, blocks, warps, stages)
                 made = sum(self._made(product, blocks, warps) for product in moment.products if units[id(product)] == "warp")
                 least = max(least, always + live + sliced + made)
                 likely = max(likely, always + live + whole + made)
         return Registers(BASE + math.ceil(least), BASE + math.ceil(likely))
 
-    def _fetched(self, axes: tuple[str, ...], blocks: Mapping[str, int], warps: int) -> float:
+    def _fetched(self, axes: tuple[str, ...], element: int, blocks: Mapping[str, int], warps: int) -> float:
         """Registers of a thread to fetch a tile: its addresses, and the tile itself where it cannot be copied past registers."""
-        size = math.prod(blocks[a] for a in axes) * self.bytes / (warps * self.gpu.multiprocessors.warp)
+        size = math.prod(blocks[a] for a in axes) * element / (warps * self.gpu.multiprocessors.warp)
         return 2 * max(1.0, size / VECTOR) + (0.0 if self.gpu.shared_memory.asynchronous else size / 4)
 
     def _ahead(self, phase: int, units: Mapping[int, Unit], blocks: Mapping[str, int], warps: int, stages: int) -> float:
@@ -116,6 +121,23 @@ class Pressure:
         size = math.prod(blocks[a] for a in axes) / (warps * self.gpu.multiprocessors.warp)
         return size + read * size * (self.bytes / 4 + 2 * self.bytes / VECTOR)
 
+    def _apart(
+        self, phase: _Phase, moment: _Moment, units: Mapping[int, Unit], blocks: Mapping[str, int], warps: int, stages: int
+    ) -> float:  # fmt: skip
+        """Registers of a thread for what groups of warps need with operands of 8 bits: sums of one step apart from those of all
+        steps, as their unit keeps fewer digits than float32; operands that are turned on their way to shared memory."""
+        found = 0.0
+        for product in moment.products:
+            if not product.narrow or units[id(product)] != "warpgroup":
+                continue
+            if product.output in phase.added:
+                found += blocks[product.rows] * blocks[product.columns] / (warps * self.gpu.multiprocessors.warp)
+            for side in product.sides:
+                if stages > 1 and product.turned(side, "warpgroup"):
+                    size = math.prod(blocks[a] for a in side.axes) * BYTES[self.precision.dtype]
+                    found += size / 4 / (warps * self.gpu.multiprocessors.warp)
+        return found
+
     def _made(self, product: Product, blocks: Mapping[str, int], warps: int) -> float:
         """Registers of a thread for operands on their way from what they are computed from, 32 bits a value."""
         sides = [side for side in product.sides if side.source == "computed" and not side.from_product]
@@ -130,7 +152,7 @@ class Pressure:
         rows = max(blocks[product.rows], instruction_rows(product, self.gpu, blocks) * over_rows) / over_rows
         columns = max(blocks[product.columns], COLUMNS * over_columns) / over_columns
         k = blocks[product.k]
-        words = self.bytes / 4
+        words = (BYTES[self.precision.dtype] if product.narrow else self.bytes) / 4
         if unit in ("warpgroup", "tensor memory"):
             return (words * rows * k / lanes if not product.left.is_read and unit == "warpgroup" else 0.0), 0.0
         piece = k if whole else min(k, SLICE)
@@ -175,6 +197,8 @@ class _Phase:
             for a in e.body.args
             if isinstance(a, Access) and cascade.tensor(a.tensor).kind == "einsum"
         }
+        self.added = added
+        """Products that are summed in the registers of a state."""
         defined = {e.output: n for n, e in enumerate(body)}
         moments = []
         for place, einsum in enumerate(body):

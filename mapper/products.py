@@ -14,8 +14,11 @@ from typing import Literal
 from ..einsum.cascade import Access, Coord, Einsum, Expr, Reduce, accesses, walk
 from .contraction import Contraction, contraction, simplified, unconditional
 from .gpu import Gpu
+from .precision import NARROW_STEPS, Precision
 from .program import Loop, Program, Straight
 
+PLAIN = Precision("float16")
+"""A type that is read, computed and written alike."""
 MATRIX_SIDE = 16
 """Shortest side of an operand of a matrix product."""
 WIDE_TILE = 32
@@ -72,10 +75,17 @@ class Product:
     right: Side
     feeds: bool = False
     """Does another product of the same phase need its result?"""
+    narrow: bool = False
+    """Are both operands taken as they are in memory, in a type that is only read?"""
 
     @property
     def sides(self) -> tuple[Side, Side]:
         return self.left, self.right
+
+    def turned(self, side: Side, unit: Unit) -> bool:
+        """Does an operand as it is in memory lie the other way round than a unit can read it, so that it is turned in registers?
+        Groups of warps read operands of 8 bits along the contraction alone."""
+        return self.narrow and unit == "warpgroup" and isinstance(side.key, tuple) and not mentions(side.key[1][-1], self.k)
 
     def unit(self, gpu: Gpu, blocks: Mapping[str, int], warps: int, exact: bool) -> Unit:
         """Which unit does the product. `exact`: no matrix unit takes the type."""
@@ -156,8 +166,8 @@ def mentions(expr: Expr, rank: str) -> bool:
     return any(isinstance(node, Coord) and node.rank == rank for node in walk(expr))
 
 
-def products(program: Program) -> tuple[Product, ...]:
-    """All matrix products, in the order in which the kernel does them."""
+def products(program: Program, precision: Precision = PLAIN, raising: bool = True) -> tuple[Product, ...]:
+    """All matrix products, in the order in which the kernel does them. `raising`: an operand that is raised counts as computed."""
     found: list[Product] = []
     order: dict[str, tuple[str, ...]] = {}  # axes of results that are held turned
     made: set[str] = set()  # tensors that come from a product
@@ -183,7 +193,19 @@ def products(program: Program) -> tuple[Product, ...]:
                 order[einsum.output] = (rows, columns)
             if here or any(access.tensor in made for access in accesses(einsum.body)):
                 made.add(einsum.output)
-    return tuple(replace(one, feeds=_feeds(program, one)) for one in found)
+    return tuple(replace(_raised(one, precision) if raising else one, feeds=_feeds(program, one)) for one in found)
+
+
+def _raised(product: Product, precision: Precision) -> Product:
+    """The product with operands of a type that is only read as computed ones, unless both are."""
+    narrow = [side.is_read and isinstance(side.key, tuple) and precision.is_narrow(side.key[0]) for side in product.sides]
+    if all(narrow):
+        return replace(product, narrow=True)
+    left, right = (
+        replace(side, source="computed" if side.source == "moving" else "kept", key=None) if raised else side
+        for side, raised in zip(product.sides, narrow, strict=True)
+    )
+    return replace(product, left=left, right=right)
 
 
 def contractions(program: Program) -> tuple[Contraction, ...]:
@@ -271,10 +293,10 @@ def streamed(program: Program) -> tuple[tuple[int, Access], ...]:
     return tuple(found)
 
 
-def staged(program: Program) -> tuple[Operand, ...]:
+def staged(program: Program, precision: Precision = PLAIN) -> tuple[Operand, ...]:
     """Operands of matrix products that are read from memory, each once."""
     found: dict[object, Operand] = {}
-    for product in products(program):
+    for product in products(program, precision):
         for side in (product.left, product.right):
             if side.is_read:
                 assert isinstance(side.key, tuple)
@@ -282,6 +304,7 @@ def staged(program: Program) -> tuple[Operand, ...]:
     return tuple(found.values())
 
 
-def shortest_side(program: Program, axis: str) -> int:
+def shortest_side(program: Program, axis: str, precision: Precision = PLAIN) -> int:
     """Shortest block along an axis: that of a matrix product if it takes part in one."""
-    return MATRIX_SIDE if any(axis in (one.rows, one.columns, one.k) for one in products(program)) else 1
+    mine = [one for one in products(program, precision) if axis in (one.rows, one.columns, one.k)]
+    return max([NARROW_STEPS if one.narrow and axis == one.k else MATRIX_SIDE for one in mine], default=1)

@@ -21,7 +21,7 @@ from ..einsum.diagnostics import EinsmithError
 from ..einsum.display import Displayed
 from ..einsum.sizes import bind
 from .blocking import fresh, reads, refuse
-from .gpu import BYTES, Gpu
+from .gpu import Gpu
 from .one_pass import OnePass, one_pass
 from .parts import merging, part_counts, with_parts
 from .plan import Candidate, Plan, plan, tile_time
@@ -71,7 +71,7 @@ class ModulePlan(Displayed):
         for kernel in self.kernels:
             for name in set(kernel.cascade.outputs) & set(self.between):
                 tensor = kernel.cascade.tensor(name)
-                float_bytes = BYTES[self.dtype] if operand_only(self, name) else 4
+                float_bytes = self.kernels[0].precision.computed if operand_only(self, name) else 4
                 element = {"float": float_bytes, "int": 8, "bool": 1}[tensor.dtype]
                 total += element * prod(kernel.sizes.extents.get(rank, 1) for rank in tensor.ranks)
         return total
@@ -220,10 +220,14 @@ class _Planner:
                 form,
                 plan(
                     form.cascade, self.gpu, self.sizes, self.params, dtype=self.dtype, allow_tf32=self.allow_tf32, keep=self.keep,
-                    tiles=form.tiles,
+                    tiles=form.tiles, between=self.left(part),
                 ),
             )  # fmt: skip
         return self.known[part]
+
+    def left(self, part: Cascade) -> set[str]:
+        """Inputs of a part that another kernel leaves."""
+        return {t.name for t in part.inputs} - {t.name for t in self.textbook.inputs}
 
     def module(self, groups: Groups) -> ModulePlan:
         parts = [_part(self.cuttable, groups, number) for number in range(len(groups))]
@@ -298,6 +302,7 @@ class _Planner:
                 plan(
                     _part(cascade, groups, number), self.gpu, own, own_params, dtype=self.dtype, allow_tf32=self.allow_tf32,
                     keep=self.keep, tiles=set(form.symbols) - set(self.cascade.symbols),
+                    between=self.left(_part(cascade, groups, number)),
                 )
                 for number in range(2)
             )  # fmt: skip

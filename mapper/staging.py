@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from ..einsum.cascade import Access, Einsum, accesses
 from .contraction import contraction, unconditional
 from .gpu import Gpu
+from .precision import WIDER, Precision
 from .products import COLUMN_ROWS, Product, Side, Unit, body_of, lies_as, mentions, products, shares, streamed, sums, wide_rows
 from .program import Program
 
@@ -58,9 +59,12 @@ class Buffers:
 class Staging:
     """The buffers of one program on one GPU."""
 
-    def __init__(self, program: Program, gpu: Gpu, dtype_bytes: int, exact: bool) -> None:
-        self.program, self.gpu, self.bytes, self.exact = program, gpu, dtype_bytes, exact
-        self.products = products(program)
+    def __init__(self, program: Program, gpu: Gpu, precision: Precision, exact: bool, raising: bool = True) -> None:
+        self.program, self.gpu, self.precision, self.exact = program, gpu, precision, exact
+        self.bytes = precision.computed
+        self.products = products(program, precision, raising)
+        self.in_registers = Staging(program, gpu, precision, exact, False) if raising and precision.dtype in WIDER else None
+        """Where single warps do all products, they raise operands in their registers."""
         self.scratches = _scratches(program, self.products)
         self.reads = _reads(self.products)
         operands = {(side.key, product.phase) for product in self.products for side in product.sides}
@@ -83,13 +87,17 @@ class Staging:
 
     def element(self, access: Access) -> int:
         """Bytes of one value as it is in memory."""
-        return {"float": self.bytes, "int": 4, "bool": 1}[self.program.cascade.tensor(access.tensor).dtype]
+        return {"float": self.precision.read(access.tensor), "int": 4, "bool": 1}[self.program.cascade.tensor(access.tensor).dtype]
 
-    def size(self, axes: tuple[str, ...], blocks: Mapping[str, int]) -> int:
-        return self.bytes * math.prod(blocks[a] for a in axes)
+    def size(self, side: Side, blocks: Mapping[str, int]) -> int:
+        """Bytes of an operand."""
+        element = self.precision.read(side.key[0]) if isinstance(side.key, tuple) else self.bytes
+        return element * math.prod(blocks[a] for a in side.axes)
 
     def __call__(self, blocks: Mapping[str, int], warps: int, stages: int) -> Staged:
         units = [one.unit(self.gpu, blocks, warps, self.exact) for one in self.products]
+        if self.in_registers is not None and set(units) == {"warp"}:
+            return self.in_registers(blocks, warps, stages)
         if not units:
             return Staged(0, max((self._handed(s, blocks, warps) for s in self.scratches), default=0))
         use = self._buffers(units, blocks, warps, stages)
@@ -112,11 +120,12 @@ class Staging:
         direct = self.gpu.shared_memory.asynchronous
         together = direct or stages > 1  # else operands go through shared memory to registers one after the other
         for numbers, side in self.reads:
-            size = self.size(side.axes, blocks)
+            size = self.size(side, blocks)
             first, last = self.products[numbers[0]], self.products[numbers[-1]]
             native = any(units[n] in ("warpgroup", "tensor memory") for n in numbers)
             if side.source == "moving" and stages > 1:
-                copies = stages if native else 1 if direct and self._turned(side) else stages - 1
+                turned = first.turned(side, units[numbers[0]]) or (direct and not native and self._turned(side))
+                copies = 1 if turned else stages if native else stages - 1
                 for n in self.of_phase[first.phase]:
                     lasting[n] += copies * size
             elif side.source == "moving":
@@ -136,7 +145,7 @@ class Staging:
         for number, (product, unit) in enumerate(zip(self.products, units, strict=True)):
             for side in product.sides:
                 if not side.is_read and self._exchanged(product, side, unit, blocks, warps, together):
-                    size = self.size(side.axes, blocks)
+                    size = self.size(side, blocks)
                     if side.source == "kept" and not together and not side.from_product:
                         use.alone.append(size)
                     elif side.source == "kept":

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..einsum.cascade import Access, Cascade, Coord, Expr, Map, accesses, free_ranks
 from .gpu import Gpu
+from .precision import Precision
 from .products import body_of, mentions
 from .program import Program
 
@@ -86,8 +87,8 @@ class _Tile:
 class Traffics:
     """The traffic of one program on one GPU for given extents."""
 
-    def __init__(self, program: Program, gpu: Gpu, dtype_bytes: int, extents: Mapping[str, int]) -> None:
-        self.program, self.gpu, self.bytes, self.extents = program, gpu, dtype_bytes, extents
+    def __init__(self, program: Program, gpu: Gpu, precision: Precision, extents: Mapping[str, int]) -> None:
+        self.program, self.gpu, self.precision, self.extents = program, gpu, precision, extents
         self.reads = [tile for number in range(len(program.phases)) for tile in self._reads(number)]
         self.writes = [self._write(name) for name in program.stores]
         self.grid = in_turn(program).ranks
@@ -99,7 +100,9 @@ class Traffics:
 
     def element(self, cascade: Cascade, tensor: str) -> int:
         """Bytes of one value."""
-        return {"float": self.bytes, "int": 4, "bool": 1}[cascade.tensor(tensor).dtype]
+        held = cascade.tensor(tensor)
+        real = self.precision.read(tensor) if held.kind == "input" else self.precision.computed
+        return {"float": real, "int": 4, "bool": 1}[held.dtype]
 
     def _reads(self, number: int) -> list[_Tile]:
         program = self.program

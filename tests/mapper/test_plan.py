@@ -15,7 +15,7 @@ from einsmith.einsum.sizes import bind
 from einsmith.mapper import gpu
 from einsmith.mapper.plan import Plan, plan
 from einsmith.mapper.pressure import Pressure
-from einsmith.mapper.products import contractions
+from einsmith.mapper.products import PLAIN, contractions
 from einsmith.mapper.program import program
 from einsmith.mapper.staging import Staging
 
@@ -100,7 +100,7 @@ COMPILED = {
 @pytest.mark.parametrize("name", COMPILED)
 def test_shared_memory_is_what_compilers_took(name: str) -> None:
     cascade, target = spec.loads(ONE_PASS), gpu.load(name)
-    staging = Staging(program(cascade, bind(cascade, SIZES).extents), target, 2, exact=False)
+    staging = Staging(program(cascade, bind(cascade, SIZES).extents), target, PLAIN, exact=False)
     for rows, keys, warps, stages, operands, total in COMPILED[name]:
         found = staging({"p": rows, "m0": keys, "e": 128, "f": 128}, warps, stages)
         assert found.operands == pytest.approx(operands, rel=0.02)
@@ -120,7 +120,7 @@ REGISTERS = {
 def test_registers_are_near_what_compilers_took(name: str) -> None:
     """And what spilled by more than a few values is never offered."""
     cascade, target = spec.loads(ONE_PASS), gpu.load(name)
-    pressure = Pressure(program(cascade, bind(cascade, SIZES).extents), target, 2, exact=False)
+    pressure = Pressure(program(cascade, bind(cascade, SIZES).extents), target, PLAIN, exact=False)
     candidates = plan(cascade, target, SIZES, keep=1000).candidates
     offered = {(one.blocks["p"], one.blocks["m0"], one.warps) for one in candidates if one.stages == 2}
     for rows, keys, warps, registers, spilled in REGISTERS[name]:

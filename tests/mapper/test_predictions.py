@@ -15,6 +15,7 @@ from einsmith.einsum import spec
 from einsmith.einsum.sizes import bind
 from einsmith.mapper import gpu
 from einsmith.mapper.one_pass import one_pass
+from einsmith.mapper.products import PLAIN
 from einsmith.mapper.program import Program, program
 from einsmith.mapper.staging import Staged, Staging
 
@@ -45,7 +46,7 @@ def arranged(algorithm: str) -> Program:
 def predictions(algorithm: str, name: str) -> Iterator[tuple[Staged, dict[str, Any]]]:
     """Of each recorded candidate of the program: what is predicted, and what the compiler made."""
     arrangement = arranged(algorithm)
-    staging = Staging(arrangement, gpu.load(name), 2, exact=False)
+    staging = Staging(arrangement, gpu.load(name), PLAIN, exact=False)
     for row in recorded():
         (blocks, warps, stages), *others = row["plan"]
         if row["algorithm"] == algorithm and row["gpu"] == name and not others and set(blocks) == set(arrangement.axes):

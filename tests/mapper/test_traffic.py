@@ -13,6 +13,7 @@ from einsmith.einsum.sizes import bind
 from einsmith.mapper import gpu
 from einsmith.mapper.one_pass import one_pass
 from einsmith.mapper.plan import plan
+from einsmith.mapper.products import PLAIN
 from einsmith.mapper.program import program
 from einsmith.mapper.traffic import Order, Traffics
 
@@ -42,7 +43,7 @@ def with_cache(size: int) -> gpu.Gpu:
 def traffics(size: int, text: str = PRODUCT, sizes: dict[str, int] = SIZES) -> Traffics:
     cascade = spec.loads(text)
     extents = bind(cascade, sizes).extents
-    return Traffics(program(cascade, extents), with_cache(size), 2, extents)
+    return Traffics(program(cascade, extents), with_cache(size), PLAIN, extents)
 
 
 def places(order: Order, counts: dict[str, int]) -> Iterator[dict[str, int]]:
