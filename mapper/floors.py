@@ -27,9 +27,6 @@ from .operations import Work
 from .steps import Step
 from .tape import Floats
 
-WEIGHTS = tuple(2.0**power for power in range(-10, 11))
-"""Of the second of two arrays against the first, in bounds of work that either may do."""
-
 
 @dataclass(frozen=True)
 class Made:
@@ -97,7 +94,8 @@ class Floors:
         self._counts: dict[str, Floats | float] = {}
         self._folds: dict[tuple[str, int], Floats | float] = {}
 
-    def __call__(self) -> Floor:
+    def __call__(self, compute: Floats) -> Floor:
+        """`compute`: cycles of the busiest array (see `bindings`)."""
         steps = self.nest.steps
         operands, made, back = {}, {}, {}
         for place, step in enumerate(steps):
@@ -111,7 +109,7 @@ class Floors:
             summed = each.producer.reduced and each.producer.position not in self.shares
             begun = words * self._tiles(others - each.producer.reduced) if summed else made[each.tensor]
             back[each.tensor] = self._full(made[each.tensor] - begun)
-        return Floor(self._compute(), {at: self._full(self._energy(step)) for at, step in enumerate(steps)}, operands, made, back)
+        return Floor(compute, {at: self._full(self._energy(step)) for at, step in enumerate(steps)}, operands, made, back)
 
     def _full(self, value: Any) -> Floats:
         return np.broadcast_to(np.asarray(value, dtype=np.float64), (self.count,))
@@ -190,32 +188,6 @@ class Floors:
 
     # --- arrays ---
 
-    def _compute(self) -> Floats:
-        """Cycles of the busiest array, if every step had the best layout and could be shared out."""
-        arrays = list(self.nest.arch.arrays)
-        table = [self._least(step) for step in self.nest.steps if step.work]
-        found: Any = np.zeros(self.count)
-        for weights in _weightings(len(arrays)):
-            total: Any = 0.0
-            for least in table:
-                able = [least[name] * weight for name, weight in zip(arrays, weights, strict=True) if name in least]
-                total = total + (np.minimum.reduce(np.broadcast_arrays(*able)) if len(able) > 1 else able[0])
-            found = np.maximum(found, total / sum(weights))
-        return self._full(found)
-
-    def _least(self, step: Step) -> dict[str, Any]:
-        """Cycles of a step on each array that can do it, under its best layout."""
-        found: dict[str, Any] = {}
-        for name, array in self.nest.arch.arrays.items():
-            if any(array.expand(item.operation) is None for item in step.work):
-                continue
-            least: Any = None
-            for layout in self._layouts(step, len(array.side)):
-                cycles = self._busy(step, array, dict(zip(layout, array.side, strict=False)))
-                least = cycles if least is None else np.minimum(least, cycles)
-            found[name] = least * self._share(step)
-        return found
-
     def _layouts(self, step: Step, sides: int) -> Iterator[tuple[str, ...]]:
         """Ranks along the sides of an array, as many as can be."""
         tensor = self.nest.cascade.tensor(step.output)
@@ -223,8 +195,8 @@ class Floors:
         ranks = sorted(rank for rank in step.ranks if rank not in barred and rank not in self.single and self.extents[rank] > 1)
         return itertools.permutations(ranks, min(sides, len(ranks)))
 
-    def _busy(self, step: Step, array: Array, layout: Map_[str, int]) -> Any:
-        """Cycles that a step keeps an array busy; `layout`: the lanes along the side of each spatial rank."""
+    def busy(self, step: Step, array: Array, layout: Map_[str, int]) -> Any:
+        """Cycles that a step keeps an array busy at least; `layout`: the lanes along the side of each spatial rank."""
         found: Any = 0.0
         for item in step.work:
             last = step.reduced if item.after else frozenset()
@@ -233,7 +205,7 @@ class Floors:
             fill = float(sum(array.side) - len(array.side))
             spatial = frozenset(layout)
             found = found + fill * self._laid(step.ranks & spatial, layout) * self._tiles(step.ranks - spatial)
-        return found
+        return found * self._share(step)
 
     def _laid(self, ranks: Iterable[str], layout: Map_[str, int]) -> Any:
         """Points of some ranks, those of spatial ones counted by how often they fill their lanes."""
@@ -314,14 +286,6 @@ def whole_words(nest: Nest, tensor: str, indices: tuple[Expr, ...]) -> float:
         if rank != declared.iterates:
             ranks = free_ranks(index)
             found *= extents[rank] if len(ranks) > 1 else math.prod(extents[name] for name in ranks)
-    return found
-
-
-def _weightings(count: int) -> list[tuple[float, ...]]:
-    """Weights of arrays: each alone, and pairs of them in many proportions."""
-    found = [tuple(1.0 if i == j else 0.0 for i in range(count)) for j in range(count)]
-    for a, b in itertools.combinations(range(count), 2):
-        found += [tuple(1.0 if i == a else weight if i == b else 0.0 for i in range(count)) for weight in WEIGHTS]
     return found
 
 

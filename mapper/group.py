@@ -11,12 +11,13 @@ the group cannot beat.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Map_
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,8 +27,9 @@ from numpy.typing import NDArray
 from ..einsum.cascade import Cascade, Einsum, free_ranks
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.sizes import Sizes
-from .architecture import Architecture
+from .architecture import Architecture, Array
 from .batch import leaves, roomy
+from .bindings import Bindings, in_one_tile
 from .cost import GroupCost, group_cost
 from .floors import Floors
 from .layouts import Choice, Vector, choices, front
@@ -117,6 +119,8 @@ class Problem:
     fixed: Fixed
     axes: tuple[int, ...] = ()
     """Places in a value of the measures whose whole Pareto front is wanted; none: the best is."""
+    known: dict[Any, float] = field(default_factory=dict, compare=False)
+    """Cycles of steps on arrays, shared by the problems of one cascade."""
 
     @property
     def masked(self) -> bool:
@@ -140,7 +144,7 @@ class _Candidate:
 
 
 class _Ground:
-    """The tilings of all cuts on one team."""
+    """The tilings of all cuts on one team; at first only what none of them can go below."""
 
     def __init__(self, search: GroupSearch, team: Team, share: int) -> None:
         problem = search.problem
@@ -155,8 +159,30 @@ class _Ground:
             *(Loop(rank=rank, tile=looped.choices[rank][0] if rank in looped.choices else 1) for rank in ranks),
         )
         group = Group(loops=loops, einsums=search.plain, schedule="interleaved")
-        nest = Nest(problem.cascade, search.roomy, team.sizes, group, 1, search.steps(search.plain), problem.leaving)
-        add_streams(nest)
+        self.nest = Nest(problem.cascade, search.roomy, team.sizes, group, 1, search.steps(search.plain), problem.leaving)
+        add_streams(self.nest)
+        self.single = frozenset((*(loop.rank for loop in looped.outside), *looped.moving))
+        short = {rank for rank, extent in team.sizes.extents.items() if extent <= 1}
+        arrays, fixed = search.arch.arrays, problem.fixed.arrays
+        self.bindings = Bindings(problem.cascade, self.nest.steps, arrays, fixed, self.single | short)
+        whole = Floors(self.nest, {}, self.single, problem.shares, search.leaves)
+        known = problem.known
+
+        def cycles(step: Step, array: Array, along: Map_[str, int]) -> float:
+            extents = tuple((rank, team.sizes.extents[rank], rank in self.single) for rank in sorted(step.ranks))
+            key = step.position, id(array), tuple(along.items()), extents
+            if key not in known:
+                known[key] = float(whole.busy(step, array, along))
+            return known[key]
+
+        self.whole = cycles
+        self.least = self.bindings.untiled(cycles)
+        """Cycles of the busiest array, whatever the tiling."""
+
+    def survey(self) -> None:
+        """All tilings, with bounds that no order of the loops can go below."""
+        search, looped, team = self.search, self.looped, self.team
+        problem = search.problem
         self.cuts = list(looped.cuts())
         self.starts = np.cumsum([0, *(math.prod(len(looped.choices[rank]) for rank in cut.chosen) for cut in self.cuts)])
         count = int(self.starts[-1])
@@ -165,18 +191,27 @@ class _Ground:
             sizes = [len(looped.choices[rank]) for rank in cut.chosen]
             for rank, index in zip(cut.chosen, np.indices(sizes).reshape(len(sizes), -1) if sizes else (), strict=True):
                 self.tiles[rank][start:stop] = np.array(looped.choices[rank], dtype=np.float64)[index]
-        single = frozenset((*(loop.rank for loop in looped.outside), *looped.moving))
-        self.floors = Floors(nest, self.tiles, single, problem.shares, search.leaves)
-        self.floor = self.floors()
+        self.floors = Floors(self.nest, self.tiles, self.single, problem.shares, search.leaves)
+        compute = self.bindings.tiled(self.whole, self.floors.busy, count)
+        self.floor = self.floors(compute)
         whole = Cut(looped.moving, tuple(looped.choices))
         tiles = {rank: (values,) for rank, values in self.tiles.items()}
-        everything = Tilings(tiles, self.floor, np.arange(count))
-        orders = Orders(nest, team, looped, whole, self.floors, everything, False)
+        everything = Tilings(tiles, self.floor, np.arange(count), {})
+        orders = Orders(self.nest, team, looped, whole, self.floors, everything, False)
         cycles, energy, words, need = orders.unordered()
         self.keys = rank_of(problem.objective, (cycles, energy, words))
         self.floors_of = cycles, energy, words
         self.fits = need <= 1.0
         self.need = need
+        lengths: dict[str, Any] = {rank: float(extent) for rank, extent in team.sizes.extents.items()}
+        lengths |= dict.fromkeys(self.single, 1.0)
+        lengths |= self.tiles
+
+        def until_out(step: Step, array: Array, along: Map_[str, int]) -> Any:
+            return in_one_tile(step, array, along, lengths)
+
+        self.one_tile = {step.name: np.broadcast_to(self.bindings.least(step, until_out), (count,)) for step in self.bindings.steps}
+        """Cycles of a step in one tile at least, until its reductions have come out."""
 
     def tilings(self, cut: Cut, rows: NDArray[np.int64]) -> Tilings:
         """The tilings of a cut whose rows are given; with a second loop over a rank, all that it may hold."""
@@ -189,7 +224,8 @@ class _Ground:
             rows = table[:, 0].astype(np.int64)
             tiles[cut.outer] = (table[:, 1], self.tiles[cut.outer][rows])
         tiles |= {rank: (self.tiles[rank][rows],) for rank in cut.chosen if rank != cut.outer}
-        return Tilings(tiles, self.floor.at(rows), rows)
+        one_tile = {name: cycles[rows] for name, cycles in self.one_tile.items()}
+        return Tilings(tiles, self.floor.at(rows), rows, one_tile)
 
 
 class GroupSearch:
@@ -267,21 +303,28 @@ class GroupSearch:
     def _start(self) -> None:
         self._share = self._share * 2 or 1
         self._lacked = self.tally.too_large
-        grounds = []
+        self._grounds: list[_Ground] = []
+        self._surveyed = 0
         for team in teams(self.problem.cascade, self.arch, self.problem.sizes, self.problem.names):
             try:
-                grounds.append(_Ground(self, team, self._share))
+                self._grounds.append(_Ground(self, team, self._share))
             except EinsmithError as error:
                 self.tally.refuse(error)
-        for ground in grounds:
-            self.tally.too_large += int((~ground.fits).sum())
-            for number, cut in enumerate(ground.cuts):
-                start, stop = ground.starts[number : number + 2]
-                rows = start + np.flatnonzero(ground.fits[start:stop])
-                if len(rows):
-                    self._push_cut(ground, cut, rows)
-        if not self._queue and grounds:
-            self._queue_smallest(grounds)
+        for ground in self._grounds:
+            self._push(rank_of(self.objective, (ground.least, 0.0, 0.0)), functools.partial(self._survey, ground))
+
+    def _survey(self, ground: _Ground) -> None:
+        """Put the cuts of a team into the queue."""
+        ground.survey()
+        self._surveyed += 1
+        self.tally.too_large += int((~ground.fits).sum())
+        for number, cut in enumerate(ground.cuts):
+            start, stop = ground.starts[number : number + 2]
+            rows = start + np.flatnonzero(ground.fits[start:stop])
+            if len(rows):
+                self._push_cut(ground, cut, rows)
+        if self._surveyed == len(self._grounds) and not any(ground.fits.any() for ground in self._grounds):
+            self._queue_smallest(self._grounds)
 
     def _push_cut(self, ground: _Ground, cut: Cut, rows: NDArray[np.int64]) -> None:
         keys = tuple(key[rows] for key in ground.keys)

@@ -28,9 +28,11 @@ from .floors import Floor, Floors, Made, is_simple, level_pj, port_cycles, whole
 from .mapping import Loop
 from .nest import Nest
 from .space import Cut, Looped
+from .steps import Step
 from .streams import Stream
 from .tape import Floats, Program, Tape
 from .team import Team
+from .timing import predecessors
 
 MAX_COMBINATIONS = 2**10
 """Most ways to hold the inputs of one order that are tried; beyond, small tensors have their smallest tile."""
@@ -95,6 +97,8 @@ class Tilings:
     """Of each rank, the outermost loop first."""
     floor: Floor
     rows: NDArray[np.int64]
+    one_tile: Map_[str, Floats]
+    """Cycles of each step in one tile at least, until its reductions have come out; none where steps are not placed yet."""
 
 
 class Orders:
@@ -617,7 +621,8 @@ class Orders:
         read: dict[str, Any] = dict.fromkeys((*memory, ANYWHERE), zero)  # of all instances
         written: dict[str, Any] = dict.fromkeys((*memory, ANYWHERE), zero)
         operands: dict[str, Any] = dict.fromkeys((*memory, ANYWHERE), zero)
-        loaded: Any = zero
+        loads: dict[int, Floats] = {}
+        per_word = port_cycles(self.leaves, backing, 1.0, 0.0)
         for number, flow in enumerate(flows):
             outer = backing
             for name, option in flow:
@@ -625,7 +630,7 @@ class Orders:
                 read[outer] = read[outer] + words * team.times(outer, self.own[number], True)
                 written[name] = written[name] + words * team.times(name, self.own[number], True)
                 if outer == backing and self._is_first(number):
-                    loaded = loaded + option.tile[rows] * team.inside(name, self.own[number])
+                    loads[number] = option.tile[rows] * (team.inside(name, self.own[number]) * per_word)
                 outer = name
         fetched = read[backing]
         places = {each.made.tensor: (each, home) for each, home in zip(kept, homes, strict=True)}
@@ -667,15 +672,47 @@ class Orders:
         for at, step in enumerate(self.nest.steps):
             asked = asked + floor.energy[at][rows] * team.times(innermost, step.ranks, False)
         compute, tiles = floor.compute[rows], self._tile_count[rows]
-        per_word = port_cycles(self.leaves, backing, 1.0, 0.0)
-        # the first tile is loaded, all others take their time, the last results leave
-        spread = (loaded + self._last_tile[rows]) * per_word + compute * (tiles - 1.0) / tiles
-        cycles = np.maximum(np.maximum(compute, moved), spread)
+        through, after = self._first_tile(rows, loads)
+        # the first tile is loaded and done, all others take their time, the last results leave
+        spread = through + self._last_tile[rows] * per_word + compute * (tiles - 1.0) / tiles
+        cycles = np.maximum(np.maximum(compute, moved + after), spread)
         return cycles, carried + asked, fetched + leaving, outside, carried
 
     def _tensor(self, name: str) -> int:
         """Words of a whole tensor."""
         return math.prod(self.team.whole.extents[rank] for rank in self.nest.own_ranks(name))
+
+    def _first_tile(self, rows: NDArray[np.int64], loads: Map_[int, Floats]) -> tuple[Floats, Floats]:
+        """Least cycles until the first tile is through, and those of them after all its inputs have come."""
+        loaded, after = sum(loads.values(), np.zeros(len(rows))), np.zeros(len(rows))
+        there, seen = np.zeros(len(rows)), set[int]()
+        ready: dict[str, Floats] = {}
+        since: dict[str, Floats] = {}
+        for step in self._first:
+            own = [number for number, stream in enumerate(self.nest.streams) if step.name in {r.name for r in stream.readers}]
+            there = there + sum((loads[number] for number in own if number in loads and number not in seen), 0.0)
+            seen |= set(own)
+            cycles = self.tilings.one_tile[step.name][rows] if step.name in self.tilings.one_tile else 0.0
+            before = [name for name in self._before[step.name] if name in ready]
+            ready[step.name] = (
+                np.maximum.reduce([there if own else np.zeros(len(rows)), *(ready[name] for name in before)]) + cycles
+            )
+            waits = [since[name] for name in before if name in since]
+            if set(loads) <= seen and (own or waits):
+                since[step.name] = np.maximum.reduce([np.zeros(len(rows)), *waits]) + cycles
+                after = np.maximum(after, since[step.name])
+        return np.maximum.reduce([loaded, *ready.values()]), after
+
+    @cached_property
+    def _first(self) -> tuple[Step, ...]:
+        """Steps that run in the first tile."""
+        trips = self.nest.trips
+        found = (step for step in self.nest.steps if step.slots or not trips)
+        return tuple(step for step in found if all(slot != "last" or n == 1 for slot, n in zip(step.slots, trips, strict=True)))
+
+    @cached_property
+    def _before(self) -> dict[str, tuple[str, ...]]:
+        return predecessors(self.nest)
 
     def _is_first(self, number: int) -> bool:
         """Whether an input is needed in the first tile."""

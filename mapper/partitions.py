@@ -58,6 +58,8 @@ class Partitions:
         """Of the ranks of each Einsum; none where masks leave points out."""
         self.missed: float | None = None
         """What no partition within limits is better than, of those that were not looked at."""
+        self.known: dict[Any, float] = {}
+        """Cycles of Einsums on arrays, whatever group they are in."""
         self.searches: dict[tuple[int, int], GroupSearch | None] = {}
         self.marks: dict[tuple[int, int], Signature | None] = {}
         self.bounds = {
@@ -102,10 +104,13 @@ class Partitions:
             if not open_groups:
                 return [self._found(edge)[0] for edge in path]
             edge = open_groups[0]
+            begun = edge in self.searches
             search = self._search(edge)
             if search is None:
                 del self.bounds[edge]
                 continue
+            if not begun:
+                continue  # its bound may have risen
             other = self._path(without=edge)
             slack = math.inf if other is None else self._path_value(other)[0] - value[0]
             if limit is not None:
@@ -137,7 +142,9 @@ class Partitions:
     def _problem(self, edge: tuple[int, int]) -> Problem:
         names = frozenset(self.names[slice(*edge)])
         leaving = self.leaving(names)
-        return Problem(self.cascade, self.arch, self.sizes, names, leaving, self.objective, self.shares, self.fixed, self.axes)
+        return Problem(
+            self.cascade, self.arch, self.sizes, names, leaving, self.objective, self.shares, self.fixed, self.axes, self.known
+        )
 
     def _is_done(self, edge: tuple[int, int]) -> bool:
         search = self.searches.get(edge)

@@ -130,9 +130,10 @@ word_bytes: {word}
 source: random
 memory:
   dram: {{bandwidth: {dram}, access_bytes: 8, read_pj: {far}, write_pj: {far}, source: random}}
-  buffer: {{size: {size}, {ports}access_bytes: 4, read_pj: {near}, write_pj: 3, source: random}}
+{far_level}  buffer: {{{instances}size: {size}, {ports}access_bytes: 4, read_pj: {near}, write_pj: 3, source: random}}
 arrays:
 """
+FAR = "  shared: {{size: {}, bandwidth: {}, access_bytes: 4, read_pj: 4, write_pj: 5, source: random}}\n"
 ARRAY = """  {name}:
     side: {side}
     units: {{{units}}}
@@ -145,11 +146,15 @@ UNITS = ("mac", "add", "multiply", "max", "divide", "exp", "log", "compare")
 
 
 @st.composite
-def architectures(draw: Any) -> Architecture:
+def architectures(draw: Any, levels: int = 1) -> Architecture:
+    """With a second level on the chip: one that all instances of the inner level share."""
+    sizes, bandwidths = st.sampled_from([60, 400, 10_000]), st.sampled_from(["4.0e+9", "4.0e+10"])
     text = SPEC.format(
         word=draw(st.sampled_from([1, 2])), dram=draw(st.sampled_from([1e9, 8e9, 1e11])), far=draw(st.sampled_from([1, 40])),
         size=draw(st.sampled_from([16, 40, 100, 4096])), near=draw(st.sampled_from([0, 2])),
         ports=draw(st.sampled_from(["", "bandwidth: 4.0e+9, "])),
+        far_level="" if levels == 1 else FAR.format(draw(sizes), draw(bandwidths)),
+        instances="" if levels == 1 else f"instances: {draw(st.sampled_from([1, 2, 3]))}, ",
     )  # fmt: skip
     unit_costs = st.builds("cycles: {}, energy_pj: {}, source: random".format, st.integers(1, 3), st.integers(0, 3))
     for name in ("one", "two")[: draw(st.integers(1, 2))]:
@@ -162,10 +167,11 @@ def architectures(draw: Any) -> Architecture:
 
 
 @st.composite
-def problems(draw: Any) -> Problem:
+def problems(draw: Any, most: int = 5, levels: int = 1) -> Problem:
+    """With sizes up to `most`, on architectures with so many levels on the chip."""
     cascade = draw(cascades())
-    sizes = {name: draw(st.integers(1, 5)) for name in "PME"}
+    sizes = {name: draw(st.integers(1, most)) for name in "PME"}
     known = dict(cascade.sizes)
-    return Problem(cascade, draw(architectures()), known or {
+    return Problem(cascade, draw(architectures(levels)), known or {
         name: size for name, size in {**sizes, "M0": draw(st.integers(1, 3))}.items() if name in cascade.symbols
     })  # fmt: skip
