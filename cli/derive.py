@@ -41,9 +41,10 @@ class Report:
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="OUT.yaml", help="Write the derived spec.")
 @click.option(
     "--form",
-    type=click.Choice(["one-pass", "split", "scan"]),
+    type=click.Choice(["one-pass", "split", "scan", "chunked"]),
     default="one-pass",
-    help="The fewest passes; parts that run on their own and are merged; one sweep with an output for every prefix.",
+    help="The fewest passes; parts that run on their own and are merged; one sweep with an output for every prefix; a recurrence "
+    "chunk by chunk.",
 )
 @click.option("--parts", type=click.IntRange(min=1), metavar="N", help="With --form split: how many parts (default: 4).")
 @click.option("--format", "style", type=click.Choice(["text", "latex"]), default="text", help="How to print the proof.")
@@ -76,6 +77,8 @@ def command(
     Example: einsmith derive retention-parallel --rank m --size M=64K
 
     Example: einsmith derive softmax --rank m --form split --parts 8 -o split.yaml
+
+    Example: einsmith derive retention --rank m --form chunked --tile 64
     """
     if parts is not None and form != "split":
         raise click.UsageError("--parts goes with --form split")

@@ -22,18 +22,17 @@ NOWHERE = 2**31 - 1
 
 
 def scan(low: Lowering, expr: Scan) -> Tile:
-    """`tl.cumsum` or an associative scan along an axis of the tile."""
+    """`tl.cumsum`, `tl.cumprod` or an associative scan along an axis of the tile."""
     tile = _with_axis(low, low.real(low.expr(expr.body)), expr.rank)
     place = tile.axes.index(expr.rank)
     if tile.kind == "int":
         tile = Tile(f"tl.cast({tile.code}, tl.int64)", tile.axes, "int")
     else:
         tile = low.fractional(tile)
-    if expr.op == "cumsum":
-        return Tile(f"tl.cumsum({tile.code}, {place})", tile.axes, tile.kind)
-    helper = "_multiply" if expr.op == "cumprod" else "_greater"
-    low.body.helpers.add(helper)
-    return Tile(f"tl.associative_scan({tile.code}, {place}, {helper})", tile.axes, tile.kind)
+    if expr.op in ("cumsum", "cumprod"):
+        return Tile(f"tl.{expr.op}({tile.code}, {place})", tile.axes, tile.kind)
+    low.body.helpers.add("_greater")
+    return Tile(f"tl.associative_scan({tile.code}, {place}, _greater)", tile.axes, tile.kind)
 
 
 def position(low: Lowering, expr: Reduce) -> Tile:

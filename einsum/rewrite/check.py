@@ -63,11 +63,17 @@ class Differs(EinsmithError):
 
 
 def compare(
-    original: Cascade, derived: Cascade, rank: str, seed: int = 0, given: Mapping[str, int] | None = None
+    original: Cascade,
+    derived: Cascade,
+    rank: str,
+    seed: int = 0,
+    given: Mapping[str, int] | None = None,
+    finite: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """Lines that say what was compared. Raises EinsmithError: E920 on a difference, E402 where nothing can be compared.
 
-    `given`: values of extents that only the derived form has (otherwise `TILE`).
+    `given`: values of extents that only the derived form has (otherwise `TILE`). `finite`: states of the original that sum up what
+    runs along the rank: where one is infinite, nothing is compared.
     """
     rng = np.random.default_rng(seed)
     tiles = {name: (given or {}).get(name, TILE) for name in derived.symbols if name not in original.symbols}
@@ -76,10 +82,10 @@ def compare(
         for sizes in _sizes(original, rank, length):
             if _points(original, sizes) > MAX_POINTS and (lines or length != LENGTHS[-1]):
                 continue
-            worst = _worst(original, derived, rank, sizes, tiles, rng)
+            worst = _worst(original, derived, rank, sizes, tiles, rng, finite)
             if worst is not None:
                 if length in RANGE_LENGTHS:
-                    _in_range(original, derived, rank, sizes, tiles, rng)
+                    _in_range(original, derived, rank, sizes, tiles, rng, finite)
                 shown = ", ".join(f"{name}={value}" for name, value in {**sizes, **tiles}.items())
                 lines.append(f"{shown}: greatest error {worst:.1e}")
                 break
@@ -105,7 +111,13 @@ def _points(cascade: Cascade, sizes: dict[str, int]) -> float:
 
 
 def _worst(
-    original: Cascade, derived: Cascade, rank: str, sizes: dict[str, int], tiles: dict[str, int], rng: np.random.Generator
+    original: Cascade,
+    derived: Cascade,
+    rank: str,
+    sizes: dict[str, int],
+    tiles: dict[str, int],
+    rng: np.random.Generator,
+    finite: tuple[str, ...],
 ) -> float | None:
     """Greatest error over all kinds of inputs; None if the cascade does not accept the sizes."""
     worst = 0.0
@@ -114,7 +126,7 @@ def _worst(
     except EinsmithError:
         return None
     flat = flatten(original)
-    sums = _sums(flat, rank)
+    sums = (*_sums(flat, rank), *finite)
     for number, (inputs, range_only) in enumerate(trials):
         with np.errstate(all="ignore"):
             try:
@@ -136,7 +148,13 @@ def _worst(
 
 
 def _in_range(
-    original: Cascade, derived: Cascade, rank: str, sizes: dict[str, int], tiles: dict[str, int], rng: np.random.Generator
+    original: Cascade,
+    derived: Cascade,
+    rank: str,
+    sizes: dict[str, int],
+    tiles: dict[str, int],
+    rng: np.random.Generator,
+    finite: tuple[str, ...],
 ) -> None:
     """Raises `Differs` where the derived form leaves the range of float32 and the original does not."""
     flat = flatten(original)
@@ -148,6 +166,8 @@ def _in_range(
             continue  # the cascade does not accept these values
         if not situation.masked and not all((np.abs(value.astype(float)) < HEADROOM).all() for value in expected.values()):
             continue  # the original leaves the range itself, or nearly
+        if not all(np.isfinite(expected[name].astype(float)).all() for name in finite):
+            continue  # -inf is no mask here
         found = single_precision.evaluate(derived, situation.inputs, {**sizes, **tiles})
         for name in original.outputs:
             if not np.isfinite(found[name][np.isfinite(expected[name])].astype(float)).all():

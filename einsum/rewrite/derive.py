@@ -26,7 +26,7 @@ from .reassociation import reassociation
 from .search import Blocked, Choices
 from .step import Step, derived_doc, reordered
 
-Form = Literal["one-pass", "split", "scan"]
+Form = Literal["one-pass", "split", "scan", "chunked"]
 CAREFUL = Choices(frozenset({("basis-expansion", None), ("reassociate", None)}))
 """No powers of sums are opened: tried where the other forms were found to lose digits by cancellation."""
 
@@ -130,7 +130,8 @@ def derive(
 
     `sizes`, `params`: instead of those of the spec; among forms of equal passes they decide, and the derived spec has them.
     `tile`: elements of a tile; `iterate`: cut the rank even where it saves no pass; `check`: compare with the original in float64.
-    `form`: `split` cuts the rank into `parts` that run on their own and merges their results, `scan` gives an output at each step.
+    `form`: `split` cuts the rank into `parts` that run on their own and merges their results, `scan` gives an output at each step,
+    `chunked` takes a linear recurrence chunk by chunk, a chunk being a `tile`.
     """
     cascade = given(cascade, sizes, params)
     ranks = (rank,) if isinstance(rank, str) else tuple(rank)

@@ -1,7 +1,8 @@
-"""Other forms of what runs in one pass: in parts that are merged (`split`), or with an output at each step (`scan`).
+"""Other forms of what runs in one pass: in parts that are merged (`split`), with an output at each step (`scan`), or a recurrence
+chunk by chunk (`chunked`).
 
-In: a cascade, a rank, a form. Out: a `Derivation` as `derive` gives it. Both start from the one-pass form; where there is none, or
-where something in it has no running state, the form is refused with the reason (E403, E404).
+In: a cascade, a rank, a form. Out: a `Derivation` as `derive` gives it. All start from the one-pass form; where there is none, or
+where something in it has no running state, the form is refused with the reason (E403, E404, E405).
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Literal
 from ..analysis.passes import levels
 from ..cascade import Access, Cascade, Expr, Reduce, Scalar, transform, walk
 from ..diagnostics import Diagnostic, EinsmithError
+from ..flatten import flatten
 from ..sizes import evaluate_scalar
 from .check import Differs, compare
+from .chunked_form import chunked_form
 from .common_subexpressions import common_subexpressions
 from .dead_einsums import dead_einsums
 from .inline import inline
@@ -26,15 +29,23 @@ from .step import Refused, Rewritten, Step, derived_doc, fresh, taken_names
 if TYPE_CHECKING:
     from .derive import Derivation
 
-CODES = {"split": "E403", "scan": "E404"}
+CODES = {"split": "E403", "scan": "E404", "chunked": "E405"}
 CHECKED_PARTS = ((2, 3), (7, 1))
 """Numbers of parts, and elements of a tile, at which a split form is compared with the original."""
 
+CHECKED_CHUNKS = (3, 1)
+"""Positions of a chunk at which a chunked form is compared with the original."""
+
 
 def derive_form(
-    cascade: Cascade, ranks: Sequence[str], form: Literal["split", "scan"], parts: int | None, tile: int | None, check: bool
+    cascade: Cascade,
+    ranks: Sequence[str],
+    form: Literal["split", "scan", "chunked"],
+    parts: int | None,
+    tile: int | None,
+    check: bool,
 ) -> Derivation:
-    """The split or the scan form over the one rank."""
+    """The split, the scan or the chunked form over the one rank."""
     from .derive import derive
 
     rank = ranks[0]
@@ -43,9 +54,11 @@ def derive_form(
     whole = cascade.rank(rank)
     if whole.split is not None or whole.part_of is not None:
         raise _refused(form, rank, f"`{rank}` is cut into tiles already; write the cascade over the whole rank")
-    found = derive(cascade, rank, tile=tile, iterate=True, check=False)
+    found = derive(cascade, rank, tile=tile, iterate=form != "chunked", check=False)
     if rank not in found.cascade.rank_order:
         raise _refused(form, rank, f"nothing is left along `{rank}` in the form with the fewest passes")
+    if form == "chunked":
+        return _chunked(cascade, found, rank, tile, check)
     if found.blocked_by:
         raise _refused(form, rank, f"it takes {found.passes_after[rank]} passes: {'; '.join(str(b) for b in found.blocked_by)}")
     return _scan(cascade, found, rank, check) if form == "scan" else _split(cascade, found, rank, parts, tile, check)
@@ -83,6 +96,26 @@ def _scan(cascade: Cascade, found: Derivation, rank: str, check: bool) -> Deriva
     after = replace(after, doc=derived_doc(cascade, f"scan form over {rank}: one sweep, an output at each step"))
     _valid(after)
     checked = _compared("scan", cascade, after, rank, {}) if check else ()
+    passes = levels(after, rank).passes
+    return replace(found, original=cascade, cascade=after, steps=tuple(steps), passes_after=passes, checked=checked)
+
+
+def _chunked(cascade: Cascade, found: Derivation, rank: str, tile: int | None, check: bool) -> Derivation:
+    flat = flatten(found.cascade)
+    result = chunked_form(flat, rank, tile)
+    if isinstance(result, Refused):
+        raise _refused("chunked", rank, f"`{result.target}`: {result.reason}")
+    after, steps = _tidied(result.cascade, [*found.steps, result.step])
+    after = replace(after, doc=derived_doc(cascade, f"chunked form over {rank}: states chunk by chunk, pairs within a chunk"))
+    _valid(after)
+    checked: tuple[str, ...] = ()
+    if check:
+        (symbol,) = (name for name in after.symbols if name not in cascade.symbols)
+        kept = {tensor.name for tensor in after.tensors}
+        states = tuple(t.name for t in flat.tensors if t.kind == "state" and t.name not in kept)
+        known = tuple(name for name in states if any(t.name == name for t in cascade.tensors))
+        for length in CHECKED_CHUNKS:
+            checked += _compared("chunked", cascade, after, rank, {symbol: length}, known)
     passes = levels(after, rank).passes
     return replace(found, original=cascade, cascade=after, steps=tuple(steps), passes_after=passes, checked=checked)
 
@@ -152,10 +185,15 @@ def _tidied(cascade: Cascade, steps: list[Step], *more: Tidying) -> tuple[Cascad
     return cascade, steps
 
 
-def _compared(form: str, original: Cascade, derived: Cascade, rank: str, given: Mapping[str, int]) -> tuple[str, ...]:
+def _compared(
+    form: str, original: Cascade, derived: Cascade, rank: str, given: Mapping[str, int], finite: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     try:
-        return compare(original, derived, rank, given=given)
+        return compare(original, derived, rank, given=given, finite=finite)
     except Differs as differs:
+        if form == "chunked":
+            reason = f"what comes of it {differs.what}: products of factors within a chunk leave the range of numbers"
+            raise _refused(form, rank, reason) from None
         reason = f"what comes of it {differs.what}: a part, or a first tile, that sees nothing but -inf leaves the range of numbers"
         raise _refused(form, rank, reason) from None
 

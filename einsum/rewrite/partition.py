@@ -46,7 +46,7 @@ def partition(cascade: Cascade, rank: str, reductions: frozenset[str], tile: int
     tiled = _tiled(cascade, rank, reductions)
     if not tiled:
         return None
-    cut, split, created = _cut(cascade, rank, tile)
+    cut, split, created = declared_in_tiles(cascade, rank, tile)
     change = _Tiling(cut, rank, split, tiled)
     einsums = tuple(change.einsum(einsum) if einsum.output in tiled else einsum for einsum in cascade.einsums)
     tensors = tuple(change.tensor(tensor) for tensor in cut.tensors)
@@ -91,8 +91,8 @@ def _accesses(einsum: Einsum) -> list[Access]:
     return [node for expr in (einsum.body, *einsum.indices) for node in walk(expr) if isinstance(node, Access)]
 
 
-def _cut(cascade: Cascade, rank: str, tile: int | None) -> tuple[Cascade, Split, bool]:
-    """The cascade with the rank declared as split; the split it has already, if any."""
+def declared_in_tiles(cascade: Cascade, rank: str, tile: int | None, most: int = DEFAULT_TILE) -> tuple[Cascade, Split, bool]:
+    """The cascade with the rank declared as split, and was it not before; the split it has already, if any."""
     declared = cascade.rank(rank)
     if declared.split is not None and declared.split.count is not None:
         return cascade, declared.split, False
@@ -113,7 +113,7 @@ def _cut(cascade: Cascade, rank: str, tile: int | None) -> tuple[Cascade, Split,
         ranks_list.append(replace(r, split=split))
         ranks_list.append(Rank(outer, Scalar(count), part_of=rank))
         ranks_list.append(Rank(inner, Scalar(size), part_of=rank))
-    sizes = (*cascade.sizes, (size, tile or _default_tile(cascade, declared)))
+    sizes = (*cascade.sizes, (size, tile or _default_tile(cascade, declared, most)))
     return replace(cascade, ranks=tuple(ranks_list), sizes=sizes), split, True
 
 
@@ -121,8 +121,8 @@ def _extent(rank: Rank, split: Split) -> Rank:
     return replace(rank, extent=Scalar(split.count)) if rank.name == split.outer and split.count else rank
 
 
-def _default_tile(cascade: Cascade, rank: Rank) -> int:
-    """A power of two: 128, or at most half of the extent where the spec's sizes make it small, so that there are tiles to speak
+def _default_tile(cascade: Cascade, rank: Rank, most: int) -> int:
+    """A power of two: `most`, or at most half of the extent where the spec's sizes make it small, so that there are tiles to speak
     of."""
     from ..sizes import evaluate_scalar
 
@@ -130,8 +130,8 @@ def _default_tile(cascade: Cascade, rank: Rank) -> int:
     try:
         extent = evaluate_scalar(rank.extent, values)
     except (KeyError, ArithmeticError, ValueError):
-        return DEFAULT_TILE
-    tile = DEFAULT_TILE
+        return most
+    tile = most
     while tile > 1 and tile * 2 > extent:
         tile //= 2
     return tile

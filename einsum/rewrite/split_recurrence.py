@@ -34,7 +34,7 @@ from ..cascade import (
     substitute,
     transform,
 )
-from .algebra import ONE, ZERO, add, is_number, multiply
+from .algebra import ONE, ZERO, add, is_number, multiply, negate
 from .fiber import is_step_of
 from .loop import Obstructed
 from .split_form import DEFAULT_PARTS, Names, part_length
@@ -63,13 +63,13 @@ def split_recurrence(cascade: Cascade, rank: str, parts: int | None = None) -> t
 
 
 def recurrences(cascade: Cascade, rank: str) -> tuple[Recurrence, ...]:
-    """The states along the rank, taken apart. Raises `Obstructed`."""
+    """The states along the rank, taken apart, none reading another. Raises `Obstructed`."""
     names = [tensor.name for tensor in cascade.tensors if tensor.kind == "state" and tensor.iterates == rank]
-    waiting = _behind(cascade, frozenset(names))
-    return tuple(_recurrence(cascade, rank, name, waiting) for name in names)
+    waiting = behind(cascade, frozenset(names))
+    return tuple(recurrence(cascade, rank, name, waiting, f"what runs along `{rank}`") for name in names)
 
 
-def _behind(cascade: Cascade, states: frozenset[str]) -> frozenset[str]:
+def behind(cascade: Cascade, states: frozenset[str]) -> frozenset[str]:
     """The states and all that depends on them."""
     found = set(states)
     for _ in cascade.einsums:
@@ -80,21 +80,37 @@ def _behind(cascade: Cascade, states: frozenset[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _recurrence(cascade: Cascade, rank: str, name: str, waiting: frozenset[str]) -> Recurrence:
+def recurrence(cascade: Cascade, rank: str, name: str, waiting: frozenset[str], what: str) -> Recurrence:
+    """A state taken apart, factor and term free of `waiting`, in words `what`. Raises `Obstructed`."""
     tensor, definitions = cascade.tensor(name), cascade.definitions(name)
     step = next(einsum for einsum in definitions if is_step_of(einsum, rank))
     initial = next(einsum.body for einsum in definitions if einsum is not step)
     own = Access(name, coords(tensor.ranks))
     if tensor.dtype != "float":
         raise Obstructed(name, "it is no sum of numbers")
-    match step.body:
+    decay: Expr = ZERO
+    added: Expr = ZERO
+    carried = False
+    for addend in addends(step.body):
+        factor = _factor(addend, own)
+        if factor is None:
+            added = add(added, addend)
+        else:
+            decay, carried = add(decay, factor), True
+    if carried and not any(node.tensor in waiting for expr in (decay, added) for node in accesses(expr)):
+        return Recurrence(name, tensor.ranks, initial, decay, added)
+    raise Obstructed(name, f"its step `{text(step.body)}` is not its old value times a factor plus a term, both free of {what}")
+
+
+def addends(expr: Expr) -> tuple[Expr, ...]:
+    """The addends of a sum, signs in them."""
+    match expr:
         case Map(op="+", args=(a, b)):
-            for carried, added in ((a, b), (b, a)):
-                decay = _factor(carried, own)
-                if decay is not None and not any(node.tensor in waiting for expr in (decay, added) for node in accesses(expr)):
-                    return Recurrence(name, tensor.ranks, initial, decay, added)
-    reason = f"its step `{text(step.body)}` is not its old value times a factor plus a term, both free of what runs along `{rank}`"
-    raise Obstructed(name, f"{reason}: what a part does to any start is not known")
+            return (*addends(a), *addends(b))
+        case Map(op="-", args=(a, b)):
+            return (*addends(a), *(negate(term) for term in addends(b)))
+        case _:
+            return (expr,)
 
 
 def _factor(expr: Expr, own: Access) -> Expr | None:
@@ -110,6 +126,9 @@ def _factor(expr: Expr, own: Access) -> Expr | None:
         case Map(op="/", args=(a, b)):
             found = _factor(a, own)
             return None if found is None else Map("/", (found, b))
+        case Map(op="neg", args=(a,)):
+            found = _factor(a, own)
+            return None if found is None else negate(found)
     return None
 
 
@@ -185,7 +204,7 @@ def _split(cascade: Cascade, rank: str, count: int) -> tuple[list[Rewritten], Na
             start = multiply(read(product, orders[product], **at), start)
         return add(read(run, orders[run], **at), start)
 
-    waiting = _behind(cascade, frozenset(own))
+    waiting = behind(cascade, frozenset(own))
     old = [einsum for einsum in cascade.einsums if einsum.output in own]
     first = [einsum for einsum in cascade.einsums if einsum.output not in waiting]
     rest = [(e, replace(e, body=transform(e.body, change))) for e in cascade.einsums if e.output in waiting - set(own)]
