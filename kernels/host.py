@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ..einsum.cascade import Cascade, Expr, Map, Scalar
 from ..mapper.plan import shortest_side
 from ..mapper.precision import WIDER, Precision
-from ..mapper.whole_numbers import whole_scalars
+from ..mapper.whole_numbers import counted_by, whole_scalars
 from .index_range import index_checks
 from .scalars import python
 from .signature import Signature, scalars_of, wrapped
@@ -80,6 +80,21 @@ def _whole(name, value):
 '''
 
 
+DESCRIBED = '''
+def _described(x, block):
+    """What a tile copy is told of a tensor. Rows start at multiples of 16 bytes: of a copy where they do not."""
+    size = x.element_size()
+    if x.data_ptr() % 16 or x.numel() == 0 or any(step <= 0 or step * size % 16 for step in x.stride()[:-1]):
+        shape = [max(n, 1) for n in x.shape]
+        row = -(-shape[-1] * size // 16) * 16 // size
+        copy = torch.zeros([*shape[:-1], row], dtype=torch.uint8 if size == 1 else x.dtype, device=x.device).view(x.dtype)
+        copy = copy[..., : shape[-1]]
+        if x.numel() > 0:
+            copy.copy_(x)
+        x = copy
+    return TensorDescriptor(x, list(x.shape), [*x.stride()[:-1], 1], block)
+'''
+"""For kernels whose tiles come by tensor descriptors."""
 READ_ONLY = '''
 FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -231,6 +246,7 @@ class Host:
         for tensor in self.textbook.inputs:
             lines.append(f'    _check("{tensor.name}", {self.spelled(tensor.name)}, {self.shape(tensor.ranks)})')
         lines += [f"    {line}" for line in index_checks(self.textbook, self.spelled)]
+        described = [DESCRIBED.strip("\n")] if any(takes.descriptors() for takes in self.kernels) else []
         device = f"{names[0]}.device" if names else '"cuda"'
         bodies = [self.one_launch(takes, device) for takes in self.kernels]
         for output in self.textbook.outputs:
@@ -241,7 +257,7 @@ class Host:
         lines += [line for body in bodies for line in body]
         lines.append(f"    outputs = {{{', '.join(f'{n!r}: {self.spelled(n)}' for n in self.textbook.outputs)}}}")
         lines.append("    return launches, outputs, between")
-        return checks(self.precision) + "\n\n\n" + "\n".join(lines)
+        return "\n\n\n".join([checks(self.precision), *described]) + "\n\n\n" + "\n".join(lines)
 
     def value(self, tensor: str) -> str:
         """A tensor in the host part."""
@@ -252,6 +268,9 @@ class Host:
         lines = []
         if len(self.kernels) > 1:
             lines += [f"    {line}" for line in self.host_only(takes)]
+        for name in counted_by(takes.blocked):
+            here = self.spelled(name)
+            lines += [f"    if {here} < 1:", f'        raise ValueError(f"{name} is {{{here}}}, expected 1 or more")']
         for name in takes.cascade.outputs:
             if name in self.workspace:
                 shape = self.shape(takes.cascade.tensor(name).ranks, takes.cascade)
@@ -273,6 +292,8 @@ class Host:
         lines.append(f"    grid = ({' * '.join(count) or '1'},)")
         lines.append("    arguments = dict(")
         items = [f"{takes.lowering.pointer(n)}={self.value(n)}" for n in takes.pointers()]
+        for name, (tensor, block) in takes.descriptors().items():
+            items.append(f"{name}=_described({self.value(tensor)}, [{', '.join(block)}])")
         items += [f"{name}={self.value(tensor)}.stride({dimension})" for (tensor, dimension), name in takes.strides().items()]
         items += [f"{name}={code}" for name, code in takes.scalar_arguments().items()]
         items += [f"{name}={name}" for name in takes.used_blocks().values()]

@@ -10,11 +10,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..einsum.cascade import Einsum, Expr, Map, Reduce, Scan, Select, accesses
+from ..einsum.cascade import Einsum, Expr, Map, Number, Reduce, Scan, Select, accesses, substitute
 from ..einsum.sizes import Sizes, evaluate_scalar
 from .contraction import contraction, simplified
 from .gpu import Gpu
-from .loop_masks import HalfLine, conditions, first, last
+from .loop_masks import Bounds, HalfLine, conditions, first, last
 from .precision import Precision
 from .products import body_of, is_read
 from .program import Loop, Program
@@ -67,7 +67,7 @@ class Timing:
         self.traffic = Traffics(program, gpu, precision, extents)
         self.narrow_share = precision.narrow_share(gpu)
         self.lines = {
-            number: [line for c in conditions(program, phase) if c.skippable for line in c.lines]
+            number: [self._typical(line) for c in conditions(program, phase) if c.skippable for line in c.lines]
             for number, phase in enumerate(program.phases)
             if isinstance(phase, Loop)
         }
@@ -76,6 +76,11 @@ class Timing:
             self.traffic.element(program.source, t.name) * math.prod(extents.get(r, 1) for r in t.ranks)
             for t in (*program.source.inputs, *(program.source.tensor(o) for o in program.source.outputs))
         )
+
+    def _typical(self, line: HalfLine) -> HalfLine:
+        """A bound of a program instance in the middle of the ranks along which each has one coordinate."""
+        middle: dict[str, Expr] = {r: Number(self.extents[r] // 2) for r in self.program.grid if r not in self.program.tiled}
+        return replace(line, bound=Bounds(substitute(line.bound.low, middle), substitute(line.bound.high, middle)))
 
     def instances(self, blocks: Mapping[str, int]) -> int:
         """Program instances."""

@@ -15,12 +15,12 @@ a dot), so that a plan can evaluate them and a kernel can print them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ..einsum.cascade import Access, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, free_ranks, transform, walk
 from .program import WHOLE_COORDINATE, Loop, Program, position
-from .whole_numbers import WHOLE_OPS, whole_scalars
+from .whole_numbers import WHOLE_OPS, counted_by, whole_scalars
 
 INF = Number(float("inf"))
 NEG_INF = Map("neg", (INF,))
@@ -183,7 +183,8 @@ def _at_most(program: Program, left: Expr, right: Expr, slack: int) -> Lines:
         parts, length = rows
         lines, exact = _at_most(program, parts, Number(0), slack)
         return tuple(_of_rows(line, length) for line in lines), exact
-    line = linear(Map("-", (left, right)))
+    strided = _strided(program, Map("-", (left, right)))
+    line = linear(Map("-", (left, right)) if strided is None else strided[0])
     if line is None or line[0] not in (1, -1):
         return (), False
     factor, rest = line  # factor * m + rest <= slack
@@ -191,6 +192,14 @@ def _at_most(program: Program, left: Expr, right: Expr, slack: int) -> Lines:
     if bound is None:
         return (), False
     shift = _number(slack)
+    if strided is not None:  # m * c <= slack - rest, or m * c >= rest - slack
+        by, upper = strided[1], factor == 1
+        ends = (
+            (_minus(shift, bound.high), _minus(shift, bound.low))
+            if upper
+            else tuple(_plus(_minus(end, shift), _minus(by, Number(1))) for end in (bound.low, bound.high))
+        )
+        return (HalfLine(upper, Bounds(Map("//", (ends[0], by)), Map("//", (ends[1], by)))),), True
     if factor == 1:  # m <= slack - rest
         return (HalfLine(True, Bounds(_minus(shift, bound.high), _minus(shift, bound.low))),), True
     return (HalfLine(False, Bounds(_minus(bound.low, shift), _minus(bound.high, shift))),), True  # m >= rest - slack
@@ -210,9 +219,32 @@ def _rows(program: Program, expr: Expr) -> tuple[Expr, Expr] | None:
     return transform(expr, lambda node: Coord(WHOLE_COORDINATE) if node == quotient else node), quotient.args[1]
 
 
+def _strided(program: Program, expr: Expr) -> tuple[Expr, Expr] | None:
+    """An expression in which the loop coordinate stands as `m*c` alone, with `m` in place of that, and `c`; else None."""
+    here = Coord(WHOLE_COORDINATE)
+    products = {node for node in walk(expr) if isinstance(node, Map) and node.op == "*" and here in node.args}
+    if len(products) != 1:
+        return None
+    (product,) = products
+    assert isinstance(product, Map)
+    by = product.args[1 - product.args.index(here)]
+    inside = transform(expr, lambda node: Number(0) if node == product else node)
+    if not _positive(program, by) or here in walk(inside):
+        return None
+    return transform(expr, lambda node: here if node == product else node), by
+
+
 def _positive(program: Program, expr: Expr) -> bool:
-    """Is a scalar 1 or more wherever something is divided by it?"""
-    return (isinstance(expr, Number) and expr.value >= 1) or (isinstance(expr, Scalar) and expr.name in program.cascade.symbols)
+    """Is a scalar 1 or more wherever something is divided by it? What extents are counted in, the host part sees to it that it is."""
+    match expr:
+        case Number(value=value):
+            return value >= 1
+        case Scalar(name=name):
+            return name in {*program.cascade.symbols, *counted_by(program.cascade)}
+        case Map(op="*" | "+", args=args):
+            return all(_positive(program, arg) for arg in args)
+        case _:
+            return False
 
 
 def _of_rows(line: HalfLine, length: Expr) -> HalfLine:
@@ -332,12 +364,12 @@ def bounds(program: Program, expr: Expr) -> Bounds | None:
         case Map(op=op, args=args):
             parts = [bounds(program, arg) for arg in (args[1:] if op == "where" else args)]
             known = [part for part in parts if part is not None]
-            return _image(op, known, args) if len(known) == len(parts) else None
+            return _image(op, known, args, program.cascade.symbols) if len(known) == len(parts) else None
         case _:
             return None
 
 
-def _image(op: str, parts: list[Bounds], args: tuple[Expr, ...]) -> Bounds | None:
+def _image(op: str, parts: list[Bounds], args: tuple[Expr, ...], symbols: Collection[str]) -> Bounds | None:
     """Bounds of an operation from bounds of its arguments."""
     if all(part.low == part.high for part in parts) and op != "where":
         same = Map(op, tuple(part.low for part in parts))
@@ -363,6 +395,9 @@ def _image(op: str, parts: list[Bounds], args: tuple[Expr, ...]) -> Bounds | Non
             return _scaled(op, parts[0], parts[1].low, swap=False)
         case "%" if isinstance(args[1], Number) and args[1].value > 0:
             return Bounds(Number(0), _number(args[1].value - 1))
+        case "%" if isinstance(args[1], Scalar) and parts[1].low == parts[1].high:
+            # an extent is 1 or more where anything is computed; a parameter may be less
+            return Bounds(Number(0), _minus(args[1], Number(1))) if args[1].name in symbols else None
         case _:
             return None
 

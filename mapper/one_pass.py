@@ -48,7 +48,7 @@ def one_pass(
     from ..einsum.rewrite.derive import derive
 
     try:
-        derivation = derive(cascade, rank)
+        derivation = derive(cascade, rank, dense=True)  # a tile computes what a mask leaves out too
     except EinsmithError as error:
         reason = error.diagnostics[0].message
         return OnePass(cascade, rank, before, f"{before} passes over `{rank}`; no derived form: {reason}")

@@ -1,8 +1,8 @@
-"""Which scalars of a cascade are whole numbers, by the operations that they are made of."""
+"""Which scalars of a cascade are whole numbers, by the operations that they are made of, and which of them must not be 0 or less."""
 
 from __future__ import annotations
 
-from ..einsum.cascade import Cascade, Expr, Map, Number, Scalar
+from ..einsum.cascade import Cascade, Expr, Map, Number, Scalar, walk
 
 WHOLE_OPS = frozenset({"+", "-", "*", "//", "%", "neg", "min", "max", "clamp", "abs"})
 """Operations that give whole numbers of whole numbers."""
@@ -27,3 +27,11 @@ def whole_scalars(cascade: Cascade) -> frozenset[str]:
         if whole(value):
             names.add(name)
     return frozenset(names)
+
+
+def counted_by(cascade: Cascade) -> tuple[str, ...]:
+    """Parameters that extents are divided by, as a dilation is: 1 or more wherever the cascade has values."""
+    params = {name for name, _ in cascade.params}
+    nodes = (node for rank in cascade.ranks for node in walk(rank.extent))
+    divisors = (node.args[1] for node in nodes if isinstance(node, Map) and node.op in ("/", "//"))
+    return tuple(dict.fromkeys(d.name for d in divisors if isinstance(d, Scalar) and d.name in params))

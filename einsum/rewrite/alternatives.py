@@ -34,8 +34,8 @@ class Alternative:
         return {"form": str(self.search.choices), **vars(self.cost)}
 
 
-def alternatives(cascade: Cascade, rank: str, tile: int | None, iterate: bool) -> tuple[Alternative, ...]:
-    """The forms found, best first; different cascades only."""
+def alternatives(cascade: Cascade, rank: str, tile: int | None, iterate: bool, dense: bool = False) -> tuple[Alternative, ...]:
+    """The forms found, best first; different cascades only. `dense`: operations that masks leave out are counted too."""
     seen: set[tuple[Cascade, bool]] = set()
 
     def tried(choices: Choices) -> Alternative | None:
@@ -47,7 +47,7 @@ def alternatives(cascade: Cascade, rank: str, tile: int | None, iterate: bool) -
             return None
         seen.add(key)
         search.finish(iterate)
-        return _costed(search)
+        return _costed(search, dense)
 
     best = tried(Choices())
     assert best is not None
@@ -62,15 +62,16 @@ def alternatives(cascade: Cascade, rank: str, tile: int | None, iterate: bool) -
     return tuple(sorted(found, key=lambda each: each.cost))
 
 
-def alternative(cascade: Cascade, rank: str, tile: int | None, iterate: bool, choices: Choices) -> Alternative:
+def alternative(cascade: Cascade, rank: str, tile: int | None, iterate: bool, choices: Choices, dense: bool = False) -> Alternative:
     """The form with these choices."""
     search = Search(cascade, rank, tile, choices)
     search.run(iterate)
-    return _costed(search)
+    return _costed(search, dense)
 
 
-def _costed(search: Search) -> Alternative:
-    return Alternative(search, cost(search.cascade, search.rank, scalars(search.cascade, search.rank, search.known)))
+def _costed(search: Search, dense: bool) -> Alternative:
+    values = scalars(search.cascade, search.rank, search.known)
+    return Alternative(search, cost(search.cascade, search.rank, values, dense))
 
 
 def _questions(search: Search) -> Iterator[Choices]:

@@ -39,14 +39,16 @@ class Cost:
         return f"{passes}, {self.operations:.4g} operations, {self.state:.4g} words of state"
 
 
-def cost(cascade: Cascade, rank: str, values: Mapping[str, int | float]) -> Cost:
-    """Passes, operations and state of a flat cascade along `rank`; `values` as `scalars` gives them."""
+def cost(cascade: Cascade, rank: str, values: Mapping[str, int | float], dense: bool = False) -> Cost:
+    """Passes, operations and state of a flat cascade along `rank`; `values` as `scalars` gives them. `dense`: whatever masks leave."""
     passes = levels(cascade, rank).passes.get(rank, 0) if rank in cascade.rank_order else 0
-    return Cost(passes, count(cascade, values), float(state_words(cascade, rank).evaluate(values)))
+    return Cost(passes, count(cascade, values, dense=dense), float(state_words(cascade, rank).evaluate(values)))
 
 
-def count(cascade: Cascade, values: Mapping[str, int | float], leaving_out: Set[Einsum] = frozenset()) -> float:
-    """Operations of the Einsums of a cascade, except those left out."""
+def count(
+    cascade: Cascade, values: Mapping[str, int | float], leaving_out: Set[Einsum] = frozenset(), dense: bool = False
+) -> float:
+    """Operations of the Einsums of a cascade, except those left out; effective ones under masks, or all of them."""
     part = cascade
     if leaving_out:
         own = tuple(einsum for einsum in cascade.einsums if einsum not in leaving_out)
@@ -55,7 +57,7 @@ def count(cascade: Cascade, values: Mapping[str, int | float], leaving_out: Set[
         read = {node.tensor for einsum in rest for expr in (einsum.body, *einsum.indices) for node in accesses(expr)}
         part = replace(cascade, einsums=own, outputs=tuple(sorted(names & (read | set(cascade.outputs)))))
     counted = operations(part, Spaces(part, values), values)
-    return sum(float(formula.evaluate(values)) for one in counted for formula in one.effective.values())
+    return sum(float(formula.evaluate(values)) for one in counted for formula in (one.dense if dense else one.effective).values())
 
 
 def state_words(cascade: Cascade, rank: str) -> Formula:

@@ -125,11 +125,13 @@ def derive(
     check: bool = True,
     form: Form = "one-pass",
     parts: int | None = None,
+    dense: bool = False,
 ) -> Derivation:
     """The fewest-pass form over `rank` (over several in turn, if several are named).
 
     `sizes`, `params`: instead of those of the spec; among forms of equal passes they decide, and the derived spec has them.
     `tile`: elements of a tile; `iterate`: cut the rank even where it saves no pass; `check`: compare with the original in float64.
+    `dense`: among forms of equal passes, operations that masks leave out are counted too.
     `form`: `split` cuts the rank into `parts` that run on their own and merges their results, `scan` gives an output at each step,
     `chunked` takes a linear recurrence chunk by chunk, a chunk being a `tile`.
     """
@@ -147,7 +149,7 @@ def derive(
     for name in ranks:
         if name not in done.cascade.rank_order:
             continue  # it became one with a rank before it
-        one = _derive(done.cascade, name, tile, iterate, check)
+        one = _derive(done.cascade, name, tile, iterate, check, dense)
         if one.steps and any(_passes(one.cascade, ranks).get(r, 0) > _passes(done.cascade, ranks).get(r, 0) for r in ranks):
             continue  # what it saves here it costs over a rank that was asked as well
         done = done.then(one)
@@ -213,18 +215,18 @@ def _merged_into(merged: Mapping[str, str], rank: str) -> str:
     return rank
 
 
-def _derive(cascade: Cascade, rank: str, tile: int | None, iterate: bool, check: bool) -> _One:
+def _derive(cascade: Cascade, rank: str, tile: int | None, iterate: bool, check: bool, dense: bool) -> _One:
     before = levels(cascade, rank).passes.get(rank, 0)
     if before <= 1 and not iterate:
         return _reordered(cascade, rank, check)
-    found = alternatives(cascade, rank, tile, iterate)
+    found = alternatives(cascade, rank, tile, iterate, dense)
     kept = [each for each in found if _saves(each, before, iterate)]
     if not kept:
         return _One(cascade, (), found[0].search.blocked(flatten(cascade)) if before > 1 else ())
     failure: Differs | None = None
     refused: dict[Choices, str] = {}
     for each in (*kept, None):
-        form = each or alternative(cascade, rank, tile, iterate, CAREFUL)
+        form = each or alternative(cascade, rank, tile, iterate, CAREFUL, dense)
         search = form.search
         _valid(search.cascade)
         try:
