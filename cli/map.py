@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import rich_click as click
 
@@ -17,6 +17,7 @@ from .common import guarded, sized, write_text
 if TYPE_CHECKING:
     from ..mapper.codesign import CoDesigned, Goal
     from ..mapper.fixed import Part
+    from ..mapper.objective import Measure
     from ..mapper.search import Searched
     from ..mapper.space import Fixed, Space, Tiles
 
@@ -39,9 +40,10 @@ class Report:
 @click.option("--arch", required=True, metavar="ARCH", help="Architecture file, or the name of one that comes with einsmith.")
 @click.option(
     "--objective",
-    type=click.Choice(["latency", "energy", "edp", "area-delay", "traffic", "pareto"]),
     default="latency",
-    help="What to make least; `pareto`: all that nothing is better than in latency and energy (and area and buffer).",
+    metavar="MEASURE,...|edp|area-delay|pareto",
+    help="What to make least: latency, energy or traffic, or several in order (`latency,traffic`); edp; area-delay; `pareto`: all "
+    "that nothing is better than in latency and energy (and area and buffer).",
 )
 @click.option(
     "--tiles", type=click.Choice(["sides", "doubled", "every"]), default="doubled",
@@ -50,9 +52,25 @@ class Report:
 @click.option("--gap", type=click.FloatRange(0, 1), default=0.0, help="Share of the objective by which the best may be missed.")
 @click.option("--bind", multiple=True, metavar="EINSUM=ARRAY", help="Fix the array of an Einsum.")
 @click.option("--group", multiple=True, metavar="EINSUM,...", help="Fix a fusion group.")
+@click.option(
+    "--slack", type=click.FloatRange(0), default=0.0, help="Share by which a measure may miss its least for the next one."
+)
+@click.option(
+    "--at-most", multiple=True, metavar="MEASURE=AMOUNT", help="Most of a measure: `latency=2ms`, `traffic=64MiB`, `energy=1mJ`."
+)
+@click.option(
+    "--fix", multiple=True, metavar="FILE|NAME.KEY=VALUE",
+    help="Fix parts: all that stands in a partial mapping file, or one: EINSUM.array, .spatial, .loops, .group, .schedule, "
+    ".in_flight; RANK.tile; TENSOR.hold, .stay.",
+)  # fmt: skip
 @click.option("--tile", multiple=True, metavar="RANK=N", help="Fix the tile of a rank, where it is looped over.")
 @click.option("--like", metavar="MAPPING.yaml", help="Fix parts as in a mapping file, which may be of some of the Einsums only.")
-@click.option("--keep", default="groups,arrays", metavar="PART,...", help="Parts that `--like` fixes: groups, arrays, tiles.")
+@click.option(
+    "--keep",
+    default="groups,arrays",
+    metavar="PART,...",
+    help="Parts that `--like` fixes: groups, arrays, tiles, layouts, loops, holds, stay, schedule; or all.",
+)
 @click.option(
     "--free", multiple=True, metavar="NAME=VALUES",
     help="Search a number of the architecture too: `buffer.size=[4 MiB, 8 MiB]`, `rows={from: 64, to: 256, step: 32}`; a NAME "
@@ -67,12 +85,15 @@ class Report:
 def command(
     spec: str,
     arch: str,
-    objective: Goal,
+    objective: str,
     tiles: Tiles,
     gap: float,
     bind: tuple[str, ...],
     group: tuple[str, ...],
     tile: tuple[str, ...],
+    slack: float,
+    at_most: tuple[str, ...],
+    fix: tuple[str, ...],
     like: str | None,
     keep: str,
     free: tuple[str, ...],
@@ -94,40 +115,68 @@ def command(
     from ..einsum.spec import load
     from ..mapper import architecture, codesign, designs, fixed, mapping, search, space
 
+    _check_objective(objective)
+    limits = _limits(at_most)
     cascade = load(locate("attention", spec))
     parts = fixed.ANYTHING
+    base = architecture.load(arch, () if free else settings)
     if like is not None:
-        base = architecture.load(arch, () if free else settings)
         given = mapping.load_for(like, cascade, sizes, params, base)
         kept = _parts(keep)
-        parts = fixed.kept(given, kept)
         sizes = {**given.sizes, **sizes} if "tiles" in kept else sizes
+        parts = fixed.kept(given, kept, fixed.extents(cascade, sizes, params), base.on_chip)
+    if fix:
+        more, chosen = fixed.fixed_by(fix, cascade, base, sizes, params)
+        parts, sizes = fixed.joined(parts, more), {**chosen, **sizes}
     parts = _fixed(bind, group, tile, parts)
     if free or area_budget is not None or objective == "area-delay":
+        if "," in objective or limits or slack:
+            raise click.UsageError("several measures, `--slack` and `--at-most` are for one architecture: leave `--free` out")
         if explain_space:
             raise click.UsageError("`--explain-space` is for one architecture: leave `--free` and `--area-budget` out")
         listed = designs.designs(arch, settings, [designs.parse(text) for text in free])
         workload = codesign.Workload(cascade.name, cascade, sizes, params)
         budget = _area(area_budget, arch)
         with _watched(objective, "designs; best") as (watch, stop):
-            found: Any = codesign.codesign([workload], listed, objective, budget, tiles, gap, parts, watch, stop)
+            goal = cast("Goal", objective)
+            found: Any = codesign.codesign([workload], listed, goal, budget, tiles, gap, parts, watch, stop)
         mapped = found.best.found[0].mapping
     else:
         chip = architecture.load(arch, settings)
         if explain_space:
             return space.explain(cascade, chip, sizes, params, tiles, parts)
         with _watched(objective, "mappings; group at hand") as (watch, stop):
-            found = search.search(cascade, chip, sizes, params, objective, tiles, gap, parts, watch, stop)
+            found = search.search(cascade, chip, sizes, params, objective, tiles, gap, parts, watch, stop, slack, limits)
         mapped = found.mapping
     if output is not None:
         write_text(output, mapped.as_yaml())
     return Report(found, output)
 
 
+def _check_objective(objective: str) -> None:
+    from ..mapper.objective import named
+
+    try:
+        named(objective) if objective != "area-delay" else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--objective") from None
+
+
+def _limits(at_most: tuple[str, ...]) -> dict[Measure, float]:
+    from ..mapper.objective import limit
+
+    try:
+        return dict(limit(text) for text in at_most)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--at-most") from None
+
+
 def _parts(keep: str) -> tuple[Part, ...]:
     from ..mapper.fixed import PARTS
 
     names = [name.strip() for name in keep.split(",")]
+    if names == ["all"]:
+        return PARTS
     for name in names:
         if name not in PARTS:
             raise click.BadParameter(f"`{name}` is none of {', '.join(PARTS)}", param_hint="--keep")

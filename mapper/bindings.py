@@ -21,6 +21,7 @@ import numpy as np
 
 from ..einsum.cascade import Cascade, Scan, Select
 from .architecture import Array
+from .space import Fixed
 from .steps import Step
 from .tape import Floats
 
@@ -40,16 +41,17 @@ class Bindings:
     """What the arrays may do in a group."""
 
     def __init__(
-        self, cascade: Cascade, steps: Sequence[Step], arrays: Map_[str, Array], fixed: Map_[str, str], barred: frozenset[str]
+        self, cascade: Cascade, steps: Sequence[Step], arrays: Map_[str, Array], fixed: Fixed, barred: frozenset[str]
     ) -> None:
-        """`fixed`: the array of an Einsum; `barred`: ranks that no array spreads, besides those that steps run along."""
-        self.cascade, self.barred = cascade, barred
+        """`fixed`: arrays and layouts of Einsums; `barred`: ranks that no array spreads, besides those that steps run along."""
+        self.cascade, self.barred, self.fixed = cascade, barred, fixed
         self.steps = [step for step in steps if step.work]
         self.able = {
             step.name: frozenset(
                 name
                 for name, array in arrays.items()
-                if fixed.get(step.output, name) == name and all(array.expand(item.operation) is not None for item in step.work)
+                if fixed.arrays.get(step.output, name) == name
+                and all(array.expand(item.operation) is not None for item in step.work)
             )
             for step in self.steps
         }
@@ -79,13 +81,21 @@ class Bindings:
         sides = zip(layout, self.arrays[name].side, strict=True)
         return {rank: lanes for rank, lanes in sides if rank is not None and rank in spread}
 
+    def _obeys(self, name: str, step: Step, along: Map_[str, int]) -> bool:
+        """Whether lanes along the sides are those of a layout that is fixed, as far as the ranks are not barred."""
+        if step.initial or step.output not in self.fixed.layouts:
+            return True
+        spread = self.spatial(step)
+        sides = zip(self.fixed.layouts[step.output], self.arrays[name].side, strict=False)
+        return along == {rank: lanes for ranks, lanes in sides for rank in ranks if rank in spread}
+
     def least(self, step: Step, cycles: Costs) -> Any:
         """The least of all arrays and layouts for one step."""
         found: Any = None
         for name, array in self.arrays.items():
             if name in self.able[step.name]:
                 for along in {tuple(self.along(name, layout, step).items()) for layout in self.layouts(name, [step])}:
-                    mine = cycles(step, array, dict(along))
+                    mine = cycles(step, array, dict(along)) if self._obeys(name, step, dict(along)) else np.inf
                     found = mine if found is None else np.minimum(found, mine)
         return 0.0 if found is None else found
 
@@ -123,7 +133,7 @@ class Bindings:
                     along = self.along(name, layout, step)
                     key = at, tuple(along.items())
                     if key not in known:
-                        known[key] = float(cycles(step, self.arrays[name], along))
+                        known[key] = float(cycles(step, self.arrays[name], along)) if self._obeys(name, step, along) else math.inf
                     table[row, at] = known[key]
         return table
 
@@ -170,7 +180,7 @@ class Bindings:
         along = self.along(name, layout, step)
         key = name, step.name, tuple(along.items())
         if key not in known:
-            known[key] = _plain(cycles(step, self.arrays[name], along))
+            known[key] = _plain(cycles(step, self.arrays[name], along)) if self._obeys(name, step, along) else np.inf
         return known[key]
 
 

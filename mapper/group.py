@@ -33,8 +33,8 @@ from .bindings import Bindings, in_one_tile
 from .cost import GroupCost, group_cost
 from .floors import Floors
 from .layouts import Choice, Vector, choices, front
-from .mapping import Binding, Group, Loop
-from .nest import Nest, Step, check_step, most_in_flight, outline, settle, settle_lasting
+from .mapping import Binding, Group, Loop, Schedule
+from .nest import Nest, Step, check_step, most_in_flight, outline, refuse, settle, settle_lasting
 from .objective import MEASURES, NOTHING, PRODUCTS, Objective, order, rank_of
 from .orders import OUTSIDE, Block, Orders, Tilings
 from .places import Places, Rooms
@@ -163,7 +163,7 @@ class _Ground:
         add_streams(self.nest)
         self.single = frozenset((*(loop.rank for loop in looped.outside), *looped.moving))
         short = {rank for rank, extent in team.sizes.extents.items() if extent <= 1}
-        arrays, fixed = search.arch.arrays, problem.fixed.arrays
+        arrays, fixed = search.arch.arrays, problem.fixed
         self.bindings = Bindings(problem.cascade, self.nest.steps, arrays, fixed, self.single | short)
         whole = Floors(self.nest, {}, self.single, problem.shares, search.leaves)
         known = problem.known
@@ -251,6 +251,10 @@ class GroupSearch:
         self._share = 0
         self._lacked = 0
         self._per_word = (self.arch.backing[1].seconds(self.arch.word_bytes, 0.0) or 0.0) * self.arch.clock_hz
+        fixed = problem.fixed
+        self.schedule: Schedule = fixed.of(fixed.schedules, problem.names) or "interleaved"
+        self.flying: int | None = 1 if self.schedule != "interleaved" else fixed.of(fixed.in_flight, problem.names)
+        """Tiles worked on at once, where that is given."""
         self.plain = self._some_binding()
         self._start()
 
@@ -303,9 +307,12 @@ class GroupSearch:
     def _start(self) -> None:
         self._share = self._share * 2 or 1
         self._lacked = self.tally.too_large
+        spread = self.problem.fixed.of(self.problem.fixed.teams, self.problem.names)
         self._grounds: list[_Ground] = []
         self._surveyed = 0
         for team in teams(self.problem.cascade, self.arch, self.problem.sizes, self.problem.names):
+            if spread is not None and spread != {(str(loop.over), loop.rank) for loop in team.loops}:
+                continue
             try:
                 self._grounds.append(_Ground(self, team, self._share))
             except EinsmithError as error:
@@ -362,7 +369,7 @@ class GroupSearch:
         try:
             nest = self.outline(loops, self.plain, self.roomy)
             add_residents(nest)
-            orders = Orders(nest, team, looped, cut, ground.floors, tilings, self._every())
+            orders = Orders(nest, team, looped, cut, ground.floors, tilings, self._every(), self.problem.fixed)
             blocks = list(orders.blocks())
         except EinsmithError as error:
             self.tally.refuse(error, len(tilings.rows))
@@ -479,7 +486,7 @@ class GroupSearch:
             self.tally.refuse(error)
             return
         if known is None:
-            known, dominated = choices(nest, self.problem.fixed.arrays)
+            known, dominated = choices(nest, self.problem.fixed)
             self.tally.dominated += dominated
             known.sort(key=lambda c: (*rank_of(self.objective, (max(c.cycles), c.energy, 0.0)), sum(c.cycles)))
             self._known_choices[key] = known
@@ -489,7 +496,14 @@ class GroupSearch:
             words = sum(nest.stream_words(stream) for stream in nest.streams) + sum(map(nest.tensor_words, self.problem.leaving))
             transfer = (self.arch.backing[1].seconds(words * self.arch.word_bytes, 0.0) or 0.0) * self.arch.clock_hz
         candidate = _Candidate(
-            nest, known, floor[0], floor[1], carried, words, transfer, Rooms(nest, orders.counted(block.order, row))
+            nest,
+            known,
+            floor[0],
+            floor[1],
+            carried,
+            words,
+            transfer,
+            Rooms(nest, orders.counted(block.order, row), self.problem.fixed.stays),
         )
         for position, choice in enumerate(known):
             energy_floor = max(candidate.energy, candidate.carried + choice.energy)
@@ -520,7 +534,7 @@ class GroupSearch:
             self.found[:] = [new]
 
     def outline(self, loops: tuple[Loop, ...], bindings: Map_[str, Binding], arch: Architecture | None = None, **how: Any) -> Nest:
-        group = Group(loops=loops, einsums=dict(bindings), schedule="interleaved", **how)
+        group = Group(loops=loops, einsums=dict(bindings), schedule=self.schedule, **how)
         problem = self.problem
         steps = self.steps(bindings)
         return outline(problem.cascade, arch or self.arch, problem.sizes, group, 1, problem.leaving, steps, explain=False)
@@ -618,6 +632,10 @@ class GroupSearch:
         for stream in nest.streams:
             ranks = frozenset().union(*(free_ranks(index) for index in stream.indices))
             depths = [depth for depth, loop in enumerate(loops, 1) if loop.rank in ranks] or [0]
+            wanted = self.problem.fixed.holds.get(stream.tensor, {})
+            if self.arch.on_chip[0] in wanted:
+                rank = wanted[self.arch.on_chip[0]]
+                depths = [depth for depth in depths if rank == (loops[depth - 1].rank if depth else None)]
             found = []
             for depth in depths:
                 at = replace(stream, depth=depth)
@@ -638,8 +656,7 @@ class GroupSearch:
                 problem = error
                 continue
             return held
-        assert problem is not None
-        raise problem
+        raise problem or refuse("E545", "no loop holds the inputs as is fixed")
 
     # --- complete mappings ---
 
@@ -668,17 +685,18 @@ class GroupSearch:
             try:
                 add_residents(nest)
                 most, full = min((room, level), most_in_flight(nest))
-                if not most:
+                if most < (self.flying or 1):
+                    nest.group = nest.group.model_copy(update={"in_flight": self.flying or 1})
                     places.move_out(full)
                     check_capacity(nest)
             except EinsmithError as error:
                 problem = error
                 continue
             fits = True
-            flying = min(max(1, wanted), most)
+            flying = self.flying or min(max(1, wanted), most)
             one.group = nest.group = nest.group.model_copy(update={"in_flight": flying})
-            waited = chains(one)
-            if flying < wanted and waited > max(compute, candidate.transfer):
+            waited = chains(one) if self.schedule == "interleaved" else 0.0
+            if self.flying is None and flying < wanted and waited > max(compute, candidate.transfer):
                 places.move_out(full)
             if self._ruled_out((max(cycles, self._paced(one, max(compute, waited), candidate.transfer)), energy, candidate.words)):
                 self.tally.bounded += 1

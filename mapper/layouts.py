@@ -18,6 +18,7 @@ from ..einsum.cascade import Cascade, Scan, Select
 from .cost import step_pj
 from .mapping import Binding
 from .nest import Nest
+from .space import Fixed
 from .steps import Step
 
 FEW_CHOICES = 64
@@ -48,11 +49,11 @@ class Choice:
         }
 
 
-def choices(nest: Nest, fixed: Map_[str, str]) -> tuple[list[Choice], int]:
-    """All choices if they are few, else those that are not dominated, and how many are; `fixed`: arrays of Einsums."""
+def choices(nest: Nest, fixed: Fixed) -> tuple[list[Choice], int]:
+    """All choices if they are few, else those that are not dominated, and how many are."""
     arrays = nest.arch.arrays
-    able = {name: _able(nest, name, fixed) for name in arrays}
-    vectors = {name: _layouts(nest, name, able[name]) for name in arrays}
+    able = {name: _able(nest, name, fixed.arrays) for name in arrays}
+    vectors = {name: _layouts(nest, name, able[name], fixed.layouts) for name in arrays}
     bindings = math.prod(sum(can[number] for can in able.values()) for number in range(len(nest.steps)))
     few = bindings * math.prod(len(found) for found in vectors.values()) <= FEW_CHOICES
     dominated = 0
@@ -89,12 +90,12 @@ def _able(nest: Nest, name: str, fixed: Map_[str, str]) -> list[bool]:
     return [step.output not in unable and fixed.get(step.output, name) == name for step in nest.steps]
 
 
-def _layouts(nest: Nest, name: str, able: list[bool]) -> list[tuple[_Costs, Layout]]:
+def _layouts(nest: Nest, name: str, able: list[bool], fixed: Map_[str, tuple[tuple[str, ...], ...]]) -> list[tuple[_Costs, Layout]]:
     """What each step costs under each layout of an array; of equals the one whose sums come out first stands first."""
     array, order = nest.arch.arrays[name], nest.cascade.rank_order
-    ranks = sorted(
-        {rank for step in nest.steps for rank in _spatial(nest.cascade, step) if nest.size(rank) > 1}, key=order.__getitem__
-    )
+    named = {rank for step in nest.steps for along in fixed.get(step.output, ()) for rank in along}
+    spread = {rank for step in nest.steps for rank in _spatial(nest.cascade, step)}
+    ranks = sorted({rank for rank in spread if nest.size(rank) > 1 or rank in named}, key=order.__getitem__)
     alike = len(set(array.side)) == 1  # which side is which does not matter
     listed: dict[Layout, Layout] = {}
     for layout in itertools.permutations([*ranks, *[None] * len(array.side)], len(array.side)):
@@ -115,6 +116,7 @@ def _layouts(nest: Nest, name: str, able: list[bool]) -> list[tuple[_Costs, Layo
         each: list[tuple[float, float] | None] = []
         ripple = 0
         for place, (step, ok) in enumerate(zip(nest.steps, able, strict=True)):
+            ok = ok and (step.initial or _is_laid(bind(nest.cascade, name, layout, step), fixed.get(step.output)))
             cycles, picojoules, hops = costs(place, step, layout) if ok else (0.0, 0.0, 0)
             each.append((cycles, picojoules) if ok else None)
             ripple += hops
@@ -129,6 +131,14 @@ def bind(cascade: Cascade, array: str, layout: Layout, step: Step) -> Binding:
     while sides and not sides[-1]:
         sides.pop()
     return Binding(array=array, spatial=tuple(sides))
+
+
+def _is_laid(binding: Binding, fixed: tuple[tuple[str, ...], ...] | None) -> bool:
+    """Whether a binding has the layout that is fixed; sides at the end that nothing lies along do not count."""
+    if fixed is None:
+        return True
+    last = max((side for side, along in enumerate(fixed) if along), default=-1)
+    return binding.spatial == fixed[: last + 1]
 
 
 def _spatial(cascade: Cascade, step: Step) -> frozenset[str]:

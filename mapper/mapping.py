@@ -249,6 +249,17 @@ def settled_for(
     arch: Architecture | None = None,
 ) -> Mapping:
     """The same from a document that has been read."""
+    return validate(Mapping, settled(document, cascade, sizes, params, arch))
+
+
+def settled(
+    document: Document,
+    cascade: Cascade,
+    sizes: Map_[str, int] | None = None,
+    params: Map_[str, int | float] | None = None,
+    arch: Architecture | None = None,
+) -> Document:
+    """A document of a mapping with numbers for its expressions."""
     own = document.data.get("sizes") if isinstance(document.data, dict) else None
     own = own if isinstance(own, dict) and all(isinstance(size, int) for size in own.values()) else {}
     known = {name: size for name, size in own.items() if name in cascade.symbols}
@@ -256,7 +267,7 @@ def settled_for(
     if arch is not None:
         values |= {f"{name}_bytes": level.size for name, level in arch.memory.items() if level.size is not None}
         values |= {f"{name}_side_{axis}": side for name, array in arch.arrays.items() for axis, side in enumerate(array.side)}
-    return validate(Mapping, settle(document, values))
+    return settle(document, values)
 
 
 def draw(mapping: Mapping) -> str:

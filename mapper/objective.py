@@ -6,6 +6,8 @@ least traffic of the mappings with least latency; what an objective does not nam
 
 from __future__ import annotations
 
+import math
+import re
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -47,3 +49,37 @@ def rank_of(objective: Objective, value: Any) -> Any:
         cycles, energy, words = value
         return cycles * energy, cycles, words
     return tuple(value[place] for place in order(objective))
+
+
+_UNITS: dict[Measure, dict[str, float]] = {
+    "latency": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9},
+    "energy": {"J": 1e12, "mJ": 1e9, "uJ": 1e6, "nJ": 1e3, "pJ": 1.0},
+    "traffic": {
+        "B": 1.0,
+        "KiB": 2.0**10,
+        "MiB": 2.0**20,
+        "GiB": 2.0**30,
+        "TiB": 2.0**40,
+        "KB": 1e3,
+        "MB": 1e6,
+        "GB": 1e9,
+        "TB": 1e12,
+    },
+}
+
+
+def limit(text: str) -> tuple[Measure, float]:
+    """`latency=2 ms` as a measure and seconds, pJ or bytes. Raises ValueError, its text for the user."""
+    name, _, amount = text.partition("=")
+    measure = next((measure for measure in MEASURES if measure == name.strip()), None)
+    if measure is None:
+        raise ValueError(f"`{name.strip()}` is none of {', '.join(MEASURES)}")
+    units = _UNITS[measure]
+    match = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Z]+)\s*", amount)
+    try:
+        value = float(match[1]) * units[match[2]] if match else math.nan
+    except (KeyError, ValueError):
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ValueError(f"`{amount.strip()}` is no amount of {measure} above 0; units are {', '.join(units)}")
+    return measure, value

@@ -27,7 +27,7 @@ from .closed import Closed, Open
 from .floors import Floor, Floors, Made, is_simple, level_pj, port_cycles, whole_words
 from .mapping import Loop
 from .nest import Nest
-from .space import Cut, Looped
+from .space import ANYTHING, Cut, Fixed, Looped
 from .steps import Step
 from .streams import Stream
 from .tape import Floats, Program, Tape
@@ -104,7 +104,18 @@ class Tilings:
 class Orders:
     """The orders of one cut on one team; `nest`: its loops in one order, placed with room for everything."""
 
-    def __init__(self, nest: Nest, team: Team, looped: Looped, cut: Cut, floors: Floors, tilings: Tilings, every: bool) -> None:
+    def __init__(
+        self,
+        nest: Nest,
+        team: Team,
+        looped: Looped,
+        cut: Cut,
+        floors: Floors,
+        tilings: Tilings,
+        every: bool,
+        fixed: Fixed = ANYTHING,
+    ) -> None:
+        self.fixed = fixed
         self.nest, self.team, self.looped, self.cut, self.floors, self.tilings = nest, team, looped, cut, floors, tilings
         self.every = every
         """Whether every way to hold the inputs counts, not only the one with least traffic."""
@@ -212,7 +223,20 @@ class Orders:
         own = [at for at, axis in enumerate(order) if self.cut.axes[axis] in self.own[number]]
         for at in [OUTSIDE, *own]:
             found[self._again(number, order, at)] = at
-        return list(found.values())
+        wanted = self.fixed.holds.get(self.nest.streams[number].tensor, {}).values()
+        named = [at for at in own if self.cut.axes[order[at]] in wanted]
+        return list(dict.fromkeys([*found.values(), *named]))
+
+    def _obeys(self, level: str, number: int, order: tuple[int, ...], at: int) -> bool:
+        """Whether an input may be held at a place of an order."""
+        holds = self.fixed.holds.get(self.nest.streams[number].tensor, {})
+        if level not in holds:
+            return True
+        rank = holds[level]
+        if at == OUTSIDE:
+            here = [loop.rank for loop in self.looped.outside if loop.rank in self.own[number]]
+            return rank == (here[-1] if here else None)
+        return self.cut.axes[order[at]] == rank
 
     def _own_axes(self, number: int, order: tuple[int, ...], at: int) -> Axes:
         return frozenset(axis for axis in order[: at + 1] if self.cut.axes[axis] in self.own[number])
@@ -455,6 +479,8 @@ class Orders:
             lasting = np.zeros(self.count)
             for each in kept:
                 home = self._place(each, level) if each.lasts else each.home
+                if each.lasts and self.fixed.stays.get(each.made.tensor, home) != home:
+                    return None
                 if home == name and (each.lasts or len(self.levels) == 1):
                     parts = self.team.inside(name, self.nest.own_ranks(each.made.tensor))
                     lasting = lasting + each.words * each.slots * parts
@@ -491,7 +517,7 @@ class Orders:
         """All ways to hold the inputs, on two levels."""
         rows, held = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
         holds: list[tuple[tuple[int, ...], ...]] = []
-        for way in self._ways(order, options):
+        for way in self._ways(self.levels[0], order, options):
             need = lasting
             for number, at in enumerate(way):
                 option = options[number][at]
@@ -505,9 +531,9 @@ class Orders:
             return None
         return self._bounded(order, level, kept, options, np.concatenate(rows), tuple(holds), np.concatenate(held))
 
-    def _ways(self, order: tuple[int, ...], options: list[dict[int, Option]]) -> list[tuple[int, ...]]:
+    def _ways(self, level: str, order: tuple[int, ...], options: list[dict[int, Option]]) -> list[tuple[int, ...]]:
         """Combinations of places for all inputs."""
-        listed = [list(by) for by in options]
+        listed = [[at for at in by if self._obeys(level, number, order, at)] for number, by in enumerate(options)]
         sizes = [float(np.max(next(iter(by.values())).words)) for by in options]
         for number in sorted(range(len(options)), key=sizes.__getitem__):
             if math.prod(len(each) for each in listed) <= MAX_COMBINATIONS:
@@ -538,7 +564,7 @@ class Orders:
     ) -> tuple[list[tuple[int, ...]], NDArray[np.int64]]:
         """For each row the way with least traffic into a level that fits (-1: none), an input that is held further in at the
         same place not counted; of equal ways the one with smaller tiles."""
-        ways = self._ways(order, options)
+        ways = self._ways(level, order, options)
         words = np.full(self.count, np.inf)
         taken = np.full(self.count, np.inf)
         which = np.full(self.count, -1, dtype=np.int64)

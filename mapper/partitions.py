@@ -10,6 +10,7 @@ Groups share nothing: what goes from one to the next goes through the backing st
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Map_
@@ -353,8 +354,9 @@ class Partitions:
         for position, einsum in enumerate(self.cascade.einsums):
             items = () if is_initial(self.cascade, einsum) and is_constant(einsum.body) else work(einsum, self.sizes.scalars)
             for name, array in self.arch.arrays.items():
-                lanes = array.lanes * self.arch.instances(name)
-                if any(array.expand(item.operation) is None for item in items):
+                lanes = self._lanes(einsum.output, name)
+                barred = self.fixed.arrays.get(einsum.output, name) != name
+                if barred or any(array.expand(item.operation) is None for item in items):
                     result[einsum.output].pop(name, None)
                     continue
                 cycles = energy = 0.0
@@ -371,9 +373,19 @@ class Partitions:
                 result[einsum.output][name] = (before[0] + cycles, before[1] + energy)
         return result
 
+    def _lanes(self, name: str, array: str) -> float:
+        """Lanes of an array that can be at work on an Einsum, as far as its layout is fixed."""
+        side, instances = self.arch.arrays[array].side, self.arch.instances(array)
+        if name not in self.fixed.layouts:
+            return math.prod(side) * instances
+        ranks = [along[0] if along else None for along in self.fixed.layouts[name]]
+        return instances * math.prod(
+            min(lanes, self.sizes.extents[rank]) if rank else 1 for lanes, rank in itertools.zip_longest(side, ranks[: len(side)])
+        )
+
     def _lengths(self) -> dict[str, frozenset[Length]]:
         found: dict[str, frozenset[Length]] = dict.fromkeys(self.names, frozenset())
-        masked = {self.cascade.einsums[position].output for position in self.shares}
+        masked = {self.cascade.einsums[position].output for position in self.shares} | self.fixed.layouts.keys()
         for einsum in self.cascade.einsums:
             if einsum.output not in masked:
                 found[einsum.output] |= lengths(self.cascade, einsum, self.sizes)

@@ -39,9 +39,9 @@ class _Tile:
 class Rooms:
     """What storage levels have room for besides the tensors of a tile; the same for all choices with given loops."""
 
-    def __init__(self, nest: Nest, counted: Map_[str, float]) -> None:
-        """`counted`: energy of tensors in some level that is counted elsewhere, pJ."""
-        self.nest, self.counted = nest, counted
+    def __init__(self, nest: Nest, counted: Map_[str, float], fixed: Map_[str, str]) -> None:
+        """`counted`: energy of tensors in some level that is counted elsewhere, pJ; `fixed`: places of tensors."""
+        self.nest, self.counted, self.fixed = nest, counted, fixed
         self._known: dict[tuple[str, str, tuple[Binding, ...]], float] = {}
         self.handed_on: list[str] = []
         self.tiles: list[_Tile] = []
@@ -49,7 +49,7 @@ class Rooms:
         levels = nest.arch.on_chip
         within = {name: resident for name, resident in nest.residents.items() if resident.depth == depth}
         for name, resident in within.items():
-            if _is_handed_on(nest, resident):
+            if _is_handed_on(nest, resident) and fixed.get(name, FORWARD) == FORWARD:
                 self.handed_on.append(name)
                 continue
             each = nest.resident_words(resident)
@@ -119,11 +119,14 @@ class Places:
             readers = tuple(bindings[reader.name] for reader in tile.resident.readers)
             options = dict.fromkeys(_registers(nest, tile.resident, bindings), 0.0)
             options |= {level: rooms.picojoules(tile, level, readers) for level in self.levels}
+            wanted = rooms.fixed.get(tile.resident.tensor)
+            options = {place: energy for place, energy in options.items() if wanted in (None, place)}
             self.options.append(dict(sorted(options.items(), key=lambda option: option[1])))
         self._queue: list[tuple[float, tuple[int, ...]]] = []
         self._seen: set[tuple[int, ...]] = set()
         self._now: tuple[int, ...] = (0,) * len(self.options)
-        self._push(self._now)
+        if all(self.options):
+            self._push(self._now)
 
     @property
     def least(self) -> float:

@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Callable
 from collections.abc import Mapping as Map_
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..einsum.cascade import Cascade
@@ -24,13 +24,14 @@ from ..einsum.flatten import flatten
 from ..einsum.sizes import Sizes, bind
 from .architecture import Architecture
 from .cost import Cost, amount, cost, joules, seconds
+from .fixed import ANYTHING, Fixed, single, words
 from .group import Found, Tally
 from .layouts import Vector, front
 from .mapping import Mapping
 from .nest import Placed, check_outputs
 from .objective import MEASURES, NOTHING, PRODUCTS, Measure, Objective, named, order, rank_of
 from .partitions import Partitions, added
-from .space import ANYTHING, Fixed, Tiles, open_extents
+from .space import Tiles, open_extents
 from .team import require_searchable
 
 __all__ = ["Objective", "Searched", "search"]
@@ -66,6 +67,10 @@ class Searched(Displayed):
     """The measures that were made least, one after another."""
     slack: float = 0.0
     """Share by which a measure may miss its least for the sake of the next."""
+    fixed: tuple[str, ...] = ()
+    """What was not searched."""
+    limits: Map_[Measure, float] = field(default_factory=dict)
+    """What a mapping might take of a measure: seconds, pJ, bytes."""
 
     @property
     def value(self) -> Vector:
@@ -81,7 +86,7 @@ class Searched(Displayed):
                 {"measure": stage.measure, "least": _in_units(stage.measure, stage.value, self.cost.arch), "gap": stage.gap}
                 for stage in self.stages
             ],
-            "slack": self.slack,
+            "slack": self.slack, "fixed": list(self.fixed), "limits": dict(self.limits),
             "front": [{**cost.as_json(), "mapping": cost.placed.mapping.as_plain()} for cost in self.front],
         }  # fmt: skip
 
@@ -101,8 +106,15 @@ class Searched(Displayed):
         for each in self.front:
             whole = seconds((each.cycles + each.fill_cycles) / each.arch.clock_hz)
             front += f"  {whole:>12}  {joules(each.energy_pj):>12}  groups: {len(each.placed.mapping.groups)}\n"
+        given = f"fixed: {'; '.join(self.fixed)}; all else was searched\n" if self.fixed else ""
+        if self.limits:
+            listed = [
+                f"{measure} {_shown(measure, _limit(measure, self.limits, self.cost.arch), self.cost.arch)}"
+                for measure in self.limits
+            ]
+            given += f"at most: {', '.join(listed)}\n"
         return (
-            f"{self.mapping}\n\n{self.cost}\n\nobjective {objective}: {proof}\n"
+            f"{self.mapping}\n\n{self.cost}\n\n{given}objective {objective}: {proof}\n"
             + (f"latency (fill and drain included) and energy of the Pareto set:\n{front}" if front else "")
             + f"{self.evaluated:,} group mappings evaluated in full; not evaluated: {pruned or 'none'}"
         )
@@ -141,11 +153,19 @@ def search(
     def on(arch: Architecture, objective: Objective) -> Searched:
         return search(cascade, arch, sizes, params, objective, tiles, gap, fixed)
 
+    def leaves(less: Fixed) -> bool:
+        return (
+            better(cascade, arch, sizes, params, "latency", less, Tally(tiles=tiles, gap=1.0, stop=stop or (lambda: False)))
+            is not None
+        )
+
     for stage in stages:
         kept = "sides" if objective in PRODUCTS else tiles
         tallies.append(Tally(tiles=kept, gap=0.0 if found else gap, watch=watch, stop=stop or (lambda: False)))
         again = better(cascade, arch, sizes, params, stage, fixed, tallies[-1], known=found, limits=tuple(limits))
         if found is None and again is None:
+            if fixed != ANYTHING:
+                _check_fixed(cascade, arch, fixed, tallies[0], leaves)
             if at_most:
                 raise _too_tight(cascade, arch, at_most, lambda measure: on(arch, measure))
             raise _nothing(cascade, arch, tallies[0], lambda roomier: on(roomier, objective))
@@ -155,7 +175,14 @@ def search(
             place = order(stage)[0]
             limits[place] = min(limits[place], found.value[place] * (1 + slack))
     assert found is not None
-    return replace(found, objective=objective, slack=slack, evaluated=sum(tally.evaluated for tally in tallies))
+    return replace(
+        found,
+        objective=objective,
+        slack=slack,
+        fixed=words(fixed),
+        limits=dict(at_most or {}),
+        evaluated=sum(tally.evaluated for tally in tallies),
+    )
 
 
 def _after(before: Searched, found: Searched | None, stage: Objective, tally: Tally) -> Searched:
@@ -166,6 +193,22 @@ def _after(before: Searched, found: Searched | None, stage: Objective, tally: Ta
     stages = (*before.stages, Stage(named(stage)[0], best.value[order(stage)[0]], gap))
     optimal = before.optimal and not tally.cut_off
     return replace(best, pruned=pruned, optimal=optimal, gap=before.gap, stages=stages)
+
+
+def _check_fixed(cascade: Cascade, arch: Architecture, fixed: Fixed, tally: Tally, leaves: Callable[[Fixed], bool]) -> None:
+    """Refuses (E545) what is fixed if it leaves nothing that is legal and fits, and says which part does."""
+    if leaves(fixed) or not leaves(ANYTHING):
+        return
+    parts = single(fixed)
+    blamed = [text for text, less in parts if leaves(less)] if len(parts) > 1 else [parts[0][0]]
+    why = tally.closest[1] if tally.closest is not None else tally.refused
+    message = f"no mapping of `{cascade.name}` on `{arch.name}` obeys all that is fixed"
+    help = (
+        f"leave this free: {'; or this: '.join(blamed)}"
+        if blamed
+        else f"no single part of it is to blame: {'; '.join(words(fixed))}"
+    )
+    raise EinsmithError(Diagnostic("E545", message + (f"; what comes closest: {why.message}" if why else ""), help=help))
 
 
 def _limit(measure: Measure, at_most: Map_[Measure, float], arch: Architecture) -> float:

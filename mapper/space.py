@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -36,9 +36,9 @@ from ..einsum.cascade import Cascade, Einsum, Expr, Scalar, Scan, Select, access
 from ..einsum.flatten import flatten
 from ..einsum.sizes import Sizes, bind
 from .architecture import Architecture
-from .mapping import Loop
+from .mapping import Loop, Schedule
 from .operations import work
-from .steps import iterated, refuse
+from .steps import FORWARD, iterated, refuse
 from .team import require_searchable, teams
 
 MAX_LOOPED = 4
@@ -88,30 +88,77 @@ class Fixed:
     groups: tuple[frozenset[str], ...] = ()
     """Einsums that are a group by themselves."""
     tiles: Map_[str, int] = field(default_factory=dict)
-    """The tile of a rank, where it is looped over."""
+    """The tile of a rank, where it is looped over: the inner one of two."""
+    layouts: Map_[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    """The ranks of an Einsum along each side of its array."""
+    loops: Map_[str, tuple[str, ...]] = field(default_factory=dict)
+    """By Einsum, the ranks of the loops of its group that have several iterations, those over instances apart."""
+    teams: Map_[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
+    """By Einsum, (level, rank) of each loop of its group that is spread over instances."""
+    holds: Map_[str, Map_[str, str | None]] = field(default_factory=dict)
+    """By input and level, the rank of the loop that holds it there; none: outside all loops over its ranks."""
+    stays: Map_[str, str] = field(default_factory=dict)
+    """Where a tensor that a group makes for itself stays."""
+    schedules: Map_[str, Schedule] = field(default_factory=dict)
+    """By Einsum, the schedule of its group."""
+    in_flight: Map_[str, int] = field(default_factory=dict)
+    """By Einsum, how many tiles its group works on at once."""
+
+    @property
+    def particular(self) -> bool:
+        """Whether anything but arrays, groups and tiles is fixed."""
+        return any((self.layouts, self.loops, self.teams, self.holds, self.stays, self.schedules, self.in_flight))
+
+    def of(self, by: Map_[str, Any], names: frozenset[str]) -> Any:
+        """What is fixed of a group, by the first of its Einsums for which something is; None if nothing is."""
+        return next((by[name] for name in sorted(names & by.keys())), None)
 
     def allows(self, names: frozenset[str]) -> bool:
         """Whether Einsums may be a group."""
         return all(names == group or not names & group for group in self.groups)
 
     def check(self, cascade: Cascade, arch: Architecture) -> None:
-        """Raises EinsmithError (E510, E512) where a name does not exist."""
-        known = {einsum.output for einsum in cascade.einsums}
-        for name in (*self.arrays, *(name for group in self.groups for name in sorted(group))):
-            if name not in known:
-                listing = ", ".join(f"`{n}`" for n in sorted(known))
-                raise refuse("E510", f"the cascade has no Einsum `{name}`", f"it has {listing}")
+        """Raises EinsmithError (E510, E512, E545) where a name does not exist, or something is not in the space at all."""
+        einsums = {einsum.output for einsum in cascade.einsums}
+        by_einsum: list[Map_[str, Any]] = [self.arrays, self.layouts, self.loops, self.teams, self.schedules, self.in_flight]
+        named = [
+            *(name for by in by_einsum for name in by),
+            *(name for group in self.groups for name in sorted(group)),
+            *self.stays,
+        ]
+        _known("E510", "the cascade has no Einsum", named, einsums)
         for name, array in self.arrays.items():
             if array not in arch.arrays:
                 listing = ", ".join(f"`{n}`" for n in arch.arrays)
                 raise refuse("E512", f"`{name}` is bound to `{array}`, which the architecture does not have", f"it has {listing}")
-        for rank in self.tiles:
-            if rank not in cascade.rank_order:
-                listing = ", ".join(f"`{n}`" for n in cascade.rank_order)
-                raise refuse("E510", f"the cascade has no rank `{rank}`", f"it has {listing}")
+        ranks = [*self.tiles, *(rank for loops in self.loops.values() for rank in loops)]
+        ranks += [rank for sides in self.layouts.values() for along in sides for rank in along]
+        ranks += [rank for by in self.holds.values() for rank in by.values() if rank is not None]
+        ranks += [rank for loops in self.teams.values() for _, rank in loops]
+        _known("E510", "the cascade has no rank", ranks, cascade.rank_order)
+        _known("E510", "the cascade has no tensor", self.holds, {tensor.name for tensor in cascade.tensors})
+        levels = [level for by in self.holds.values() for level in by] + [level for by in self.teams.values() for level, _ in by]
+        _known("E510", "a hold or a loop names", levels, arch.on_chip, "the levels on the chip are")
+        _known("E510", "a tensor is to stay in", self.stays.values(), (FORWARD, *arch.arrays, *arch.on_chip), "the places are")
+        for name, sides in self.layouts.items():
+            if any(len(along) > 1 for along in sides):
+                raise refuse("E545", f"`{name}` has several ranks along one side; the search lays one along each", MODEL)
+        for name, schedule in self.schedules.items():
+            if schedule == "phases":
+                raise refuse("E545", f"the group of `{name}` has phases, which the search does not choose", MODEL)
 
 
+def _known(code: str, what: str, names: Iterable[str], known: Collection[str], there: str = "it has") -> None:
+    for name in names:
+        if name not in known:
+            listing = ", ".join(f"`{each}`" for each in sorted(known))
+            raise refuse(code, f"{what} `{name}`", f"{there} {listing}")
+
+
+MODEL = "a whole mapping file is costed by `einsmith model`"
 ANYTHING = Fixed()
+NEVER = ("",)
+"""Loops that no group has."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +171,8 @@ class Cut:
     """Other ranks that are looped over."""
     outer: str | None = None
     """One of them, with a second loop outside all others."""
+    only: tuple[str, ...] | None = None
+    """The ranks of the loops in the one order that is wanted."""
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -134,7 +183,9 @@ class Cut:
         """The loops, as positions in `axes`, in every order; a second loop right around the first is the same as none."""
         first = (0,) if self.outer else ()
         for order in itertools.permutations(range(len(first), len(self.axes))):
-            if not first or self.axes[order[0]] != self.outer:
+            if first and self.axes[order[0]] == self.outer:
+                continue
+            if self.only is None or self.only == tuple(self.axes[axis] for axis in first + order):
                 yield first + order
 
 
@@ -152,19 +203,22 @@ class Looped:
     extents: Map_[str, int]
     most: int
     """Most ranks looped over at once, those outside apart."""
+    only: tuple[str, ...] | None = None
+    """The ranks of the loops besides those outside, in the one order that is wanted."""
 
     def cuts(self) -> Iterator[Cut]:
         """Those with one loop over each rank."""
         for count in range(self.most - len(self.moving) + 1):
             for chosen in itertools.combinations(self.choices, count):
-                yield Cut(self.moving, chosen)
+                if self.only is None or set(self.only) == {*self.moving, *chosen}:
+                    yield Cut(self.moving, chosen, only=self.only)
 
     def doubled(self, cut: Cut) -> Iterator[Cut]:
         """The same loops and a second one over a rank, where another loop can come between them."""
         if len(cut.axes) > 1:
             for rank in cut.chosen:
-                if self.pairs(rank):
-                    yield Cut(cut.moving, cut.chosen, rank)
+                if self.pairs(rank) and (self.only is None or self.only.count(rank) == 2):
+                    yield Cut(cut.moving, cut.chosen, rank, self.only)
 
     def pairs(self, rank: str) -> list[tuple[int, int]]:
         """(tile of the outer loop, tile of the inner one): the outer one holds 2, 4, 8 ... of them."""
@@ -244,12 +298,25 @@ def looped_ranks(
     every = {rank: found for rank, found in every.items() if found}
     moving = tuple(rank for rank in states if sizes.extents[rank] > 1)
     most = max(len(moving), min(MAX_LOOPED, len(moving) + len(every)))
+    only = _only(fixed.of(fixed.loops, names) if fixed is not None else None, outside, own, sizes)
+    if only is not None:
+        every = {rank: found for rank, found in every.items() if rank in only}
+        most = len(moving) + len(every)
     if _tilings(every, most - len(moving)) > MAX_TILINGS:
         every = {rank: [t for t in found if t & (t - 1) == 0 or t in starts] for rank, found in every.items()}
     while most > len(moving) + 1 and _tilings(every, most - len(moving)) > MAX_TILINGS:
         most -= 1
     chosen = {rank: tuple(found) for rank, found in every.items()}
-    return Looped(outside, moving, chosen, {rank: tuple(found) for rank, found in narrow.items()}, sizes.extents, most)
+    return Looped(outside, moving, chosen, {rank: tuple(found) for rank, found in narrow.items()}, sizes.extents, most, only)
+
+
+def _only(wanted: tuple[str, ...] | None, outside: tuple[Loop, ...], tiles: Map_[str, int], sizes: Sizes) -> tuple[str, ...] | None:
+    """The ranks of the loops after those outside, where all are fixed; `NEVER` where those outside do not come first."""
+    if wanted is None:
+        return None
+    several = [rank for rank in wanted if sizes.extents[rank] > 1 and tiles.get(rank, 1) < sizes.extents[rank]]
+    first, rest = several[: len(outside)], several[len(outside) :]
+    return tuple(rest) if set(first) == {loop.rank for loop in outside} else NEVER
 
 
 def _tilings(choices: Map_[str, list[int]], most: int) -> int:

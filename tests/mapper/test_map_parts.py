@@ -102,7 +102,7 @@ def test_the_command_and_python_agree(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (["--keep", "loops", "--like", "fusemax-binding"], 2),
+        (["--keep", "loop", "--like", "fusemax-binding"], 2),
         (["--area-budget", "much"], 2),
         (["--area-budget", "-1"], 2),
         (["--free", "buffer.size=[1024]", "--explain-space"], 2),
