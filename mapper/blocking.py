@@ -257,7 +257,7 @@ def inline(cascade: Cascade) -> Cascade:
             tensor = cascade.tensor(node.tensor)
             if tensor.kind != "einsum" or all(_own(cascade, r, i) for r, i in zip(tensor.ranks, node.indices, strict=True)):
                 return node
-            if node.tensor not in bodies:
+            if node.tensor not in bodies or _by_tiles(cascade, tensor, bodies[node.tensor][1]):
                 raise refuse(
                     "E604",
                     f"`{node.tensor}` is read at other coordinates than its own in the Einsum of `{owner.output}`",
@@ -272,6 +272,12 @@ def inline(cascade: Cascade) -> Cascade:
         if not isinstance(body, Reduce | Scan | Select) and cascade.tensor(einsum.output).kind == "einsum":
             bodies[einsum.output] = (cascade.tensor(einsum.output).ranks, body)
     return live(replace(cascade, einsums=tuple(einsums)))
+
+
+def _by_tiles(cascade: Cascade, tensor: Tensor, body: Expr) -> bool:
+    """Is an Einsum along a rank computed from what lies by tiles of it?"""
+    splits = [cascade.rank(rank).split for rank in tensor.ranks]
+    return any(split is not None and {split.outer, split.inner} & free_ranks(body) for split in splits)
 
 
 def live(cascade: Cascade) -> Cascade:

@@ -25,6 +25,8 @@ class Chunked:
 
     cascade: Cascade
     note: str
+    inside: frozenset[str]
+    """Tensors by positions of a chunk: what makes them and what reads them belongs together."""
 
 
 def chunked(cascade: Cascade) -> Iterator[Chunked]:
@@ -44,7 +46,9 @@ def chunked(cascade: Cascade) -> Iterator[Chunked]:
                 break
             shared = common_subexpressions(result.cascade)
             form = (shared or result).cascade
-            yield Chunked(_of_length(form, cascade, length), f"{result.step.target}: `{rank}` in chunks of {length}")
+            kept = {tensor.name for tensor in flat.tensors}
+            inside = frozenset(t.name for t in form.tensors if t.name not in kept and rank not in t.ranks)
+            yield Chunked(_of_length(form, cascade, length), f"{result.step.target}: `{rank}` in chunks of {length}", inside)
 
 
 def _of_length(form: Cascade, original: Cascade, length: int) -> Cascade:

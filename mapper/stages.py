@@ -10,7 +10,7 @@ taken where they are predicted to be faster, or where the compiler finds no regi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -21,6 +21,7 @@ from ..einsum.diagnostics import EinsmithError
 from ..einsum.display import Displayed
 from ..einsum.sizes import bind
 from .blocking import fresh, reads, refuse
+from .chunks import Chunked, chunked
 from .gpu import Gpu
 from .one_pass import OnePass, one_pass
 from .parts import merging, part_counts, with_parts
@@ -134,7 +135,27 @@ def module_plans(
     planner = _Planner(cascade, prepared(cascade), gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep)
     found, groups = planner.first()
     others = [other for other in planner.alternatives(found, groups) if len(other.kernels) > len(found.kernels)]
+    others += _in_chunks(
+        cascade,
+        lambda each: _Planner(
+            cascade, each.cascade, gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep, inside=each.inside
+        ),
+    )
     yield from sorted((found, *others), key=lambda one: one.predicted_s)
+
+
+def _in_chunks(cascade: Cascade, planner: Callable[[Chunked], _Planner]) -> list[ModulePlan]:
+    """Plans in which linear recurrences go chunk by chunk, with longer and longer chunks while that is faster."""
+    plans: list[ModulePlan] = []
+    for each in chunked(prepared(cascade)):
+        try:
+            found, _ = planner(each).first()
+        except EinsmithError:
+            break
+        plans.append(replace(found, note="; ".join(note for note in (each.note, found.note) if note)))
+        if len(plans) > 1 and plans[-1].predicted_s >= plans[-2].predicted_s:
+            break
+    return plans
 
 
 Groups = list[tuple[Einsum, ...]]
@@ -157,6 +178,8 @@ class _Planner:
     dtype: str
     allow_tf32: bool
     keep: int
+    inside: frozenset[str] = frozenset()
+    """Tensors that lie between no kernels."""
     known: dict[Cascade, tuple[OnePass, Plan]] = field(default_factory=dict)
     """Plans by part, as the same part stands in several cuts."""
 
@@ -164,6 +187,11 @@ class _Planner:
     def cuttable(self) -> Cascade:
         """The cascade, in which what a running state leaves behind is a tensor of its own."""
         return with_last_positions(self.cascade)
+
+    @cached_property
+    def units(self) -> Groups:
+        """Einsums that are in one kernel."""
+        return _units(self.cuttable, self.inside)
 
     @cached_property
     def extents(self) -> Mapping[str, int]:
@@ -175,7 +203,7 @@ class _Planner:
             form, planned = self.kernel(self.cascade)
             return ModulePlan(self.textbook, (planned,), form.note), [self.cuttable.einsums]
         except EinsmithError as refusal:
-            units = _units(self.cuttable)
+            units = self.units
             groups = _fewest_groups(self.cuttable, units, self.extents) if len(units) > 1 else None
             if groups is None:
                 raise (_alone(self.cuttable, units, self.extents) or refusal) from None
@@ -193,7 +221,7 @@ class _Planner:
                 self.kernel(_part(self.cuttable, groups, number))
                 number += 1
             except EinsmithError:
-                units = [unit for unit in _units(self.cuttable) if set(unit) <= set(groups[number])]
+                units = [unit for unit in self.units if set(unit) <= set(groups[number])]
                 if len(units) == 1 or len(groups) >= MOST_KERNELS:
                     raise
                 sides = [(units[:at], units[at:]) for at in range(1, len(units))]
@@ -313,7 +341,7 @@ class _Planner:
 
     def cut(self, einsums: tuple[Einsum, ...]) -> Groups | None:
         """Groups that are a kernel each."""
-        units = [unit for unit in _units(self.cuttable) if set(unit) <= set(einsums)]
+        units = [unit for unit in self.units if set(unit) <= set(einsums)]
         return _fewest_groups(self.cuttable, units, self.extents)
 
 
@@ -420,6 +448,8 @@ def _cut(cascade: Cascade, groups: Groups, extents: Mapping[str, int]) -> tuple[
             together = tuple(e for group in groups[start:end] for e in group)
             rest = tuple(e for group in groups[end:] for e in group)
             part = _part(cascade, [together, rest], 0)
+            if _parts_a_loop(part, cascade):
+                continue  # what follows may be the rest of the loop
             try:
                 _check(part, cascade, extents)
             except EinsmithError:
@@ -435,10 +465,16 @@ def _cut(cascade: Cascade, groups: Groups, extents: Mapping[str, int]) -> tuple[
 
 def _check(part: Cascade, cascade: Cascade, extents: Mapping[str, int]) -> None:
     """Raises EinsmithError where a part of a cascade cannot be a kernel."""
-    for name in part.outputs:
-        if part.tensor(name).kind == "state" and name not in cascade.outputs:
-            raise refuse("E604", f"`{name}` is read within its loop by another kernel")
+    state = _parts_a_loop(part, cascade)
+    if state:
+        raise refuse("E604", f"`{state}` is read within its loop by another kernel")
     program(part, extents)
+
+
+def _parts_a_loop(part: Cascade, cascade: Cascade) -> str | None:
+    """A state that something outside of the part reads within its loop."""
+    states = (name for name in part.outputs if part.tensor(name).kind == "state" and name not in cascade.outputs)
+    return next(states, None)
 
 
 def _words(part: Cascade, extents: Mapping[str, int]) -> int:
@@ -446,9 +482,9 @@ def _words(part: Cascade, extents: Mapping[str, int]) -> int:
     return sum(prod(extents.get(r, 1) for r in part.tensor(name).ranks) for name in part.outputs)
 
 
-def _units(cascade: Cascade) -> Groups:
-    """Einsums that cannot be parted (a running state and what its step needs of it), in an order in which each comes after what
-    it reads."""
+def _units(cascade: Cascade, inside: Collection[str] = ()) -> Groups:
+    """Einsums that cannot be parted (a running state and what its step needs of it; what makes a tensor `inside` and what reads
+    it), in an order in which each comes after what it reads."""
     import networkx as nx
 
     order = {e.output: number for number, e in reversed(list(enumerate(cascade.einsums)))}
@@ -456,6 +492,7 @@ def _units(cascade: Cascade) -> Groups:
     graph.add_nodes_from(order)
     for einsum in cascade.einsums:
         graph.add_edges_from((a.tensor, einsum.output) for a in reads(einsum) if a.tensor in order and a.tensor != einsum.output)
+    graph.add_edges_from([(after, before) for before, after in graph.edges if before in inside])
     condensed = nx.condensation(graph)
 
     def place(node: int) -> int:

@@ -64,7 +64,42 @@ def chunked_form(cascade: Cascade, rank: str, tile: int | None = None) -> Rewrit
     found, reason = _linear(cascade, rank)
     if not found:
         return Refused(NAME, reason.einsum, Coord(rank), reason.reason)
-    return _Chunks(cascade, rank, tile, found).run()
+    apart = _apart(cascade, rank, found)
+    if apart is not cascade:
+        found, _ = _linear(apart, rank)
+    return _Chunks(cascade, apart, rank, tile, found).run()
+
+
+def _apart(cascade: Cascade, rank: str, found: tuple[Recurrence, ...]) -> Cascade:
+    """Factors and terms that read other states as Einsums of their own: those states may run in another way.
+
+    S[m+1,e] = S[m,e] * exp(Z[m,e] - Z[m+1,e]) + K[m,e]      S_factor[m,e] = exp(Z[m,e] - Z[m+1,e])
+                                                             S[m+1,e] = S_factor[m,e] * S[m,e] + K[m,e]
+    """
+    steps = {one.name: one for one in found}
+    taken = taken_names(cascade)
+    einsums: list[Einsum] = []
+    tensors: list[Tensor] = []
+    states = {tensor.name for tensor in cascade.tensors if tensor.kind == "state"}
+
+    def named(expr: Expr, name: str) -> Expr:
+        if not any(node.tensor in states for node in accesses(expr)):
+            return expr
+        tensor = Tensor(fresh(name, taken), in_order(free_ranks(expr) | {rank}, cascade))
+        tensors.append(tensor)
+        einsums.append(Einsum(tensor.name, coords(tensor.ranks), expr))
+        return Access(tensor.name, coords(tensor.ranks))
+
+    for einsum in cascade.einsums:
+        one = steps.get(einsum.output)
+        if one is None or not is_step_of(einsum, rank):
+            einsums.append(einsum)
+            continue
+        body = multiply(named(one.decay, f"{one.name}_factor"), Access(one.name, coords(one.ranks)))
+        for term in addends(one.added):
+            body = add(body, product(tuple(named(part, f"{one.name}_term") for part in _factors(term))))
+        einsums.append(replace(einsum, body=body))
+    return cascade if not tensors else reordered(replace(cascade, tensors=(*cascade.tensors, *tensors), einsums=tuple(einsums)))
 
 
 def _linear(cascade: Cascade, rank: str) -> tuple[tuple[Recurrence, ...], Obstructed]:
@@ -128,8 +163,10 @@ class _Tensors:
 class _Chunks:
     """The rewrite, Einsum by Einsum."""
 
-    def __init__(self, cascade: Cascade, rank: str, tile: int | None, found: tuple[Recurrence, ...]) -> None:
-        self.old, self.rank, self.found = cascade, rank, found
+    def __init__(
+        self, given: Cascade, cascade: Cascade, rank: str, tile: int | None, found: tuple[Recurrence, ...]
+    ) -> None:  # fmt: skip
+        self.given, self.old, self.rank, self.found = given, cascade, rank, found
         self.taken = taken_names(cascade)
         self.past = fresh(f"{rank}j", self.taken)
         declared, split, _ = declared_in_tiles(cascade, rank, tile, DEFAULT_CHUNK)
@@ -360,7 +397,6 @@ class _Chunks:
     def run(self) -> Rewritten:
         gone = {one.name: one for one in self.found}
         einsums: list[Einsum] = []
-        old: list[Einsum] = []
         new: list[Einsum] = []
         for einsum in self.old.einsums:  # states first: what reads them is written by their tensors
             if einsum.output in gone and is_step_of(einsum, self.rank):
@@ -369,14 +405,11 @@ class _Chunks:
                 einsums += made
         for einsum in self.old.einsums:
             if einsum.output in gone:
-                old.append(einsum)
-            elif any(node.tensor in gone for node in accesses(einsum.body)):
-                made = list(self.reader(einsum))
-                old.append(einsum)
-                new += made
-                einsums += made
-            else:
-                einsums.append(einsum)
+                continue
+            reads = any(node.tensor in gone for node in accesses(einsum.body))
+            made = list(self.reader(einsum)) if reads else [einsum]
+            new += made if reads else []
+            einsums += made
         declared = tuple(tensor for tensor in self.old.tensors if tensor.name not in gone)
         after = replace(self.new, tensors=(*declared, *self.tensors), einsums=_in_turn(einsums, new))
         after = reordered(after)
@@ -384,12 +417,12 @@ class _Chunks:
         step = Step(
             NAME,
             ", ".join(gone),
-            shown(old, self.old),
+            shown([einsum for einsum in self.given.einsums if einsum not in after.einsums], self.given),
             f"{m} = {m1}*{tile} + {m0}: the state at {m} is the state before the chunk times the factors up to {m0}, plus what was "
             f"added at each {self.past} up to {m0} times the factors between",
             "each step is a factor times the old value plus a term, both free of the state; products of factors are taken from "
             + "each place on, so that nothing is divided; points beyond the end add 0",
-            shown(new, after),
+            shown([einsum for einsum in after.einsums if einsum not in self.given.einsums], after),
         )
         return Rewritten(after, step)
 
