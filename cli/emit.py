@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..einsum.cascade import Cascade
     from ..kernels.aot import Compiled
+    from ..mapper.descriptors import Choice
     from ..mapper.stages import ModulePlan
 
 
@@ -82,6 +83,13 @@ class Emitted:
     "--target", "targets", multiple=True, metavar="TARGET", help="Compile for this one too: sm_80, sm_90, sm_100, gfx942."
 )
 @click.option("--compile/--no-compile", "compiling", default=True, help="Compile ahead of time for the GPU of the plan.")
+@click.option(
+    "--descriptors",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Tiles by tensor descriptors: where they are predicted to help, wherever they can be, or nowhere.",
+)
 @click.option("--allow-tf32", is_flag=True, help="Let matrix units round float32 inputs to TF32.")
 @with_chosen_outputs
 @sized
@@ -93,6 +101,7 @@ def command(
     dtype: str,
     targets: tuple[str, ...],
     compiling: bool,
+    descriptors: Choice,
     allow_tf32: bool,
     chosen: Callable[[Cascade], Cascade],
     sizes: dict[str, int],
@@ -118,7 +127,8 @@ def command(
         if name not in TARGETS:
             raise EinsmithError(Diagnostic("E611", f"no compiler for the target `{name}`", help=f"one of {', '.join(TARGETS)}"))
     target = gpus.load(gpu)
-    plans = module_plans(chosen(load(locate("attention", spec))), target, sizes, params, dtype=dtype, allow_tf32=allow_tf32)
+    cascade = chosen(load(locate("attention", spec)))
+    plans = module_plans(cascade, target, sizes, params, dtype=dtype, allow_tf32=allow_tf32, descriptors=descriptors)
     if compiling:
         settled = settle(plans, targets, allow_tf32=allow_tf32)
         found = Emitted(None, settled.source, settled.plan, settled.plan.note, settled.compiled, settled.passed_over)

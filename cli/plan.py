@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..einsum.cascade import Cascade
+    from ..mapper.descriptors import Choice
     from ..mapper.stages import ModulePlan
 
 
@@ -41,6 +42,13 @@ class Planned:
     show_default=True,
     help="Type of the inputs.",
 )
+@click.option(
+    "--descriptors",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Tiles by tensor descriptors: where they are predicted to help, wherever they can be, or nowhere.",
+)
 @click.option("--allow-tf32", is_flag=True, help="Let matrix units round float32 inputs to TF32.")
 @click.option("--keep", type=click.IntRange(1, 1000), default=10, show_default=True, help="Candidates to list.")
 @with_chosen_outputs
@@ -50,6 +58,7 @@ def command(
     spec: str,
     gpu: str,
     dtype: str,
+    descriptors: Choice,
     allow_tf32: bool,
     keep: int,
     chosen: Callable[[Cascade], Cascade],
@@ -69,4 +78,6 @@ def command(
 
     target = gpus.load(gpu)
     cascade = chosen(load(locate("attention", spec)))
-    return Planned(plan_module(cascade, target, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep))
+    return Planned(
+        plan_module(cascade, target, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep, descriptors=descriptors)
+    )

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from ..einsum.cascade import Coord, Expr, Map, Number
 from ..mapper.program import WHOLE_COORDINATE
-from .facts import Facts
+from .descriptors import Descriptors
 from .tile import Tile, combine
 
 
-class Addresses(Facts):
+class Addresses(Descriptors):
     """Addresses of tiles in one kernel."""
 
     def index(self, expr: Expr, stride: str | None) -> tuple[list[str], list[Tile]]:

@@ -50,6 +50,9 @@ def _source(kernel: Any, arguments: dict[str, Any]) -> Any:
         if name in constant_names or (isinstance(value, int) and value == 1):
             signature[name] = "constexpr"
             constants[name] = value
+        elif hasattr(value, "block_shape"):
+            kind = _TYPES[str(value.base.dtype).removeprefix("torch.")]
+            signature[name] = f"tensordesc<{kind}{list(value.block_shape)}>"
         elif torch.is_tensor(value):
             signature[name] = "*" + _TYPES[str(value.dtype).removeprefix("torch.")]
             attributes[(number,)] = [["tt.divisibility", 16]]

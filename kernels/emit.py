@@ -131,8 +131,7 @@ class _Module:
         ]
 
     def imports(self) -> str:
-        return textwrap.dedent(
-            """
+        text = """
             import math
             import os
 
@@ -143,10 +142,11 @@ class _Module:
 
             import triton
             import triton.language as tl
-
-            INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
             """
-        ).strip()
+        lines = textwrap.dedent(text).strip().splitlines()
+        if any(takes.descriptors() for takes in self.kernels):
+            lines.append("from triton.tools.tensor_descriptor import TensorDescriptor")
+        return "\n".join([*lines, "", 'INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"'])
 
     def constants(self) -> str:
         described = self.plan.as_json()["plan"]
@@ -161,7 +161,7 @@ class _Module:
 
     def kernel_text(self, takes: Signature) -> str:
         constants = takes.constexprs()
-        arguments = [takes.lowering.pointer(n) for n in takes.pointers()] + list(takes.strides().values())
+        arguments = [*(takes.lowering.pointer(n) for n in takes.pointers()), *takes.descriptors(), *takes.strides().values()]
         arguments += [n for n in takes.scalar_arguments() if n not in constants]
         arguments += [f"{n}: tl.constexpr" for n in constants]
         arguments += [f"{n}: tl.constexpr" for n in takes.used_blocks().values()] + ["PRECISION: tl.constexpr"]

@@ -292,8 +292,8 @@ class Host:
         lines.append(f"    grid = ({' * '.join(count) or '1'},)")
         lines.append("    arguments = dict(")
         items = [f"{takes.lowering.pointer(n)}={self.value(n)}" for n in takes.pointers()]
-        for name, (tensor, block) in takes.descriptors().items():
-            items.append(f"{name}=_described({self.value(tensor)}, [{', '.join(block)}])")
+        for name, (tensor, sides) in takes.descriptors().items():
+            items.append(f"{name}=_described({self.value(tensor)}, [{', '.join(sides)}])")
         items += [f"{name}={self.value(tensor)}.stride({dimension})" for (tensor, dimension), name in takes.strides().items()]
         items += [f"{name}={code}" for name, code in takes.scalar_arguments().items()]
         items += [f"{name}={name}" for name in takes.used_blocks().values()]

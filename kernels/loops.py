@@ -137,7 +137,7 @@ class Loops(Reductions):
         for einsum in loop.body:
             self.einsum = einsum
             for node in walk(self.prepared(einsum.body)):
-                if isinstance(node, Access) and self.cascade.tensor(node.tensor).kind == "input":
+                if isinstance(node, Access) and self.cascade.tensor(node.tensor).kind == "input" and not self.by_descriptor(node):
                     self.starts(node.tensor, node.indices)
             if einsum.output in self.program.stores:
                 self.starts(einsum.output, self.program.stores[einsum.output])

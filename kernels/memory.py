@@ -42,8 +42,9 @@ class Memory(Addresses):
                     if tile.kind != "int":
                         tile = wide(tile)  # a whole number that was computed with
                     tests = [] if self.never_negative(index) else [f"{tile.within(SUM)} >= 0"]
-                    below = Map("<", (index, self.cascade.rank(rank).extent))
-                    if below not in self.true:
+                    extent = self.cascade.rank(rank).extent
+                    remainder = isinstance(index, Map) and index.op == "%" and index.args[1] == extent
+                    if not remainder and Map("<", (index, extent)) not in self.true:
                         tests.append(f"{tile.within(SUM)} < {self.extent(rank)}")
                     if len(tests) == 1:
                         always.append(Tile(tests[0], tile.axes, "bool", binding=COMPARISON))
@@ -87,6 +88,14 @@ class Memory(Addresses):
         if known is not None:
             return known
         kind = kind_of(self.cascade.tensor(access.tensor).dtype)
+        described = self.by_descriptor(access) if not tests else None
+        if described is not None:
+            tile = self.load_described(access, described)
+            name = self.fresh(f"{access.tensor}_tile")
+            self.emit(f"{name} = {tile.code}")
+            tile = Tile(name, tile.axes, kind, True, self.precision.is_narrow(access.tensor))
+            self.scopes[-1].tiles[key] = tile
+            return tile
         saved, self.guarded = self.guarded, guarded
         address, axes = self.address(access.tensor, access.indices)
         mask = self.mask(access.tensor, access.indices, axes, tests)

@@ -28,7 +28,7 @@ class Signature:
         blocks, inner = plan.best.blocks, plan.program.inner
         exact = inner is None or not plan.tile_fixed or (self.fixed_tile() == blocks[inner] and not self.tile_is_given())
         single = frozenset(name for name, kind in workspace.items() if kind == "torch.float32")
-        self.lowering = Lowering(plan.program, exact, single, plan.best.order, plan.precision)
+        self.lowering = Lowering(plan.program, exact, single, plan.best.order, plan.precision, frozenset(plan.best.described))
         self.body = self.lowering.run()
         self.spelled = self.lowering.spelled
 
@@ -67,6 +67,13 @@ class Signature:
         """Inputs that the kernel reads, then outputs."""
         return [t.name for t in self.blocked.inputs if t.name in self.body.pointers] + list(self.cascade.outputs)
 
+    def descriptors(self) -> dict[str, tuple[str, list[str]]]:
+        """Argument -> tensor, and the shape of the tiles that it describes."""
+        return {
+            self.lowering.descriptor(tensor): (tensor, [self.lowering.blocks[a] if a is not None else "1" for a in axes])
+            for tensor, axes in self.body.descriptors.items()
+        }
+
     def strides(self) -> dict[tuple[str, int], str]:
         """(tensor, dimension) -> argument, in the order of the pointers."""
         order = self.pointers()
@@ -84,12 +91,11 @@ class Signature:
         return found
 
     def constexprs(self) -> list[str]:
-        """Scalar arguments that the kernel is compiled for: extents held whole."""
+        """Scalar arguments that the kernel is compiled for: extents held whole, what coordinates of a tile are divided by."""
         names = [self.body.extents[r] for r in (*self.program.whole, self.program.inner) if r in self.body.extents]
+        divisors = {self.spelled(name) for name in self.body.divisors}
         for node_name in self.scalar_arguments():
-            if node_name in names:
-                continue
-            if node_name == self.tile_symbol():
+            if node_name == self.tile_symbol() or node_name in divisors:
                 names.append(node_name)
         return list(dict.fromkeys(names))
 
@@ -101,7 +107,7 @@ class Signature:
         return self.spelled(extent.name) if isinstance(extent, Scalar) else None
 
     def used_blocks(self) -> dict[str, str]:
-        text = "\n".join(self.body.lines)
+        text = "\n".join([*self.body.lines, *(" ".join(shape) for _, shape in self.descriptors().values())])
         return {axis: name for axis, name in self.lowering.blocks.items() if re.search(rf"\b{name}\b", text)}
 
     def sizes(self) -> dict[str, int]:

@@ -53,11 +53,15 @@ class Body:
     """Arguments that the host computes, in double precision, from scalars of the cascade: name -> expression."""
     strides: dict[tuple[str, int], str] = field(default_factory=dict)
     """(tensor, dimension) -> name of the stride argument."""
+    descriptors: dict[str, tuple[str | None, ...]] = field(default_factory=dict)
+    """Tensors whose tiles come by a descriptor -> for each dimension the axis of its blocks, None for blocks of one."""
     spans: dict[tuple[str, int], str] = field(default_factory=dict)
     """(tensor, dimension) -> axis along which a tile of it is addressed by 32-bit offsets."""
     extents: dict[str, str] = field(default_factory=dict)
     """Rank -> name under which the kernel knows its extent."""
     helpers: set[str] = field(default_factory=set)
+    divisors: dict[str, None] = field(default_factory=dict)
+    """Scalars that whole numbers of a tile are divided by: known to the compiler, a division is a multiplication."""
 
 
 @dataclass
@@ -80,9 +84,12 @@ class Text(ABC):
         single: frozenset[str] = frozenset(),
         order: Order | None = None,
         precision: Precision | None = None,
+        described: frozenset[str] = frozenset(),
     ) -> None:
         self.order = order or in_turn(program)
         self.precision = precision or Precision("float16")
+        self.described = described
+        """Tensors of which the plan has tiles come by descriptors."""
         program = fold(program)
         self.program, self.exact, self.single = program, exact, single
         self.cascade = program.cascade

@@ -49,6 +49,8 @@ class SharedMemory(Block):
     """Bytes that the system takes for each block."""
     asynchronous: bool = False
     """Can tiles be copied from memory to shared memory without passing through registers, while the threads go on?"""
+    descriptors: bool = False
+    """Is there a unit that copies a tile named by its corner and a tensor descriptor, so that no thread computes addresses?"""
     source: str
     """Where the numbers come from."""
 

@@ -21,6 +21,7 @@ from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.display import Displayed
 from ..einsum.sizes import Sizes, bind, evaluate_scalar
 from .contraction import simplified, wide_axes
+from .descriptors import Choice, Descriptors
 from .gpu import BYTES, Gpu
 from .gpu_time import Timing
 from .one_pass import one_pass
@@ -74,6 +75,8 @@ class Candidate:
     tensor_memory_columns: int = 0
     order: Order | None = None
     """Of launches, for the least traffic with memory."""
+    described: tuple[str, ...] = ()
+    """Tensors whose tiles come by tensor descriptors."""
 
     @property
     def tight(self) -> bool:
@@ -86,6 +89,7 @@ class Candidate:
             "staged_bytes": self.staged_bytes, "tensor_memory_columns": self.tensor_memory_columns, "registers": self.registers,
             "blocks_per_multiprocessor": self.blocks_per_multiprocessor, "predicted_s": self.predicted_s, "bound": self.bound,
             "parts_s": dict(self.parts), "order": self.order.as_json() if self.order else None,
+            "descriptors": list(self.described),
         }  # fmt: skip
 
 
@@ -158,6 +162,7 @@ def plan(
     keep: int = 10,
     tiles: Collection[str] = (),
     between: Collection[str] = (),
+    descriptors: Choice = "auto",
 ) -> Plan:
     """Plan a cascade for a GPU. `tiles`: sizes known not to change the function, as a derivation brought them in; of others that is
     found out by trying. `between`: inputs that another kernel leaves. Raises EinsmithError (E602 to E606) where there is no kernel
@@ -174,7 +179,7 @@ def plan(
     fixed = first.inner is not None and not (first.free_tile or tile_symbol(first) in tiles or tile_is_free(first))
 
     def searched(arranged: Program) -> Plan:
-        return _Planner(arranged, gpu, precision, allow_tf32).search(bound, given, keep, fixed)
+        return _Planner(arranged, gpu, precision, allow_tf32, descriptors).search(bound, given, keep, fixed)
 
     best, refusal = None, None
     for arranged in _worth_trying(cascade, bound.extents, first):
@@ -193,8 +198,9 @@ def plan(
     form = one_pass(cascade, sizes, params, small=0)
     if form.tiles:  # sweeps over what is held whole cost nothing; now that it is walked, they do
         once = plan(
-            form.cascade, gpu, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep, tiles=form.tiles, between=between
-        )
+            form.cascade, gpu, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep, tiles=form.tiles, between=between,
+            descriptors=descriptors,
+        )  # fmt: skip
         return replace(once, notes=(form.note, *once.notes))
     return searched(walked)
 
@@ -214,8 +220,8 @@ def _worth_trying(cascade: Cascade, extents: Mapping[str, int], first: Program) 
 class _Planner:
     """Searches the tiles of one program."""
 
-    def __init__(self, program: Program, gpu: Gpu, precision: Precision, allow_tf32: bool) -> None:
-        self.program, self.gpu, self.precision = program, gpu, precision
+    def __init__(self, program: Program, gpu: Gpu, precision: Precision, allow_tf32: bool, choice: Choice) -> None:
+        self.program, self.gpu, self.precision, self.choice = program, gpu, precision, choice
         self.matrix_rate = precision.matrix_rate(gpu, allow_tf32)
         self.operands = staged(program, precision)
         exact = self.matrix_rate is None
@@ -236,6 +242,7 @@ class _Planner:
         symbol = tile_symbol(program)
         if symbol is not None and symbol in given:
             tile_fixed = True
+        self.descriptors = Descriptors(program, self.gpu, self.precision, extents, self.dots, tile_fixed)
         timing = Timing(program, self.gpu, self.precision, self.matrix_rate, extents, bound)
         found: list[Candidate] = []
         tight: list[Candidate] = []
@@ -279,6 +286,7 @@ class _Planner:
             names = ", ".join(f"`{name}`" for name in dict.fromkeys(raised))
             kind = self.precision.computed_type
             notes.append(f"{kind} operands for the product of {names}: a computed one is rounded to it, the other is raised to it")
+        notes += self._addressing((found or tight)[0]) if found or tight else []
         if len(program.loops) > 1:
             notes.append(f"{len(program.loops)} loops over `{program.loop}`: the cascade needs that many passes")
         return Plan(
@@ -292,6 +300,21 @@ class _Planner:
         for name, expr in self.program.cascade.counts.items():
             scalars[name] = evaluate_scalar(expr, scalars)
         return int(evaluate_scalar(self.program.cascade.rank(rank).extent, scalars))
+
+    def _addressing(self, best: Candidate) -> list[str]:
+        """How the operands of the best candidate are addressed, where some have descriptors or they were asked for."""
+        if not best.described and self.choice != "on":
+            return []
+        notes = []
+        if best.described:
+            here = (best.blocks, best.warps, best.stages)
+            fewer = self.pressure(*here).likely - self.pressure(*here, frozenset(best.described)).likely
+            names = ", ".join(f"`{name}`" for name in best.described)
+            notes.append(f"tensor descriptors for {names}: no addresses in registers ({fewer} fewer a thread)")
+        for tensor in dict.fromkeys(o.tensor for o in self.operands if o.tensor not in best.described):
+            reason = self.descriptors.reasons.get(tensor, "no unit of these tiles reads it from shared memory")
+            notes.append(f"pointers for `{tensor}`: {reason}")
+        return notes
 
     def _choices(self, extents: Mapping[str, int], tile_fixed: bool) -> list[tuple[dict[str, int], int, int]]:
         program = self.program
@@ -340,19 +363,31 @@ class _Planner:
     # --- one candidate ---
 
     def _candidate(self, blocks: dict[str, int], warps: int, stages: int, timing: Timing) -> Candidate | tuple[int, str]:
-        """The candidate with its predictions; what it would need where that is too much."""
+        """The candidate with its predictions; what it would need where that is too much. By descriptors where they are wanted, or
+        where the registers that addresses would take are needed."""
+        by_pointers = self._addressed(blocks, warps, stages, timing, frozenset())
+        described = self.descriptors(blocks, warps, self.matrix_rate is None) if self.choice != "off" else frozenset()
+        if not described:
+            return by_pointers
+        found = self._addressed(blocks, warps, stages, timing, described)
+        return found if self.choice == "on" or _worth_describing(found, by_pointers) else by_pointers
+
+    def _addressed(
+        self, blocks: dict[str, int], warps: int, stages: int, timing: Timing, described: frozenset[str]
+    ) -> Candidate | tuple[int, str]:  # fmt: skip
+        """The candidate with some tensors read by descriptors."""
         gpu = self.gpu
         widest = max((math.prod(blocks[a] for a in axes) for axes in self.wide), default=1)
         if widest > LARGEST_TILE:
             return widest, f"a tile of {widest:,} elements (at most {LARGEST_TILE:,})"
-        shared = self.staging(blocks, warps, stages)
+        shared = self.staging(blocks, warps, stages, described)
         if shared.total > gpu.shared_memory.per_block:
             return shared.total, f"{shared.total:,} bytes of shared memory (at most {gpu.shared_memory.per_block:,})"
         if shared.columns > gpu.matrix.tensor_memory_columns:
             return shared.total, f"{shared.columns} columns of tensor memory (at most {gpu.matrix.tensor_memory_columns})"
         threads = warps * gpu.multiprocessors.warp
         limit = min(gpu.registers.per_thread, gpu.registers.per_multiprocessor // threads)
-        registers = self.pressure(blocks, warps, stages)
+        registers = self.pressure(blocks, warps, stages, described)
         needs, most = self._needs(registers, blocks, warps, limit)
         if needs > most:
             return needs * threads, f"{needs} registers a thread (at most {most})"
@@ -374,7 +409,7 @@ class _Planner:
         excess = max(0, registers.likely - limit)
         return Candidate(
             blocks, warps, stages, shared.total, taken, resident, total, slowest, parts, excess, shared.operands, shared.columns,
-            order,
+            order, tuple(sorted(described)),
         )  # fmt: skip
 
     def _needs(self, registers: Registers, blocks: Mapping[str, int], warps: int, limit: int) -> tuple[int, int]:
@@ -431,6 +466,15 @@ def tile_is_free(program: Program) -> bool:
     except EinsmithError:
         return False
     return True
+
+
+def _worth_describing(found: Candidate | tuple[int, str], by_pointers: Candidate | tuple[int, str]) -> bool:
+    """Is a candidate with descriptors legal where that with pointers is not, or does it have room for more?"""
+    if isinstance(found, tuple):
+        return False
+    if isinstance(by_pointers, tuple) or (by_pointers.tight and not found.tight):
+        return True
+    return found.predicted_s < WORTH_IT * by_pointers.predicted_s
 
 
 def _bold(tight: list[Candidate], found: list[Candidate]) -> list[Candidate]:

@@ -27,6 +27,8 @@ SLICE = 16
 """Steps of a contraction whose operands a warp has at hand at least."""
 COLUMNS = 8
 """Columns of the instruction of one warp."""
+LANES_OF_A_ROW = 4
+"""Lanes of a warp that share out the columns of a row of a result."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,21 @@ class Pressure:
             self.by_output.setdefault(product.output, []).append(product)
         self.made = lies_as(program, self.products)
         self.phases = [_Phase(program, number, self.by_output) for number in range(len(program.phases))]
-        self.streams: dict[int, list[tuple[tuple[str, ...], int]]] = {}
-        """Of each phase, axes of the tiles that its steps fetch, and bytes of a value."""
+        self.streams: dict[int, list[tuple[str, tuple[str, ...], int]]] = {}
+        """Of each phase, the tiles that its steps fetch: tensor, axes, bytes of a value."""
         for number, access in streamed(program):
             axes = tuple(a for a in program.axes if a in program.axes_of(access))
-            self.streams.setdefault(number, []).append((axes, precision.read(access.tensor)))
+            self.streams.setdefault(number, []).append((access.tensor, axes, precision.read(access.tensor)))
 
-    def __call__(self, blocks: Mapping[str, int], warps: int, stages: int) -> Registers:
+    def __call__(
+        self, blocks: Mapping[str, int], warps: int, stages: int, described: frozenset[str] = frozenset()
+    ) -> Registers:  # fmt: skip
+        """`described`: tensors whose tiles come without addresses."""
         units = {id(one): one.unit(self.gpu, blocks, warps, self.exact) for one in self.products}
         least = likely = 0.0
         for number, phase in enumerate(self.phases):
-            fetched = sum(self._fetched(axes, size, blocks, warps) for axes, size in self.streams.get(number, []) if len(axes) > 1)
+            tiles = [(axes, size) for name, axes, size in self.streams.get(number, []) if len(axes) > 1 and name not in described]
+            fetched = sum(self._fetched(axes, size, blocks, warps) for axes, size in tiles)
             always = fetched + sum(self._tile(state, blocks, warps, units) for state in phase.states)
             always += self._ahead(number, units, blocks, warps, stages)
             for moment in phase.moments:
@@ -69,7 +75,9 @@ class Pressure:
                 live = max(
                     sum(self._tile(t, blocks, warps, units) for t in moment.before),
                     sum(self._tile(t, blocks, warps, units) for t in moment.after),
-                    sum(self._tile(t, blocks, warps, units) for t in moment.through) + moment.temporaries * result,
+                    sum(self._tile(t, blocks, warps, units) for t in moment.through)
+                    + moment.temporaries * result
+                    + sum(self._beside(moment.output, axis, blocks, warps, units) for axis in moment.beside),
                     max((self._summed(axes, read, blocks, warps) for axes, read in moment.wide), default=0.0),
                 )
                 sliced, whole = 0.0, 0.0
@@ -115,6 +123,16 @@ class Pressure:
         rows = max(blocks[axes[0]], high * over_rows) / blocks[axes[0]]
         columns = max(blocks[axes[-1]], COLUMNS * over_columns) / blocks[axes[-1]]
         return size * rows * columns / threads
+
+    def _beside(self, tensor: str, axis: str, blocks: Mapping[str, int], warps: int, units: Mapping[int, Unit]) -> float:
+        """Registers of a thread for a number for each coordinate of its tile along one axis, such as the row of a pixel."""
+        product = self.made.get(tensor)
+        if product is None or units[id(product)] == "none":
+            return 0.0
+        over_rows, over_columns = shares(product, self.products, self.gpu, blocks, warps, units[id(product)])
+        if axis == product.columns:
+            return max(blocks[axis] / over_columns, COLUMNS) / LANES_OF_A_ROW
+        return max(1.0, blocks[axis] / over_rows / (self.gpu.multiprocessors.warp // LANES_OF_A_ROW))
 
     def _summed(self, axes: tuple[str, ...], read: int, blocks: Mapping[str, int], warps: int) -> float:
         """Registers of a thread for what is summed by vector code: 32 bits a value, and tiles of inputs with their addresses."""
@@ -174,6 +192,8 @@ class _Moment:
     products: tuple[Product, ...]
     wide: tuple[tuple[tuple[str, ...], int], ...]
     """Axes of each, and how many tiles of inputs that have all of them."""
+    beside: tuple[str, ...] = ()
+    """Axes along which numbers are divided in a condition: each coordinate's own is at hand with the tile."""
 
 
 class _Phase:
@@ -208,7 +228,7 @@ class _Phase:
                 _Moment(
                     einsum.output, tuple(sorted(before)), tuple(sorted(after)), tuple(sorted(before & after)),
                     temporaries(program, einsum) if einsum.output in local else 0,
-                    tuple(by_output.get(einsum.output, ())), _wide(program, einsum),
+                    tuple(by_output.get(einsum.output, ())), _wide(program, einsum), _divided(program, einsum),
                 )
             )  # fmt: skip
         self.moments = tuple(moments)
@@ -241,6 +261,19 @@ def temporaries(program: Program, einsum: Einsum) -> int:
         return max(most, 2 if expr.op in COMPOUND else 1)
 
     return needs(einsum.body)
+
+
+def _divided(program: Program, einsum: Einsum) -> tuple[str, ...]:
+    """The axis of each quotient and remainder along one axis in the conditions of an Einsum whose tile has more."""
+    found: dict[Expr, str] = {}
+    for node in walk(einsum.body):
+        if not (isinstance(node, Map) and node.op == "where"):
+            continue
+        for part in walk(node.args[0]):
+            axes = program.axes_of(part)
+            if isinstance(part, Map) and part.op in ("//", "%") and len(axes) == 1 and axes < program.axes_of(einsum.body):
+                found[part] = next(iter(axes))
+    return tuple(found.values())
 
 
 def _wide(program: Program, einsum: Einsum) -> tuple[tuple[tuple[str, ...], int], ...]:

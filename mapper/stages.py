@@ -22,6 +22,7 @@ from ..einsum.display import Displayed
 from ..einsum.sizes import bind
 from .blocking import fresh, reads, refuse
 from .chunks import Chunked, chunked
+from .descriptors import Choice
 from .gpu import Gpu
 from .one_pass import OnePass, one_pass
 from .parts import merging, part_counts, with_parts
@@ -116,9 +117,10 @@ def plan_module(
     dtype: str = "float16",
     allow_tf32: bool = False,
     keep: int = 10,
+    descriptors: Choice = "auto",
 ) -> ModulePlan:
     """The plan with the least predicted time. Raises EinsmithError (E602 to E606) where there is no kernel for a part."""
-    return next(module_plans(cascade, gpu, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep))
+    return next(module_plans(cascade, gpu, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep, descriptors=descriptors))
 
 
 def module_plans(
@@ -130,16 +132,18 @@ def module_plans(
     dtype: str = "float16",
     allow_tf32: bool = False,
     keep: int = 10,
+    descriptors: Choice = "auto",
 ) -> Iterator[ModulePlan]:
     """Plans, the fastest predicted first; then those to fall back on."""
-    planner = _Planner(cascade, prepared(cascade), gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep)
+    planner = _Planner(cascade, prepared(cascade), gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep, descriptors)
     found, groups = planner.first()
     others = [other for other in planner.alternatives(found, groups) if len(other.kernels) > len(found.kernels)]
     others += _in_chunks(
         cascade,
         lambda each: _Planner(
-            cascade, each.cascade, gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep, inside=each.inside
-        ),
+            cascade, each.cascade, gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep, descriptors,
+            inside=each.inside,
+        ),  # fmt: skip
     )
     yield from sorted((found, *others), key=lambda one: one.predicted_s)
 
@@ -178,6 +182,7 @@ class _Planner:
     dtype: str
     allow_tf32: bool
     keep: int
+    descriptors: Choice
     inside: frozenset[str] = frozenset()
     """Tensors that lie between no kernels."""
     known: dict[Cascade, tuple[OnePass, Plan]] = field(default_factory=dict)
@@ -248,7 +253,7 @@ class _Planner:
                 form,
                 plan(
                     form.cascade, self.gpu, self.sizes, self.params, dtype=self.dtype, allow_tf32=self.allow_tf32, keep=self.keep,
-                    tiles=form.tiles, between=self.left(part),
+                    tiles=form.tiles, between=self.left(part), descriptors=self.descriptors,
                 ),
             )  # fmt: skip
         return self.known[part]
@@ -330,7 +335,7 @@ class _Planner:
                 plan(
                     _part(cascade, groups, number), self.gpu, own, own_params, dtype=self.dtype, allow_tf32=self.allow_tf32,
                     keep=self.keep, tiles=set(form.symbols) - set(self.cascade.symbols),
-                    between=self.left(_part(cascade, groups, number)),
+                    between=self.left(_part(cascade, groups, number)), descriptors=self.descriptors,
                 )
                 for number in range(2)
             )  # fmt: skip

@@ -94,7 +94,10 @@ class Staging:
         element = self.precision.read(side.key[0]) if isinstance(side.key, tuple) else self.bytes
         return element * math.prod(blocks[a] for a in side.axes)
 
-    def __call__(self, blocks: Mapping[str, int], warps: int, stages: int) -> Staged:
+    def __call__(
+        self, blocks: Mapping[str, int], warps: int, stages: int, described: frozenset[str] = frozenset()
+    ) -> Staged:  # fmt: skip
+        """`described`: tensors whose tiles come by descriptors."""
         units = [one.unit(self.gpu, blocks, warps, self.exact) for one in self.products]
         if self.in_registers is not None and set(units) == {"warp"}:
             return self.in_registers(blocks, warps, stages)
@@ -102,6 +105,7 @@ class Staging:
             return Staged(0, max((self._handed(s, blocks, warps) for s in self.scratches), default=0))
         use = self._buffers(units, blocks, warps, stages)
         operands = max([a + b for a, b in zip(use.lasting, use.passing, strict=True)] + use.alone)
+        operands += self._barriers(stages, described)
         base: dict[int, int] = {}
         for product, unit, lasting, passing in zip(self.products, units, use.lasting, use.passing, strict=True):
             # what a unit with tensor memory reads it still reads while the threads go on
@@ -112,7 +116,18 @@ class Staging:
         total = max([operands, *handed])
         if "tensor memory" in units:
             total += ALIGNMENT + BARRIER * stages
+        elif described:
+            total += ALIGNMENT
         return Staged(operands, total, self._columns(units, blocks))
+
+    def _barriers(self, stages: int, described: frozenset[str]) -> int:
+        """Bytes of the barriers of one loop by which copies of tiles say that they are there."""
+        moving = [
+            self.products[numbers[0]].phase
+            for numbers, side in self.reads
+            if side.source == "moving" and isinstance(side.key, tuple) and side.key[0] in described
+        ]
+        return BARRIER * stages * max((moving.count(phase) for phase in moving), default=0)
 
     def _buffers(self, units: Sequence[Unit], blocks: Mapping[str, int], warps: int, stages: int) -> Buffers:
         use = Buffers([0] * len(self.products), [0] * len(self.products), [0])
