@@ -341,6 +341,8 @@ class GroupSearch:
     def _queue_smallest(self, grounds: list[_Ground]) -> None:
         """Where no tiling fits, the one that lacks least, for its refusal."""
         ground = min(grounds, key=lambda ground: float(ground.need.min(initial=math.inf)))
+        if not len(ground.need):
+            return  # what is fixed leaves no loops
         row = int(np.argmin(ground.need))
         number = int(np.searchsorted(ground.starts, row, side="right")) - 1
         self._push((0.0,) * len(MEASURES), lambda: self._open(ground, ground.cuts[number], np.array([row])))
@@ -475,7 +477,10 @@ class GroupSearch:
         row = int(block.rows[at])
         place = [int(orders.tilings.tiles[rank][-1][row]) for rank in cut.chosen]
         key = (ground.team.loops, cut.moving, cut.chosen, tuple(place), block.level, self._lasting(orders, block))
-        if known := self._known_choices.get(key):
+        known = self._known_choices.get(key)
+        if known is not None and not known:  # what is fixed leaves none
+            return
+        if known is not None:
             cycles, energy = min(max(choice.cycles) for choice in known), min(choice.energy for choice in known)
             if self._ruled_out((max(floor[0], cycles), max(floor[1], float(block.carried[at]) + energy), floor[2])):
                 self.tally.bounded += 1

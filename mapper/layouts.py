@@ -59,7 +59,7 @@ def choices(nest: Nest, fixed: Fixed) -> tuple[list[Choice], int]:
     dominated = 0
     if not few:
         for name, listed in vectors.items():
-            kept = front([(tuple(part for pair in costs for part in (pair or (0.0, 0.0))), (costs, lay)) for costs, lay in listed])
+            kept = front([(tuple(part for pair in costs for part in (pair or (math.inf, math.inf))), (costs, lay)) for costs, lay in listed])
             dominated += len(listed) - len(kept)
             vectors[name] = [item for _, item in kept]
     options: list[tuple[Vector, Any]] = []
@@ -96,7 +96,7 @@ def _layouts(nest: Nest, name: str, able: list[bool], fixed: Map_[str, tuple[tup
     named = {rank for step in nest.steps for along in fixed.get(step.output, ()) for rank in along}
     spread = {rank for step in nest.steps for rank in _spatial(nest.cascade, step)}
     ranks = sorted({rank for rank in spread if nest.size(rank) > 1 or rank in named}, key=order.__getitem__)
-    alike = len(set(array.side)) == 1  # which side is which does not matter
+    alike = len(set(array.side)) == 1 and not named  # which side is which does not matter
     listed: dict[Layout, Layout] = {}
     for layout in itertools.permutations([*ranks, *[None] * len(array.side)], len(array.side)):
         listed.setdefault(tuple(sorted(layout, key=str)) if alike else layout, layout)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from einsmith.einsum.cascade import Cascade, Einsum, Scan, Select, accesses, free_ranks
@@ -18,7 +18,7 @@ from einsmith.einsum.flatten import flatten
 from einsmith.einsum.sizes import Sizes, bind
 from einsmith.mapper.architecture import Architecture
 from einsmith.mapper.cost import GroupCost, group_cost
-from einsmith.mapper.mapping import Binding, Group, Loop
+from einsmith.mapper.mapping import Binding, Group, Loop, Schedule
 from einsmith.mapper.nest import Nest, place_group
 from einsmith.mapper.steps import iterated
 
@@ -36,8 +36,10 @@ class Brute:
     tiles: str = "doubled"
     params: dict[str, float] | None = None
     undominated: bool = False
-    """Only layouts and bindings that are not slower than another on every array (and take no less energy, with `energy`)."""
-    energy: bool = True
+    """Only layouts and bindings that no other is as good as on every array and in energy."""
+    schedule: Schedule = "interleaved"
+    obeys: Callable[[Group], bool] = lambda group: True
+    """What a group must have."""
     costed: int = 0
     groups: dict[tuple[int, int], list[tuple[Value, Group]]] = field(default_factory=dict)
 
@@ -84,6 +86,25 @@ class Brute:
         least = [point for parts in self.partitions() for point in self._totals(parts, objective)]
         return min((score(objective, point) for point in least), default=None)
 
+    def least(self, objective: str) -> Value | None:
+        """The value that is least in the measures of an objective, one after another."""
+        found = [
+            added(tuple(min((value for value, _ in part), key=lambda v: ranked(objective, v)) for part in parts))
+            for parts in self.partitions()
+        ]
+        return min(found, key=lambda v: ranked(objective, v), default=None)
+
+    def within(self, objective: str, limits: Value) -> Value | None:
+        """The same among mappings that take no more than this of each measure."""
+        found: list[Value] = []
+        for parts in self.partitions():
+            totals: set[Value] = {(0.0, 0.0, 0.0)}
+            for part in parts:
+                best = undominated({value for value, _ in part})
+                totals = undominated({added((total, value)) for total in totals for value in best})
+            found += [total for total in totals if all(a <= b for a, b in zip(total, limits, strict=True))]
+        return min(found, key=lambda v: ranked(objective, v), default=None)
+
     def front(self) -> list[tuple[float, float]]:
         """All (cycles, energy) that no other mapping is at least as good as."""
         return pareto({point[:2] for parts in self.partitions() for point in self._totals(parts, "pareto")})
@@ -105,7 +126,7 @@ class Brute:
         if (i, j) not in self.groups:
             share, found = 1, list[tuple[Value, Group]]()
             while not found and share <= max(self.sides):
-                found = [item for loops in self.nests(i, j, share) for item in self.complete(i, j, loops)]
+                found = [item for loops in self.nests(i, j, share) for item in self.complete(i, j, loops) if self.obeys(item[1])]
                 share *= 2
             self.groups[i, j] = found
         return self.groups[i, j]
@@ -172,7 +193,7 @@ class Brute:
         for group in self.worthwhile(i, j, loops) if self.undominated else self.bindings(i, j):
             for held in self.holdings(loops, group):
                 for stay in self.stays(i, j, group):
-                    found = self.deepest(i, j, Group(loops=held, einsums=group, schedule="interleaved", stay=stay))
+                    found = self.deepest(i, j, Group(loops=held, einsums=group, schedule=self.schedule, stay=stay))
                     if found is not None:
                         yield found
 
@@ -183,7 +204,7 @@ class Brute:
             nest = self.placed(i, j, Group(loops=loops, einsums=group, schedule="interleaved"), self.roomy)
             if nest is not None:
                 cost = group_cost(nest)
-                found.append(((*cost.timing.busy.values(), *([cost.energy_pj] if self.energy else [])), group))
+                found.append(((*cost.timing.busy.values(), cost.energy_pj), group))
         vectors = {vector for vector, _ in found}
         kept = {v for v in vectors if not any(w != v and all(a <= b for a, b in zip(w, v, strict=True)) for w in vectors)}
         return [group for vector, group in found if vector in kept]
@@ -243,7 +264,7 @@ class Brute:
         """With as many tiles in flight as fit."""
         nest = self.placed(i, j, group)
         fits, fails = 1, None
-        while nest is not None and fits < max(nest.tiles, 1) and fails != fits + 1:
+        while nest is not None and group.schedule == "interleaved" and fits < max(nest.tiles, 1) and fails != fits + 1:
             flying = fits * 2 if fails is None else (fits + fails) // 2
             more = self.placed(i, j, group.model_copy(update={"in_flight": flying}))
             fits, fails, nest = (fits, flying, nest) if more is None else (flying, fails, more)
@@ -272,6 +293,21 @@ def added(values: Iterator[Value] | tuple[Value, ...]) -> Value:
 def score(objective: str, of: Value) -> float:
     cycles, energy, words = of
     return {"latency": cycles, "energy": energy, "edp": cycles * energy, "traffic": words}[objective]
+
+
+MEASURES = ("latency", "energy", "traffic")
+
+
+def ranked(objective: str, of: Value) -> Value:
+    """A value as it counts: what is named first, then the rest."""
+    names = objective.split(",")
+    by = dict(zip(MEASURES, of, strict=True))
+    first, second, third = (by[name] for name in [*names, *(name for name in MEASURES if name not in names)])
+    return first, second, third
+
+
+def undominated(points: set[Value]) -> set[Value]:
+    return {p for p in points if not any(q != p and all(a <= b for a, b in zip(q, p, strict=True)) for q in points)}
 
 
 def pareto(points: set[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -54,7 +54,7 @@ def compare(problem: Problem, tiles: Tiles, objectives: tuple[Objective, ...], e
             equal[objective] += 1
         else:
             assert objective in ("latency", "edp")
-            kept = Brute(problem.cascade, problem.arch, problem.sizes, tiles, undominated=True, energy=objective == "edp")
+            kept = Brute(problem.cascade, problem.arch, problem.sizes, tiles, undominated=True)
             most = kept.best(objective)
             assert most is not None
             assert value <= most * (1 + 1e-12)
