@@ -68,6 +68,30 @@ class Macro(Block):
     source: str
 
 
+class Scaling(Block):
+    """Energies of a storage level at other capacities: for reads and for writes the power law through two of them."""
+
+    at: Bytes
+    """The capacity that the level's own energies are of."""
+    bytes: Bytes
+    """Another one."""
+    read_pj: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """Of the other one, as is the next."""
+    write_pj: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    source: str
+
+    @model_validator(mode="after")
+    def _two(self) -> Scaling:
+        if self.at == self.bytes:
+            raise ValueError("`at` and `bytes` must be two capacities")
+        return self
+
+    def of(self, size: int, own: float, other: float) -> float:
+        """An energy at a capacity."""
+        power = math.log(other / own) / math.log(self.bytes / self.at)
+        return float(own * (size / self.at) ** power)
+
+
 class Level(Block):
     """A storage level."""
 
@@ -89,6 +113,8 @@ class Level(Block):
     """Energy of one read access, pJ."""
     write_pj: Amount
     """Energy of one write access, pJ."""
+    scaling: Scaling | None = None
+    """How its energies follow its capacity; none: they do not."""
     macro: Macro | None = None
     """What it is built from; none: no area on this chip."""
     source: str
@@ -382,4 +408,21 @@ def of_document(document: Document, settings: tuple[str, ...] = ()) -> Architect
         )  # fmt: skip
 
     override(document, settings, resolve)
-    return validate(Architecture, document)
+    given = {tuple(resolve(text.partition("=")[0].strip().split("."))) for text in settings}
+    return _scaled(validate(Architecture, document), given)
+
+
+def _scaled(arch: Architecture, given: set[tuple[str, ...]]) -> Architecture:
+    """With energies that follow the capacities, but for those that settings give themselves."""
+    memory = dict(arch.memory)
+    for name, level in arch.memory.items():
+        law, size = level.scaling, level.size
+        if law is None or size is None or size == law.at:
+            continue
+        energies = {
+            key: law.of(size, getattr(level, key), getattr(law, key))
+            for key in ("read_pj", "write_pj")
+            if ("memory", name, key) not in given and getattr(level, key) > 0
+        }
+        memory[name] = level.model_copy(update=energies)
+    return arch.model_copy(update={"memory": memory})

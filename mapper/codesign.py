@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from ..einsum.cascade import Cascade
 from ..einsum.diagnostics import Diagnostic, EinsmithError
@@ -94,6 +94,7 @@ class CoDesigned(Displayed):
     def as_json(self) -> dict[str, Any]:
         return {
             **self.best.found[0].as_json(), **self.best.as_json(), "objective": self.goal, "designs": self.counts,
+            "energies_do_not_follow": list(self.unscaled),
             "tried": [one.as_json() for one in self.tried], "optimal": self.optimal, "gap": self.gap,
             "front": [
                 {
@@ -109,6 +110,13 @@ class CoDesigned(Displayed):
         mappings = [f"{found.mapping}\n\n{found.cost}" for found in self.best.found] if len(self.workloads) == 1 else []
         return "\n".join([*mappings, *([""] if mappings else []), *self.summary()])
 
+    @property
+    def unscaled(self) -> tuple[str, ...]:
+        """Levels whose capacity is searched while their energies stay as they are."""
+        memory, names = self.best.design.arch.memory, {text.partition("=")[0].strip() for text in self.best.design.settings}
+        sized = [name for name, level in memory.items() if name + ".size" in names and level.scaling is None]
+        return tuple(name for name in sized if f"{name}.read_pj" not in names)
+
     def summary(self) -> list[str]:
         """What was decided, without the mappings."""
         limit = "" if self.budget_um2 is None else f", at most {_mm2(self.budget_um2)}"
@@ -116,6 +124,8 @@ class CoDesigned(Displayed):
         proof = f"{'' if self.optimal else 'cut off: '}no design of the space is better{within}"
         counts = ", ".join(f"{count:,} {what}" for what, count in self.counts.items())
         lines = [f"co-design: {counts}{limit}", f"least {self.goal}: {proof}"]
+        for name in self.unscaled:
+            lines.append(f"note: energies of `{name}` are the same at every capacity: its file gives no `scaling`")
         if self.front:
             lines.append("Pareto set of latency (with fill and drain), energy, area, capacity on the chip:")
             for design, cost in self.front:
@@ -162,6 +172,8 @@ def codesign(
 ) -> CoDesigned:
     """The best design; `gap`: share of the objective by which it may miss the best. Raises EinsmithError: E543 where none is within
     the area, E540 where nothing fits any of them."""
+    if goal not in get_args(Goal):
+        raise wrong(f"architectures are searched for one of {', '.join(get_args(Goal))}, not for `{goal}`")
     if goal == "pareto" and len(workloads) > 1:
         raise wrong("a Pareto set is that of one workload")
     within = [design for design in designs if budget_um2 is None or design.area_um2 <= budget_um2 * _SLACK]

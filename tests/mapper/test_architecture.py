@@ -72,3 +72,26 @@ def test_every_block_of_numbers_has_a_source() -> None:
     text = architecture.locate("archs", "teaching-32x32").read_text(encoding="utf-8")
     with pytest.raises(EinsmithError, match="lacks the key `source`"):
         architecture.loads(text.replace('energy_pj: 0.5, source: "made up for teaching"', "energy_pj: 0.5", 1))
+
+
+def test_energies_follow_the_capacity() -> None:
+    """The power law through the two published buffers: exact at both, in between between, and what a setting gives stands."""
+    fusemax, flat = architecture.load("fusemax").memory["buffer"], architecture.load("flat").memory["buffer"]
+
+    def at(size: str, *more: str) -> architecture.Level:
+        return architecture.load("fusemax", (f"buffer.size={size}", *more)).memory["buffer"]
+
+    large = at("32 MiB")
+    assert (large.read_pj, large.write_pj) == pytest.approx((flat.read_pj, flat.write_pj), rel=1e-12)
+    quarter = at("4 MiB")
+    assert quarter.read_pj == pytest.approx(fusemax.read_pj * (fusemax.read_pj / flat.read_pj) ** 2, rel=1e-12)
+    assert at("64 MiB").read_pj > large.read_pj > at("20 MiB").read_pj > fusemax.read_pj > quarter.read_pj
+    assert at("16 MiB") == fusemax
+    assert at("4 MiB", "buffer.read_pj=5").read_pj == 5
+    assert at("4 MiB", "buffer.read_pj=5").write_pj == quarter.write_pj
+
+
+def test_a_scaling_needs_two_capacities() -> None:
+    with pytest.raises(EinsmithError) as raised:
+        architecture.load("fusemax", ("buffer.scaling.bytes=16 MiB",))
+    assert "two capacities" in raised.value.diagnostics[0].message

@@ -171,3 +171,16 @@ def test_ctrl_c_says_how_much_may_be_missed() -> None:
     found: CoDesigned = codesign([Workload("three", spec.loads(THREE), SIZES, {})], space(), stop=lambda: True)
     assert not found.optimal
     assert 0 < found.gap <= 1
+
+
+def test_energies_that_follow_and_energies_that_do_not() -> None:
+    """With a law for its energies a smaller buffer takes less; without one the report says that they stay as they are."""
+    words = ["softmax", "--size", "B=1,H=1,P=256,M=256,E=64,F=64", "--objective", "energy"]
+    follows = CliRunner().invoke(main, ["map", *words, "--arch", "fusemax", "--free", "buffer.size=[1 MiB, 16 MiB]", "--json"])
+    assert follows.exit_code == 0, follows.output
+    printed = json.loads(follows.stdout)
+    assert printed["design"] == {"buffer.size": "1 MiB"}
+    assert printed["energies_do_not_follow"] == []
+    stays = CliRunner().invoke(main, ["map", *words, "--arch", "simple", "--free", "buffer.size=[1 MiB, 16 MiB]"])
+    assert stays.exit_code == 0, stays.output
+    assert "energies of `buffer` are the same at every capacity" in stays.stdout
