@@ -90,6 +90,13 @@ class Emitted:
     show_default=True,
     help="Tiles by tensor descriptors: where they are predicted to help, wherever they can be, or nowhere.",
 )
+@click.option(
+    "--persistent",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Program instances that walk tiles: where that is predicted to be faster, wherever there are tiles enough, or nowhere.",
+)
 @click.option("--allow-tf32", is_flag=True, help="Let matrix units round float32 inputs to TF32.")
 @with_chosen_outputs
 @sized
@@ -102,6 +109,7 @@ def command(
     targets: tuple[str, ...],
     compiling: bool,
     descriptors: Choice,
+    persistent: Choice,
     allow_tf32: bool,
     chosen: Callable[[Cascade], Cascade],
     sizes: dict[str, int],
@@ -128,7 +136,9 @@ def command(
             raise EinsmithError(Diagnostic("E611", f"no compiler for the target `{name}`", help=f"one of {', '.join(TARGETS)}"))
     target = gpus.load(gpu)
     cascade = chosen(load(locate("attention", spec)))
-    plans = module_plans(cascade, target, sizes, params, dtype=dtype, allow_tf32=allow_tf32, descriptors=descriptors)
+    plans = module_plans(
+        cascade, target, sizes, params, dtype=dtype, allow_tf32=allow_tf32, descriptors=descriptors, persistent=persistent
+    )
     if compiling:
         settled = settle(plans, targets, allow_tf32=allow_tf32)
         found = Emitted(None, settled.source, settled.plan, settled.plan.note, settled.compiled, settled.passed_over)

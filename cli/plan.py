@@ -49,6 +49,13 @@ class Planned:
     show_default=True,
     help="Tiles by tensor descriptors: where they are predicted to help, wherever they can be, or nowhere.",
 )
+@click.option(
+    "--persistent",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Program instances that walk tiles: where that is predicted to be faster, wherever there are tiles enough, or nowhere.",
+)
 @click.option("--allow-tf32", is_flag=True, help="Let matrix units round float32 inputs to TF32.")
 @click.option("--keep", type=click.IntRange(1, 1000), default=10, show_default=True, help="Candidates to list.")
 @with_chosen_outputs
@@ -59,6 +66,7 @@ def command(
     gpu: str,
     dtype: str,
     descriptors: Choice,
+    persistent: Choice,
     allow_tf32: bool,
     keep: int,
     chosen: Callable[[Cascade], Cascade],
@@ -79,5 +87,15 @@ def command(
     target = gpus.load(gpu)
     cascade = chosen(load(locate("attention", spec)))
     return Planned(
-        plan_module(cascade, target, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep, descriptors=descriptors)
+        plan_module(
+            cascade,
+            target,
+            sizes,
+            params,
+            dtype=dtype,
+            allow_tf32=allow_tf32,
+            keep=keep,
+            descriptors=descriptors,
+            persistent=persistent,
+        )
     )

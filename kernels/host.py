@@ -289,7 +289,9 @@ class Host:
         extents = {rank: python(takes.blocked.rank(rank).extent, self.spelled) for rank in program.grid}
         blocks = takes.lowering.blocks
         count = [f"triton.cdiv({n}, {blocks[r]})" if r in program.tiled else _factor(n) for r, n in extents.items()]
-        lines.append(f"    grid = ({' * '.join(count) or '1'},)")
+        instances = " * ".join(count) or "1"
+        walk = best.walk
+        lines.append(f"    grid = ({instances},)" if walk is None else f"    grid = (min({instances}, {walk.programs}),)")
         lines.append("    arguments = dict(")
         items = [f"{takes.lowering.pointer(n)}={self.value(n)}" for n in takes.pointers()]
         for name, (tensor, sides) in takes.descriptors().items():

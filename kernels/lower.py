@@ -25,21 +25,33 @@ class Lowering(Loops):
     """Writes one kernel."""
 
     def run(self) -> Body:
-        self.coordinates()
+        if self.walks is None:
+            self.one_tile("tl.program_id(0)")
+            return self.body
+        count, tile = self.argument("tile_count"), self.argument("tile")
+        self.emit(f"{count} = {' * '.join(self.tiles(rank) for rank in self.order.ranks)}")
+        depth = self.walks.prefetched
+        self.emit(f"for {tile} in tl.range(tl.program_id(0), {count}, tl.num_programs(0), num_stages={depth}):")
+        with self.scope():
+            self.one_tile(tile)
+        return self.body
+
+    def one_tile(self, place: str) -> None:
+        """What is computed for one tile of the outputs. `place`: its number."""
+        self.coordinates(place)
         for phase in self.program.phases:
             self.emit("")
             if isinstance(phase, Loop):
                 self.loop(phase)
             else:
                 self.straight(phase.einsums)
-        return self.body
 
-    def coordinates(self) -> None:
-        """Which part of the output this program instance computes, and the coordinates along each axis of its tiles."""
+    def coordinates(self, place: str) -> None:
+        """Which part of the output one tile is, and the coordinates along each axis of its tiles."""
         program = self.program
         order = self.order
         if order.ranks:
-            self.emit("pid = tl.program_id(0)")
+            self.emit(f"pid = {place}")
         if order.group > 1:
             self.grouped(order)
         for number, rank in enumerate(order.ranks):

@@ -90,7 +90,7 @@ class Reductions(Elementwise):
         if axis == self.program.inner:
             if self.parent is None or not self.partial:
                 return None
-            inside_loop = len(self.scopes) > 1
+            inside_loop = len(self.scopes) > (2 if self.walks is not None else 1)
             if inside_loop:
                 return Tile(self.local(self.parent, "in"), (axis,), "bool")
             return None if self.exact else Tile(self.local(axis, "in"), (axis,), "bool")

@@ -28,7 +28,9 @@ class Signature:
         blocks, inner = plan.best.blocks, plan.program.inner
         exact = inner is None or not plan.tile_fixed or (self.fixed_tile() == blocks[inner] and not self.tile_is_given())
         single = frozenset(name for name, kind in workspace.items() if kind == "torch.float32")
-        self.lowering = Lowering(plan.program, exact, single, plan.best.order, plan.precision, frozenset(plan.best.described))
+        self.lowering = Lowering(
+            plan.program, exact, single, plan.best.order, plan.precision, frozenset(plan.best.described), plan.best.walk
+        )
         self.body = self.lowering.run()
         self.spelled = self.lowering.spelled
 

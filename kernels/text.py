@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..einsum.cascade import Einsum, Expr, Scalar
+from ..mapper.persistence import Walk
 from ..mapper.precision import Precision
 from ..mapper.program import Program
 from ..mapper.traffic import Order, in_turn
@@ -85,11 +86,14 @@ class Text(ABC):
         order: Order | None = None,
         precision: Precision | None = None,
         described: frozenset[str] = frozenset(),
+        walks: Walk | None = None,
     ) -> None:
         self.order = order or in_turn(program)
         self.precision = precision or Precision("float16")
         self.described = described
         """Tensors of which the plan has tiles come by descriptors."""
+        self.walks = walks
+        """How a program instance walks tiles; None if each instance has one."""
         program = fold(program)
         self.program, self.exact, self.single = program, exact, single
         self.cascade = program.cascade

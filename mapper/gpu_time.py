@@ -87,8 +87,11 @@ class Timing:
         program = self.program
         return math.prod(self.extents[r] if r not in program.tiled else -(-self.extents[r] // blocks[r]) for r in program.grid)
 
-    def __call__(self, blocks: Mapping[str, int], warps: int, stages: int, resident: int) -> tuple[dict[str, float], Order]:
-        """Seconds of each resource, and the order of launches for which they hold."""
+    def __call__(
+        self, blocks: Mapping[str, int], warps: int, stages: int, resident: int, ahead: bool = False
+    ) -> tuple[dict[str, float], Order]:  # fmt: skip
+        """Seconds of each resource, and the order of launches for which they hold. `ahead`: what a tile reads is fetched while
+        the one before it is computed."""
         gpu, program = self.gpu, self.program
         instances = self.instances(blocks)
         units = gpu.multiprocessors.count
@@ -119,7 +122,7 @@ class Timing:
         memory_s = max(from_memory / (gpu.memory.bandwidth * busy), moved.through_cache / (gpu.cache.bandwidth * busy))
         turns = math.ceil(rounds / resident)
         step_s = STEP_CYCLES / gpu.multiprocessors.clock_hz * longest / max(1.0, min(resident, 2))
-        exposed = gpu.memory.latency_s * (2 if program.loops else 1) * turns
+        exposed = gpu.memory.latency_s * (2 if program.loops else 1) * (1 if ahead else turns)
         if stages < 2:
             exposed += gpu.cache.latency_s * longest / min(rounds, resident)
         heavy_first = frozenset(program.tiled) if any(count.rising for count in counts) else frozenset()

@@ -25,6 +25,7 @@ from .descriptors import Choice, Descriptors
 from .gpu import BYTES, Gpu
 from .gpu_time import Timing
 from .one_pass import one_pass
+from .persistence import COUNTERS, Persistence, Walk
 from .plan_report import report
 from .plan_report import tile_time as tile_time
 from .precision import WIDER, Precision
@@ -77,6 +78,8 @@ class Candidate:
     """Of launches, for the least traffic with memory."""
     described: tuple[str, ...] = ()
     """Tensors whose tiles come by tensor descriptors."""
+    walk: Walk | None = None
+    """How program instances walk tiles; None if each has one."""
 
     @property
     def tight(self) -> bool:
@@ -89,7 +92,7 @@ class Candidate:
             "staged_bytes": self.staged_bytes, "tensor_memory_columns": self.tensor_memory_columns, "registers": self.registers,
             "blocks_per_multiprocessor": self.blocks_per_multiprocessor, "predicted_s": self.predicted_s, "bound": self.bound,
             "parts_s": dict(self.parts), "order": self.order.as_json() if self.order else None,
-            "descriptors": list(self.described),
+            "descriptors": list(self.described), "persistent": self.walk.as_json() if self.walk else None,
         }  # fmt: skip
 
 
@@ -163,6 +166,7 @@ def plan(
     tiles: Collection[str] = (),
     between: Collection[str] = (),
     descriptors: Choice = "auto",
+    persistent: Choice = "auto",
 ) -> Plan:
     """Plan a cascade for a GPU. `tiles`: sizes known not to change the function, as a derivation brought them in; of others that is
     found out by trying. `between`: inputs that another kernel leaves. Raises EinsmithError (E602 to E606) where there is no kernel
@@ -179,7 +183,7 @@ def plan(
     fixed = first.inner is not None and not (first.free_tile or tile_symbol(first) in tiles or tile_is_free(first))
 
     def searched(arranged: Program) -> Plan:
-        return _Planner(arranged, gpu, precision, allow_tf32, descriptors).search(bound, given, keep, fixed)
+        return _Planner(arranged, gpu, precision, allow_tf32, descriptors, persistent).search(bound, given, keep, fixed)
 
     best, refusal = None, None
     for arranged in _worth_trying(cascade, bound.extents, first):
@@ -199,7 +203,7 @@ def plan(
     if form.tiles:  # sweeps over what is held whole cost nothing; now that it is walked, they do
         once = plan(
             form.cascade, gpu, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep, tiles=form.tiles, between=between,
-            descriptors=descriptors,
+            descriptors=descriptors, persistent=persistent,
         )  # fmt: skip
         return replace(once, notes=(form.note, *once.notes))
     return searched(walked)
@@ -220,8 +224,11 @@ def _worth_trying(cascade: Cascade, extents: Mapping[str, int], first: Program) 
 class _Planner:
     """Searches the tiles of one program."""
 
-    def __init__(self, program: Program, gpu: Gpu, precision: Precision, allow_tf32: bool, choice: Choice) -> None:
-        self.program, self.gpu, self.precision, self.choice = program, gpu, precision, choice
+    def __init__(
+        self, program: Program, gpu: Gpu, precision: Precision, allow_tf32: bool, choice: Choice, persistent: Choice
+    ) -> None:  # fmt: skip
+        self.program, self.gpu, self.precision, self.choice, self.persistent = program, gpu, precision, choice, persistent
+        self.persistence = Persistence(program, precision)
         self.matrix_rate = precision.matrix_rate(gpu, allow_tf32)
         self.operands = staged(program, precision)
         exact = self.matrix_rate is None
@@ -286,7 +293,8 @@ class _Planner:
             names = ", ".join(f"`{name}`" for name in dict.fromkeys(raised))
             kind = self.precision.computed_type
             notes.append(f"{kind} operands for the product of {names}: a computed one is rounded to it, the other is raised to it")
-        notes += self._addressing((found or tight)[0]) if found or tight else []
+        notes += self._walking((found or tight)[0], timing)
+        notes += self._addressing((found or tight)[0])
         if len(program.loops) > 1:
             notes.append(f"{len(program.loops)} loops over `{program.loop}`: the cascade needs that many passes")
         return Plan(
@@ -300,6 +308,16 @@ class _Planner:
         for name, expr in self.program.cascade.counts.items():
             scalars[name] = evaluate_scalar(expr, scalars)
         return int(evaluate_scalar(self.program.cascade.rank(rank).extent, scalars))
+
+    def _walking(self, best: Candidate, timing: Timing) -> list[str]:
+        """How program instances of the best candidate walk tiles, or why they do not though it was asked for."""
+        if best.walk is not None:
+            text = f"persistent: {best.walk.programs} program instances walk {timing.instances(best.blocks)} tiles"
+            return [f"{text}, {'the next ones on their way' if best.walk.prefetched > 1 else 'as asked for'}"]
+        if self.persistent != "on":
+            return []
+        refused = self._addressed(dict(best.blocks), best.warps, best.stages, timing, frozenset(best.described), True)
+        return [f"not persistent: that needs {refused[1]}"] if isinstance(refused, tuple) else []
 
     def _addressing(self, best: Candidate) -> list[str]:
         """How the operands of the best candidate are addressed, where some have descriptors or they were asked for."""
@@ -363,8 +381,18 @@ class _Planner:
     # --- one candidate ---
 
     def _candidate(self, blocks: dict[str, int], warps: int, stages: int, timing: Timing) -> Candidate | tuple[int, str]:
-        """The candidate with its predictions; what it would need where that is too much. By descriptors where they are wanted, or
-        where the registers that addresses would take are needed."""
+        """The candidate with its predictions; what it would need where that is too much. Its instances walk tiles where that is
+        wanted, or predicted to be faster."""
+        found = self._by_tiles(blocks, warps, stages, timing)
+        if self.persistent == "off" or (self.persistent == "auto" and self.persistence.ahead(stages) == 1):
+            return found
+        described = frozenset(found.described) if isinstance(found, Candidate) else frozenset()
+        walking = self._addressed(blocks, warps, stages, timing, described, True)
+        return walking if isinstance(walking, Candidate) and (self.persistent == "on" or _faster(walking, found)) else found
+
+    def _by_tiles(self, blocks: dict[str, int], warps: int, stages: int, timing: Timing) -> Candidate | tuple[int, str]:
+        """The candidate with an instance a tile. By descriptors where they are wanted, or where the registers that addresses would
+        take are needed."""
         by_pointers = self._addressed(blocks, warps, stages, timing, frozenset())
         described = self.descriptors(blocks, warps, self.matrix_rate is None) if self.choice != "off" else frozenset()
         if not described:
@@ -373,14 +401,17 @@ class _Planner:
         return found if self.choice == "on" or _worth_describing(found, by_pointers) else by_pointers
 
     def _addressed(
-        self, blocks: dict[str, int], warps: int, stages: int, timing: Timing, described: frozenset[str]
+        self, blocks: dict[str, int], warps: int, stages: int, timing: Timing, described: frozenset[str], walking: bool = False
     ) -> Candidate | tuple[int, str]:  # fmt: skip
-        """The candidate with some tensors read by descriptors."""
+        """The candidate with some tensors read by descriptors, and with instances that walk tiles or have one each."""
         gpu = self.gpu
         widest = max((math.prod(blocks[a] for a in axes) for axes in self.wide), default=1)
         if widest > LARGEST_TILE:
             return widest, f"a tile of {widest:,} elements (at most {LARGEST_TILE:,})"
         shared = self.staging(blocks, warps, stages, described)
+        if walking:
+            ahead = self.persistence.buffers(blocks, stages)
+            shared = replace(shared, operands=shared.operands + ahead, total=shared.total + ahead)
         if shared.total > gpu.shared_memory.per_block:
             return shared.total, f"{shared.total:,} bytes of shared memory (at most {gpu.shared_memory.per_block:,})"
         if shared.columns > gpu.matrix.tensor_memory_columns:
@@ -388,6 +419,8 @@ class _Planner:
         threads = warps * gpu.multiprocessors.warp
         limit = min(gpu.registers.per_thread, gpu.registers.per_multiprocessor // threads)
         registers = self.pressure(blocks, warps, stages, described)
+        if walking:
+            registers = Registers(registers.least + COUNTERS, registers.likely + COUNTERS)
         needs, most = self._needs(registers, blocks, warps, limit)
         if needs > most:
             return needs * threads, f"{needs} registers a thread (at most {most})"
@@ -403,13 +436,17 @@ class _Planner:
         )
         if resident < 1:
             return shared.total, f"{shared.total:,} bytes of shared memory"
-        parts, order = timing(blocks, warps, stages, resident)
+        programs = resident * gpu.multiprocessors.count
+        if walking and timing.instances(blocks) <= programs:
+            return shared.total, "more tiles than run at one time, to walk them"
+        depth = self.persistence.ahead(stages)
+        parts, order = timing(blocks, warps, stages, resident, walking and depth > 1)
         total = max(value for name, value in parts.items() if name != "latency") + parts["latency"]
         slowest = max(parts, key=lambda name: parts[name])
         excess = max(0, registers.likely - limit)
         return Candidate(
             blocks, warps, stages, shared.total, taken, resident, total, slowest, parts, excess, shared.operands, shared.columns,
-            order, tuple(sorted(described)),
+            order, tuple(sorted(described)), Walk(programs, depth) if walking else None,
         )  # fmt: skip
 
     def _needs(self, registers: Registers, blocks: Mapping[str, int], warps: int, limit: int) -> tuple[int, int]:
@@ -466,6 +503,11 @@ def tile_is_free(program: Program) -> bool:
     except EinsmithError:
         return False
     return True
+
+
+def _faster(one: Candidate, other: Candidate | tuple[int, str]) -> bool:
+    """Is a candidate predicted to be faster by enough to prefer it?"""
+    return isinstance(other, Candidate) and one.predicted_s < WORTH_IT * other.predicted_s
 
 
 def _worth_describing(found: Candidate | tuple[int, str], by_pointers: Candidate | tuple[int, str]) -> bool:

@@ -118,9 +118,13 @@ def plan_module(
     allow_tf32: bool = False,
     keep: int = 10,
     descriptors: Choice = "auto",
+    persistent: Choice = "auto",
 ) -> ModulePlan:
     """The plan with the least predicted time. Raises EinsmithError (E602 to E606) where there is no kernel for a part."""
-    return next(module_plans(cascade, gpu, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep, descriptors=descriptors))
+    plans = module_plans(
+        cascade, gpu, sizes, params, dtype=dtype, allow_tf32=allow_tf32, keep=keep, descriptors=descriptors, persistent=persistent
+    )
+    return next(plans)
 
 
 def module_plans(
@@ -133,15 +137,18 @@ def module_plans(
     allow_tf32: bool = False,
     keep: int = 10,
     descriptors: Choice = "auto",
+    persistent: Choice = "auto",
 ) -> Iterator[ModulePlan]:
     """Plans, the fastest predicted first; then those to fall back on."""
-    planner = _Planner(cascade, prepared(cascade), gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep, descriptors)
+    planner = _Planner(
+        cascade, prepared(cascade), gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep, descriptors, persistent
+    )
     found, groups = planner.first()
     others = [other for other in planner.alternatives(found, groups) if len(other.kernels) > len(found.kernels)]
     others += _in_chunks(
         cascade,
         lambda each: _Planner(
-            cascade, each.cascade, gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep, descriptors,
+            cascade, each.cascade, gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep, descriptors, persistent,
             inside=each.inside,
         ),  # fmt: skip
     )
@@ -183,6 +190,7 @@ class _Planner:
     allow_tf32: bool
     keep: int
     descriptors: Choice
+    persistent: Choice
     inside: frozenset[str] = frozenset()
     """Tensors that lie between no kernels."""
     known: dict[Cascade, tuple[OnePass, Plan]] = field(default_factory=dict)
@@ -253,7 +261,7 @@ class _Planner:
                 form,
                 plan(
                     form.cascade, self.gpu, self.sizes, self.params, dtype=self.dtype, allow_tf32=self.allow_tf32, keep=self.keep,
-                    tiles=form.tiles, between=self.left(part), descriptors=self.descriptors,
+                    tiles=form.tiles, between=self.left(part), descriptors=self.descriptors, persistent=self.persistent,
                 ),
             )  # fmt: skip
         return self.known[part]
@@ -335,7 +343,7 @@ class _Planner:
                 plan(
                     _part(cascade, groups, number), self.gpu, own, own_params, dtype=self.dtype, allow_tf32=self.allow_tf32,
                     keep=self.keep, tiles=set(form.symbols) - set(self.cascade.symbols),
-                    between=self.left(_part(cascade, groups, number)), descriptors=self.descriptors,
+                    between=self.left(_part(cascade, groups, number)), descriptors=self.descriptors, persistent=self.persistent,
                 )
                 for number in range(2)
             )  # fmt: skip
