@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ..einsum import spec
 from ..einsum.cascade import Cascade
@@ -29,11 +29,17 @@ from .choices import whole
 from .cost import Cost, model
 from .document import Block, Document, read, validate
 from .fixed import Part
+from .objective import named
 from .space import Tiles
 
 Accounting: TypeAlias = Literal["paper", "corrected"]
 Sizes: TypeAlias = dict[str, int]
 Positive = Annotated[int, Field(ge=1)]
+
+
+def _objective(text: str) -> str:
+    named(text)
+    return text
 
 
 class Config(Block):
@@ -53,7 +59,10 @@ class Search(Block):
 
     against: str
     """A configuration: its spec, architecture and settings are taken over."""
-    objective: Literal["latency", "energy", "edp", "traffic"] = "latency"
+    objective: Annotated[str, AfterValidator(_objective)] = "latency"
+    """Measures in order, or a product."""
+    slack: Annotated[float, Field(ge=0)] = 0.0
+    """Share by which a measure may miss its least for the sake of the next."""
     tiles: Tiles = "doubled"
     like: tuple[Part, ...] = ()
     """Parts of its mapping that are kept; all else is searched."""

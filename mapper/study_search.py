@@ -67,7 +67,8 @@ class Contest:
         ask = self.search
         free = f"; free: {', '.join(ask.open)}" if ask.open else ""
         like = f"; as published: {', '.join(ask.like)}" if ask.like else ""
-        lines = [f"{self.name}: least {ask.objective}, tiles {ask.tiles}, against {ask.against}{like}{free}"]
+        least = ask.objective.replace(",", ", then ") + (f" each to within {ask.slack:.1%}" if ask.slack else "")
+        lines = [f"{self.name}: least {least}, tiles {ask.tiles}, against {ask.against}{like}{free}"]
         lines.append(
             f"    {'':6} {'':5} {'latency s':>12} {'fill':>7} {'faster':>9} {'of bound':>9} {'2-D':>7} {'traffic':>9}  proven"
         )
@@ -109,7 +110,7 @@ def _trial(
     there = model(cascade, arch, published, sizes, params)
     fixed = kept(published, ask.like) if ask.like else ANYTHING
     given = {symbol: size for symbol, size in sizes.items() if symbol not in ask.open}
-    found = search(cascade, arch, given, params, ask.objective, ask.tiles, fixed=fixed, stop=stop)
+    found = search(cascade, arch, given, params, ask.objective, ask.tiles, fixed=fixed, stop=stop, slack=ask.slack)
     return _against(name, model_name, length, found, there)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .mapper.codesign import CoDesigned, Goal
     from .mapper.cost import Cost
     from .mapper.fixed import Part
+    from .mapper.objective import Measure
     from .mapper.search import Searched
     from .mapper.space import Tiles
     from .mapper.stages import ModulePlan
@@ -120,7 +121,7 @@ def map(
     cascade: Cascade,
     arch: str | Path,
     sizes: Sizes | None = None,
-    objective: Goal = "latency",
+    objective: str = "latency",
     *,
     params: Params | None = None,
     tiles: Tiles = "doubled",
@@ -133,27 +134,36 @@ def map(
     keep: Collection[Part] = ("groups", "arrays"),
     free: Mapping[str, Any] | None = None,
     area_mm2: float | None = None,
+    fix: Sequence[str] = (),
+    slack: float = 0.0,
+    at_most: Mapping[Measure, float] | None = None,
 ) -> Searched | CoDesigned:
     """The best mapping of the stated space, with proof; the best architecture too where `free` or `area_mm2` is given.
 
-    `settings`: numbers put over the architecture, such as `buffer.size=4 MiB`. `bind`, `groups`, `tile` fix the array of an Einsum,
-    fusion groups, the tile of a rank; `like` fixes the parts in `keep` as a mapping file has them. `free`: values of numbers of the
-    architecture, `{"buffer.size": [2**20, 2**22]}`; a name without a dot stands in braces in `settings`.
+    `objective`: `latency`, `energy`, `traffic` or several in order (`latency,traffic`), each to within `slack` of its least; `edp`,
+    `area-delay`, `pareto`. `at_most`: seconds with fill and drain, pJ, bytes. `settings`: numbers put over the architecture, such as
+    `buffer.size=4 MiB`. `bind`, `groups`, `tile` fix the array of an Einsum, fusion groups, the tile of a rank; `fix` any part, as
+    partial mapping files or `NAME.KEY=VALUE`; `like` the parts in `keep` as a mapping file has them. `free`: values of numbers of
+    the architecture, `{"buffer.size": [2**20, 2**22]}`; a name without a dot stands in braces in `settings`.
     """
     from .mapper import architecture, codesign, designs, fixed, mapping, search
 
+    base = architecture.load(arch, () if free else tuple(settings))
     parts = fixed.ANYTHING
     if like is not None:
-        given = mapping.load_for(like, cascade, sizes, params, architecture.load(arch, () if free else tuple(settings)))
-        parts = fixed.kept(given, keep)
+        given = mapping.load_for(like, cascade, sizes, params, base)
         sizes = {**given.sizes, **(sizes or {})} if "tiles" in keep else sizes
+        parts = fixed.kept(given, keep, fixed.extents(cascade, sizes, params), base.on_chip)
+    if fix:
+        more, chosen = fixed.fixed_by(fix, cascade, base, sizes, params)
+        parts, sizes = fixed.joined(parts, more), {**chosen, **(sizes or {})}
     parts = fixed.over(parts, bind or {}, groups, tile or {})
     if objective == "area-delay" or free is not None or area_mm2 is not None:
         listed = designs.designs(arch, settings, [designs.free(name, values) for name, values in (free or {}).items()])
         workload = codesign.Workload(cascade.name, cascade, sizes or {}, params or {})
         budget = None if area_mm2 is None else area_mm2 * 1e6
-        return codesign.codesign([workload], listed, objective, budget, tiles, gap, parts)
-    return search.search(cascade, architecture.load(arch, tuple(settings)), sizes, params, objective, tiles, gap, parts)
+        return codesign.codesign([workload], listed, cast("Goal", objective), budget, tiles, gap, parts)
+    return search.search(cascade, base, sizes, params, objective, tiles, gap, parts, slack=slack, at_most=at_most)
 
 
 def simulate(

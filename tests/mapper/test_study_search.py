@@ -18,11 +18,10 @@ def contest(name: str, lengths: tuple[str, ...], models: tuple[str, ...] = ("BER
 
 
 def test_the_published_binding_is_the_fastest_on_its_arrays() -> None:
-    for name in ("same-arrays", "same-arrays-traffic"):
-        for trial in contest(name, ("1K", "64K")).trials:
-            assert trial.optimal
-            assert trial.speedup == pytest.approx(1.0, rel=1e-9)
-    assert all(trial.traffic_ratio == 1 for trial in contest("same-arrays-traffic", ("1K", "64K")).trials)
+    for trial in contest("same-arrays", ("1K", "64K")).trials:
+        assert trial.optimal
+        assert trial.speedup == pytest.approx(1.0, rel=1e-9)
+        assert trial.traffic_ratio == 1
 
 
 def test_with_arrays_free_it_is_not() -> None:
@@ -43,11 +42,11 @@ def test_with_the_iterative_tile_free_the_2d_array_is_the_bound() -> None:
 
 
 def test_no_slower_than_flat_and_far_less_traffic() -> None:
-    for name in ("flat-latency", "flat-traffic"):
-        for trial in contest(name, ("1K", "16K"), ("XLM",)).trials:
-            assert trial.optimal
-            assert trial.speedup >= 1
-    short, middle = contest("flat-traffic", ("1K", "16K"), ("XLM",)).trials
+    """One search: the least traffic of the mappings with least latency."""
+    short, middle = contest("flat", ("1K", "16K"), ("XLM",)).trials
+    for trial in (short, middle):
+        assert trial.optimal
+        assert trial.speedup >= 1
     assert short.traffic_ratio < 0.41
     assert middle.traffic_ratio < 0.1
 
