@@ -423,12 +423,15 @@ def _alone(cascade: Cascade, groups: Groups, extents: Mapping[str, int]) -> Eins
 
 def _fewest_groups(cascade: Cascade, groups: Groups, extents: Mapping[str, int]) -> Groups | None:
     """The best cut of the groups in their order, or of the same groups each as late as it may be."""
-    found = [cut for order in (groups, _depth_first(groups, cascade)) if (cut := _cut(cascade, order, extents)) is not None]
+    orders = [groups, _depth_first(groups, cascade), _depth_first(groups, cascade, last_first=True)]
+    different = [order for number, order in enumerate(orders) if order not in orders[:number]]
+    found = [cut for order in different if (cut := _cut(cascade, order, extents)) is not None]
     return min(found, key=lambda cut: cut[:2])[2] if found else None
 
 
-def _depth_first(groups: Groups, cascade: Cascade) -> Groups:
-    """Groups in an order in which what feeds one stands right before it, the longest way to it first."""
+def _depth_first(groups: Groups, cascade: Cascade, last_first: bool = False) -> Groups:
+    """Groups in an order in which what feeds one stands right before it, the longest way to it first; of ways as long the first
+    as written, or the last."""
     owner = {e.output: number for number, group in enumerate(groups) for e in group}
     feeds = [
         sorted({owner[a.tensor] for e in group for a in reads(e) if a.tensor in owner} - {n}) for n, group in enumerate(groups)
@@ -444,7 +447,7 @@ def _depth_first(groups: Groups, cascade: Cascade) -> Groups:
             order.setdefault(number)
         elif number not in order:
             todo.append((number, True))
-            todo += [(n, False) for n in sorted(feeds[number], key=lambda n: (depth[n], -n))]
+            todo += [(n, False) for n in sorted(feeds[number], key=lambda n: (depth[n], n if last_first else -n))]
     return [groups[n] for n in (*order, *(n for n in range(len(groups)) if n not in order))]
 
 

@@ -180,6 +180,8 @@ class _Chunks:
         self.split: Split = split
         self.tensors: list[Tensor] = []
         self.states: dict[str, _Tensors] = {}
+        self.scores: set[str] = set()
+        """Sums over pairs of positions."""
 
     # --- places ---
 
@@ -380,7 +382,9 @@ class _Chunks:
             pairs = under(ratio, inside=False)
             if bound:
                 scores = Reduce("sum", term.ranks, product(under((*left, *right, *ratio))))
-                pairs = (*pairs, defined("scores", scores, outer, inner, self.past))
+                held = defined("scores", scores, outer, inner, self.past)
+                self.scores.add(held.tensor)
+                pairs = (*pairs, held)
             weights = defined("weights", Map("where", (self.before(strict), product(pairs), ZERO)), outer, inner, self.past)
             summed = Reduce("sum", (self.past,), product((weights, *under(right, inside=False))))
             value = add(value, product((*under(left, inside=False), defined("within", summed, outer, inner))))
@@ -411,6 +415,7 @@ class _Chunks:
             new += made if reads else []
             einsums += made
         declared = tuple(tensor for tensor in self.old.tensors if tensor.name not in gone)
+        einsums.sort(key=lambda einsum: einsum.output not in self.scores)  # at once: products of factors are the largest tensors
         after = replace(self.new, tensors=(*declared, *self.tensors), einsums=_in_turn(einsums, new))
         after = reordered(after)
         m, m1, m0, tile = self.rank, self.split.outer, self.split.inner, text(self.split.tile)
