@@ -64,6 +64,7 @@ class Report:
     ".in_flight; RANK.tile; TENSOR.hold, .stay.",
 )  # fmt: skip
 @click.option("--tile", multiple=True, metavar="RANK=N", help="Fix the tile of a rank, where it is looped over.")
+@click.option("--peel", is_flag=True, help="Peel off first steps of running states: what initial values decide is left out.")
 @click.option("--like", metavar="MAPPING.yaml", help="Fix parts as in a mapping file, which may be of some of the Einsums only.")
 @click.option(
     "--keep",
@@ -94,6 +95,7 @@ def command(
     slack: float,
     at_most: tuple[str, ...],
     fix: tuple[str, ...],
+    peel: bool,
     like: str | None,
     keep: str,
     free: tuple[str, ...],
@@ -128,7 +130,7 @@ def command(
     if fix:
         more, chosen = fixed.fixed_by(fix, cascade, base, sizes, params)
         parts, sizes = fixed.joined(parts, more), {**chosen, **sizes}
-    parts = _fixed(bind, group, tile, parts)
+    parts = fixed.joined(_fixed(bind, group, tile, parts), fixed.Fixed(peel=peel))
     if free or area_budget is not None or objective == "area-delay":
         if "," in objective or limits or slack:
             raise click.UsageError("several measures, `--slack` and `--at-most` are for one architecture: leave `--free` out")

@@ -55,7 +55,7 @@ class Signature:
 
 def signature(problem: Problem) -> Signature | None:
     """The signature of a group; None where masks may leave tiles out, which depends on all of the cascade."""
-    if problem.masked or problem.fixed.particular:
+    if problem.masked or problem.fixed.particular or problem.fixed.peel:
         return None
     cascade, sizes = problem.cascade, problem.sizes
     tensors: dict[str, int] = {}

@@ -208,7 +208,7 @@ class _State:
     ) -> None:  # fmt: skip
         self.workloads, self.goal, self.gap, self.fixed, self.watch, self.stop = workloads, goal, gap, fixed, watch, stop
         self.tiles: Tiles = "sides" if goal in PRODUCTS else tiles
-        self.needs = [_Needs(one) for one in workloads]
+        self.needs = [_Needs(one, fixed.peel) for one in workloads]
         self.tried: list[Tried] = []
         self.front: list[tuple[Design, Cost]] = []
         self.searched = 0
@@ -357,8 +357,8 @@ class _Work:
 class _Needs:
     """Lower bounds of one workload on any design."""
 
-    def __init__(self, workload: Workload) -> None:
-        self.workload = workload
+    def __init__(self, workload: Workload, peel: bool) -> None:
+        self.workload, self.peel = workload, peel
         self.flat = flatten(workload.cascade)
         self.extents = dict(bind(self.flat, workload.sizes, workload.params).extents)
         self.known: dict[Any, _Work] = {}
@@ -393,7 +393,7 @@ class _Needs:
 
     def _work(self, arch: Architecture, choice: dict[str, int]) -> _Work:
         sizes = bind(self.flat, {**self.workload.sizes, **choice}, self.workload.params)
-        space = Partitions(self.flat, arch, sizes, "latency", Tally(), ANYTHING)
+        space = Partitions(self.flat, arch, sizes, "latency", Tally(), Fixed(peel=self.peel))
         names = frozenset(space.names)
         lanes = {name: array.lanes * arch.instances(name) for name, array in arch.arrays.items()}
         cycles = {

@@ -70,6 +70,7 @@ class _PartialGroup(Block):
     schedule: Schedule | None = None
     in_flight: Annotated[int, Field(ge=1, le=4096)] | None = None
     stay: dict[str, str] = Field(default_factory=dict)
+    peel: tuple[str, ...] = ()
 
 
 class _Partial(Block):
@@ -121,6 +122,7 @@ def _of_group(group: Group | _PartialGroup, parts: set[Part], extents: Map_[str,
         holds=holds if "holds" in parts else {},
         stays=dict(group.stay) if "stay" in parts else {},
         schedules={first: schedule} if "schedule" in parts and schedule else {},
+        peel="schedule" in parts and bool(group.peel),
         in_flight={first: flying} if "schedule" in parts and flying and schedule in (None, "interleaved") else {},
     )
 
@@ -135,7 +137,9 @@ def joined(one: Fixed, other: Fixed) -> Fixed:
     found: dict[str, Any] = {}
     for field in fields(Fixed):
         mine, theirs = getattr(one, field.name), getattr(other, field.name)
-        if field.name == "holds":
+        if field.name == "peel":
+            found[field.name] = mine or theirs
+        elif field.name == "holds":
             found[field.name] = {tensor: {**mine.get(tensor, {}), **theirs.get(tensor, {})} for tensor in {**mine, **theirs}}
         else:
             found[field.name] = (*mine, *theirs) if isinstance(mine, tuple) else {**mine, **theirs}
@@ -227,6 +231,8 @@ def single(fixed: Fixed) -> list[tuple[str, Fixed]]:
     for number, group in enumerate(fixed.groups):
         others = (*fixed.groups[:number], *fixed.groups[number + 1 :])
         found.append((f"group of {', '.join(sorted(group))}", replace(fixed, groups=others)))
+    if fixed.peel:
+        found.append(("first steps peeled", replace(fixed, peel=False)))
     for field in fields(Fixed):
         by = getattr(fixed, field.name)
         if isinstance(by, dict):

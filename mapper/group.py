@@ -34,6 +34,7 @@ from .cost import GroupCost, group_cost
 from .floors import Floors
 from .layouts import Choice, Vector, choices, front
 from .mapping import Binding, Group, Loop, Schedule
+from .masks import first_step
 from .nest import Nest, Step, check_step, most_in_flight, outline, refuse, settle, settle_lasting
 from .objective import MEASURES, NOTHING, PRODUCTS, Objective, order, rank_of
 from .orders import OUTSIDE, Block, Orders, Tilings
@@ -117,6 +118,8 @@ class Problem:
     shares: Map_[int, float]
     """Least share of the points of masked Einsums that any tiling must do."""
     fixed: Fixed
+    masks: frozenset[int] = frozenset()
+    """Those of them that masks are the reason of."""
     axes: tuple[int, ...] = ()
     """Places in a value of the measures whose whole Pareto front is wanted; none: the best is."""
     known: dict[Any, float] = field(default_factory=dict, compare=False)
@@ -124,7 +127,7 @@ class Problem:
 
     @property
     def masked(self) -> bool:
-        return any(einsum.output in self.names and at in self.shares for at, einsum in enumerate(self.cascade.einsums))
+        return any(einsum.output in self.names and at in self.masks for at, einsum in enumerate(self.cascade.einsums))
 
 
 @dataclass
@@ -255,6 +258,7 @@ class GroupSearch:
         self.schedule: Schedule = fixed.of(fixed.schedules, problem.names) or "interleaved"
         self.flying: int | None = 1 if self.schedule != "interleaved" else fixed.of(fixed.in_flight, problem.names)
         """Tiles worked on at once, where that is given."""
+        self.peel = peeled(problem.cascade, problem.names) if fixed.peel else ()
         self.plain = self._some_binding()
         self._start()
 
@@ -539,7 +543,7 @@ class GroupSearch:
             self.found[:] = [new]
 
     def outline(self, loops: tuple[Loop, ...], bindings: Map_[str, Binding], arch: Architecture | None = None, **how: Any) -> Nest:
-        group = Group(loops=loops, einsums=dict(bindings), schedule=self.schedule, **how)
+        group = Group(loops=loops, einsums=dict(bindings), schedule=self.schedule, peel=self.peel, **how)
         problem = self.problem
         steps = self.steps(bindings)
         return outline(problem.cascade, arch or self.arch, problem.sizes, group, 1, problem.leaving, steps, explain=False)
@@ -743,6 +747,17 @@ class GroupSearch:
         interval = max(*choice.cycles, candidate.transfer) / tiles
         latency = max(longest(one, nominal(one)).values(), default=0.0)
         return min(4096, math.ceil(2 * latency / interval), int(tiles)) if interval else 1
+
+
+def peeled(cascade: Cascade, names: frozenset[str]) -> tuple[str, ...]:
+    """Ranks whose first step leaves something undone in a group."""
+    ranks = {cascade.tensor(name).iterates for name in names}
+    found = []
+    for rank in sorted(rank for rank in ranks if rank is not None):
+        first = first_step(cascade, rank, frozenset())
+        if first is not None and any(cascade.einsums[position].output in names for position in first.skips):
+            found.append(rank)
+    return tuple(found)
 
 
 def _shared(orders: Orders, order: tuple[int, ...], holds: Sequence[tuple[int, ...]]) -> str | None:

@@ -37,6 +37,11 @@ def check_loops(nest: Nest) -> None:
             )
         outer[loop.rank] = loop.tile
     _check_spread(nest)
+    for rank in nest.group.peel:
+        if not any(nest.cascade.tensor(step.output).iterates == rank for step in nest.steps):
+            raise refuse(
+                "E510", f"group {nest.number} peels the first step of `{rank}`, along which none of its running states goes"
+            )
     for step in nest.steps:
         iterates = nest.cascade.tensor(step.output).iterates
         if iterates and not step.initial and outer.get(iterates) != 1 and nest.sizes.extents[iterates] > 1:

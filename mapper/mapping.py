@@ -95,6 +95,8 @@ class Group(Block):
     done with."""
     bypass: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """By storage level: inputs of the group that go past it."""
+    peel: tuple[str, ...] = ()
+    """Ranks of running states whose first step is peeled off: what the initial values decide there is not worked out."""
     hidden: tuple[str, ...] = ()
     """With phases: reductions across lanes whose latency is taken to be hidden, as some published evaluations do."""
     taps: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -117,7 +119,7 @@ class Group(Block):
     @property
     def special(self) -> tuple[str, ...]:
         """Keys in use that the cost model knows and the closed form of batches does not."""
-        keys = ("phases", "flow", "taps", "in_place", "reserve", "spill", "single", "hidden")
+        keys = ("phases", "flow", "taps", "in_place", "reserve", "spill", "single", "hidden", "peel")
         return tuple(key for key in keys if getattr(self, key))
 
 
@@ -170,6 +172,8 @@ def _plain_group(group: Group) -> dict[str, Any]:
         plain["flow"] = group.flow
     if group.phases:
         plain["phases"] = [list(phase) for phase in group.phases]
+    if group.peel:
+        plain["peel"] = list(group.peel)
     if group.hidden:
         plain["hidden"] = list(group.hidden)
     if group.taps:
@@ -277,6 +281,7 @@ def draw(mapping: Mapping) -> str:
     ]
     for number, group in enumerate(mapping.groups, 1):
         how = group.schedule + (f", {group.in_flight} tiles in flight" if group.in_flight > 1 else "")
+        how += f", first step of {', '.join(group.peel)} peeled" if group.peel else ""
         lines.append(f"group {number}: {how}")
         margin = "  "
         for loop in group.loops:

@@ -9,6 +9,9 @@ on probe values with the masked tensor at its fill value, and an Einsum is skipp
 * it gives the same known constant whatever its other operands are; or
 * nobody needs its value, because all that read it are skipped.
 
+The first step of running states is looked at in the same way (`first_step`): which Einsums have a known value while the states
+still have their initial ones.
+
 Two probes with unrelated irrational values make agreement by chance practically impossible.
 """
 
@@ -55,6 +58,24 @@ def masks(cascade: Cascade, cut: frozenset[str]) -> tuple[Mask, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True)
+class FirstStep:
+    """What the initial values of running states leave undone in their first step."""
+
+    skips: frozenset[int]
+    constants: Mapping[int, float]
+
+
+@lru_cache(maxsize=64)
+def first_step(cascade: Cascade, rank: str, cut: frozenset[str]) -> FirstStep | None:
+    """The Einsums that the first step along a rank may skip; None if there are none, or no state runs along it."""
+    if not any(tensor.iterates == rank for tensor in cascade.tensors):
+        return None
+    runs = [_Probe(cascade, None, cut, seed, frozenset({rank})).run() for seed in (1, 2)]
+    found = _from_runs(cascade, runs, [rank in _ranks(einsum) for einsum in cascade.einsums])
+    return FirstStep(*found) if found[0] else None
+
+
 def _inner(body: Expr) -> Expr:
     return body.body if isinstance(body, Reduce) else body
 
@@ -72,14 +93,21 @@ def _guards(expr: Expr) -> list[tuple[Expr, Expr]]:
 
 
 def _skipped(cascade: Cascade, condition: Expr, cut: frozenset[str]) -> tuple[frozenset[int], dict[int, float]]:
-    runs = [_Probe(cascade, condition, cut, seed, initial=False).run() for seed in (1, 2)]
-    runs.append(_Probe(cascade, condition, cut, 3, initial=True).run())
+    states = frozenset(tensor.iterates for tensor in cascade.tensors if tensor.iterates is not None)
+    runs = [_Probe(cascade, condition, cut, seed, frozenset()).run() for seed in (1, 2)]
+    runs.append(_Probe(cascade, condition, cut, 3, states).run())
     needs = free_ranks(condition) & cut
-    may = [needs <= _ranks(einsum) for einsum in cascade.einsums]
+    return _from_runs(cascade, runs, [needs <= _ranks(einsum) for einsum in cascade.einsums], condition)
+
+
+def _from_runs(
+    cascade: Cascade, runs: list[list[tuple[bool, float]]], may: list[bool], condition: Expr | None = None
+) -> tuple[frozenset[int], dict[int, float]]:
+    """What may be skipped, and the values that are known of it."""
     neutral = {i for i in range(len(may)) if may[i] and all(run[i][0] for run in runs)}
     known = {i for i in range(len(may)) if may[i] and len({run[i][1] for run in runs}) == 1 and not math.isnan(runs[0][i][1])}
     skipped = neutral | {i for i in known if not _is_state(cascade, i)}
-    if not neutral and not any(_inner_masked(cascade.einsums[i], condition) for i in skipped):
+    if condition is not None and not neutral and not any(_inner_masked(cascade.einsums[i], condition) for i in skipped):
         return frozenset(), {}
     readers: dict[str, set[int]] = {}
     for i, einsum in enumerate(cascade.einsums):
@@ -118,7 +146,8 @@ class _Probe:
     The result of an Einsum is (neutral, value): neutral if its reduction or state gets nothing; value NaN where it is not known.
     """
 
-    def __init__(self, cascade: Cascade, condition: Expr, cut: frozenset[str], seed: int, initial: bool) -> None:
+    def __init__(self, cascade: Cascade, condition: Expr | None, cut: frozenset[str], seed: int, initial: frozenset[str]) -> None:
+        """`condition`: of the mask that nothing passes; `initial`: ranks whose states have their initial values."""
         self.cascade, self.condition, self.cut, self.initial = cascade, condition, cut, initial
         self.state = seed * 0.6180339887498949
         self.current: dict[str, float] = {}
@@ -136,7 +165,8 @@ class _Probe:
             self.current[tensor.name] = self.fresh()
         if self.initial:
             for einsum in self.cascade.einsums:
-                if self._initial(einsum) and is_constant(einsum.body):
+                begins = self._initial(einsum) and self.cascade.tensor(einsum.output).iterates in self.initial
+                if begins and is_constant(einsum.body):
                     with contextlib.suppress(ArithmeticError, ValueError):
                         self.current[einsum.output] = float(evaluate_scalar(einsum.body, _Values(self)))
         return [self._einsum(einsum) for einsum in self.cascade.einsums]
@@ -172,7 +202,7 @@ class _Probe:
     def _value(self, expr: Expr, einsum: Einsum) -> float:
         if isinstance(expr, Map) and expr.op == "where" and not is_data(expr.args[0]) and not is_constant(expr.args[0]):
             for guard, fill in _guards(expr)[:1]:
-                if guard == self.condition:
+                if self.condition is not None and guard == self.condition:
                     return self._value(fill, einsum)
             yes, no = (self._value(arg, einsum) for arg in expr.args[1:])
             return yes if yes == no else math.nan

@@ -29,7 +29,7 @@ from .idle import Length, lengths, most_at_work
 from .intervals import NotAffine, possible
 from .layouts import Vector, front
 from .mapping import Binding, Group, Loop
-from .masks import masks
+from .masks import first_step, masks
 from .nest import Nest, is_initial, place_group
 from .objective import MEASURES, NOTHING, PRODUCTS, Objective, order, rank_of
 from .operations import is_constant, work
@@ -54,6 +54,8 @@ class Partitions:
         self.cascade, self.arch, self.sizes, self.objective, self.tally = cascade, arch, sizes, objective, tally
         self.names = einsum_order(cascade)
         self.shares = self._live_shares()
+        self.masked = frozenset(self.shares)
+        self._peel()
         self.ideal = self._ideal()
         self.lengths = self._lengths()
         """Of the ranks of each Einsum; none where masks leave points out."""
@@ -144,7 +146,17 @@ class Partitions:
         names = frozenset(self.names[slice(*edge)])
         leaving = self.leaving(names)
         return Problem(
-            self.cascade, self.arch, self.sizes, names, leaving, self.objective, self.shares, self.fixed, self.axes, self.known
+            self.cascade,
+            self.arch,
+            self.sizes,
+            names,
+            leaving,
+            self.objective,
+            self.shares,
+            self.fixed,
+            self.masked,
+            self.axes,
+            self.known,
         )
 
     def _is_done(self, edge: tuple[int, int]) -> bool:
@@ -409,6 +421,15 @@ class Partitions:
                 shares.setdefault(position, []).append(1.0 - float(np.mean(may_be_dead)))
         # under several masks at once, at least one minus what each leaves out
         return {position: max(0.0, 1.0 - sum(1.0 - share for share in found)) for position, found in shares.items()}
+
+    def _peel(self) -> None:
+        """Shares of what first steps leave undone, where they are peeled."""
+        ranks = {tensor.iterates for tensor in self.cascade.tensors} if self.fixed.peel else set()
+        for rank in sorted(rank for rank in ranks if rank is not None):
+            first = first_step(self.cascade, rank, frozenset())
+            steps = self.sizes.extents[rank]
+            for position in first.skips if first is not None else ():
+                self.shares[position] = max(0.0, self.shares.get(position, 1.0) - 1.0 / max(1, steps))
 
 
 def _axes(objective: Objective, limits: Vector) -> tuple[int, ...]:

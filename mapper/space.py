@@ -103,6 +103,8 @@ class Fixed:
     """By Einsum, the schedule of its group."""
     in_flight: Map_[str, int] = field(default_factory=dict)
     """By Einsum, how many tiles its group works on at once."""
+    peel: bool = False
+    """Whether first steps of running states are peeled wherever that leaves something out."""
 
     @property
     def particular(self) -> bool:

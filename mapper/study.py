@@ -68,6 +68,8 @@ class Search(Block):
     """Parts of its mapping that are kept; all else is searched."""
     open: tuple[str, ...] = ()
     """Sizes of the study that are searched too."""
+    peel: bool = False
+    """Whether first steps of running states are peeled."""
 
 
 class CoDesign(Block):

@@ -15,10 +15,9 @@ from statistics import fmean
 from typing import Any
 
 from .cost import Cost, model
-from .fixed import kept
+from .fixed import Fixed, joined, kept
 from .mapping import settled_for
 from .search import Searched, search
-from .space import ANYTHING
 from .study import Accounting, File, Search, cascade_at, known_to, machine_of, mapping_at
 
 
@@ -66,6 +65,7 @@ class Contest:
     def __str__(self) -> str:
         ask = self.search
         free = f"; free: {', '.join(ask.open)}" if ask.open else ""
+        free += "; first steps peeled" if ask.peel else ""
         like = f"; as published: {', '.join(ask.like)}" if ask.like else ""
         least = ask.objective.replace(",", ", then ") + (f" each to within {ask.slack:.1%}" if ask.slack else "")
         lines = [f"{self.name}: least {least}, tiles {ask.tiles}, against {ask.against}{like}{free}"]
@@ -108,7 +108,7 @@ def _trial(
     sizes, params = known_to(cascade, file.sizes_of(model_name, length), file.params)
     published = settled_for(mapping_at(config.mapping), cascade, sizes, params, arch)
     there = model(cascade, arch, published, sizes, params)
-    fixed = kept(published, ask.like) if ask.like else ANYTHING
+    fixed = joined(kept(published, ask.like), Fixed(peel=ask.peel))
     given = {symbol: size for symbol, size in sizes.items() if symbol not in ask.open}
     found = search(cascade, arch, given, params, ask.objective, ask.tiles, fixed=fixed, stop=stop, slack=ask.slack)
     return _against(name, model_name, length, found, there)

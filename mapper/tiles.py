@@ -22,7 +22,7 @@ from ..einsum.sizes import Sizes
 from .architecture import Architecture
 from .intervals import Bounds, NotAffine, possible
 from .mapping import Group
-from .masks import masks
+from .masks import first_step, masks
 from .steps import Step, refuse
 
 Grid: TypeAlias = NDArray[Any]
@@ -196,7 +196,8 @@ class Tiles:
 
     @cached_property
     def masks(self) -> tuple[tuple[Grid, frozenset[int]], ...]:
-        """For each mask: which tiles are live, and the positions of the Einsums that dead tiles skip."""
+        """For each mask: which tiles are live, and the positions of the Einsums that dead tiles skip. A first step that is peeled
+        is one of them."""
         found = []
         for mask in masks(self.cascade, self.cut):
             if not any(step.position in mask.skips for step in self.steps):
@@ -204,6 +205,10 @@ class Tiles:
             live = self._live_tiles(mask.condition)
             if live is not None and not live.all():
                 found.append((live, mask.skips))
+        for rank in self.group.peel:
+            peeled = first_step(self.cascade, rank, self.cut)
+            if peeled is not None and any(step.position in peeled.skips for step in self.steps):
+                found.append((np.asarray(self.span(rank)[0] > 0), peeled.skips))
         return tuple(found)
 
     def _live_tiles(self, condition: Expr) -> Grid | None:

@@ -31,7 +31,7 @@ from ..mapper.accesses import unreduced
 from ..mapper.architecture import Architecture
 from ..mapper.cost import Cost, cost
 from ..mapper.mapping import Mapping
-from ..mapper.masks import masks
+from ..mapper.masks import first_step, masks
 from ..mapper.nest import Nest, Resident, Step, Stream, place, refuse
 from ..mapper.residency import spilled
 from .task import Index
@@ -411,6 +411,9 @@ class _Group:
         for mask in masks(nest.cascade, nest.cut):  # of masks that skip the same, what they agree on
             known = constants.setdefault(mask.skips, dict(mask.constants))
             constants[mask.skips] = {at: value for at, value in known.items() if mask.constants.get(at) == value}
+        for peeled in filter(None, (first_step(nest.cascade, rank, nest.cut) for rank in nest.group.peel)):
+            known = constants.setdefault(peeled.skips, dict(peeled.constants))
+            constants[peeled.skips] = {at: value for at, value in known.items() if peeled.constants.get(at) == value}
         return [(lookup(live), constants[skips]) for live, skips in nest.masks]
 
     # --- what is where ------------------------------------------------------------------------------------------------

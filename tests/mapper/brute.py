@@ -38,6 +38,8 @@ class Brute:
     undominated: bool = False
     """Only layouts and bindings that no other is as good as on every array and in energy."""
     schedule: Schedule = "interleaved"
+    peel: tuple[str, ...] = ()
+    """Of groups that have all Einsums."""
     obeys: Callable[[Group], bool] = lambda group: True
     """What a group must have."""
     costed: int = 0
@@ -193,7 +195,7 @@ class Brute:
         for group in self.worthwhile(i, j, loops) if self.undominated else self.bindings(i, j):
             for held in self.holdings(loops, group):
                 for stay in self.stays(i, j, group):
-                    found = self.deepest(i, j, Group(loops=held, einsums=group, schedule=self.schedule, stay=stay))
+                    found = self.deepest(i, j, Group(loops=held, einsums=group, schedule=self.schedule, stay=stay, peel=self.peel))
                     if found is not None:
                         yield found
 
