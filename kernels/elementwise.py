@@ -170,6 +170,8 @@ class Elementwise(Memory):
 
     def whole_quotient(self, op: str, expr: Map, tiles: list[Tile], axes: tuple[str, ...], kind: Kind) -> Tile:
         a, b = expr.args
+        if kind == "int" and tiles[0].axes and all(isinstance(node, Number | Scalar | Map) for node in walk(b)):
+            self.body.divisors.update((node.name, None) for node in walk(b) if isinstance(node, Scalar))
         if kind == "int":
             if self.never_negative(a) and self.never_negative(b):
                 return Tile(f"{tiles[0].within(PRODUCT)} {op} {tiles[1].within(UNARY)}", axes, kind, binding=PRODUCT)

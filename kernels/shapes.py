@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from ..einsum.cascade import Cascade, Reduce, Scalar, Select, accesses, free_ranks, walk
+from ..einsum.cascade import Cascade, Coord, Map, Reduce, Scalar, Select, accesses, free_ranks, walk
 from ..einsum.diagnostics import EinsmithError
 from ..einsum.flatten import flatten
 from ..einsum.sizes import bind
@@ -37,7 +37,7 @@ def shape_grid(cascade: Cascade) -> list[Case]:
     """Cases from small to large; each binds to the cascade."""
     long, features, others = roles(cascade)
     steps, sides = stepped(cascade), rows(cascade) & set(long)
-    given = dict(cascade.sizes)
+    given, blocks = dict(cascade.sizes), block_symbols(cascade)
     cases: list[Case] = []
 
     def add(
@@ -51,6 +51,8 @@ def shape_grid(cascade: Cascade) -> list[Case]:
         longest = max(sides, key=lambda symbol: (sizes[symbol], symbol), default="")
         if math.prod(sizes[symbol] for symbol in sides) > MOST_ROWS:
             sizes |= {symbol: max(3, sizes[symbol] // 8) for symbol in sides - {longest}}
+        if name != "ones":  # a block of one coordinate shows little, and each is a program
+            sizes |= {symbol: max(2, given[symbol] - (name == "primes")) for symbol in blocks if symbol in given}
         cases.append(Case(name, sizes, scale, strided=name == "primes"))
 
     add("ones", (1,), (1,), (1,))
@@ -152,6 +154,18 @@ def rows(cascade: Cascade) -> frozenset[str]:
     taken |= {tensor.iterates for tensor in cascade.tensors if tensor.iterates}
     kept = [rank for rank in cascade.ranks if rank.name in everywhere - taken]
     return frozenset(node.name for rank in kept for node in walk(rank.extent) if isinstance(node, Scalar))
+
+
+def block_symbols(cascade: Cascade) -> frozenset[str]:
+    """Sizes of blocks that coordinates are counted in (`y//W`), where the extent need not be a whole number of them."""
+    found = set()
+    for einsum in cascade.einsums:
+        for node in walk(einsum.body):
+            match node:
+                case Map(op="//" | "%", args=(Coord(rank=rank), Scalar(name=name))) if name in cascade.symbols:
+                    if Scalar(name) not in walk(cascade.rank(rank).extent):
+                        found.add(name)
+    return frozenset(found)
 
 
 def tile_symbols(cascade: Cascade) -> frozenset[str]:

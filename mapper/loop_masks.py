@@ -235,7 +235,7 @@ def _strided(program: Program, expr: Expr) -> tuple[Expr, Expr] | None:
 
 
 def _positive(program: Program, expr: Expr) -> bool:
-    """Is a scalar 1 or more wherever something is divided by it? What extents are counted in, the host part sees to it that it is."""
+    """Is a scalar 1 or more wherever something is divided by it? The host part sees to it for parameters that extents need."""
     match expr:
         case Number(value=value):
             return value >= 1

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
-from ..einsum.cascade import Cascade, Reduce, Scalar, walk
+from ..einsum.cascade import Cascade, Map, Reduce, Scalar, free_ranks, walk
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.display import Displayed
 from ..einsum.sizes import Sizes, bind, evaluate_scalar
@@ -32,7 +33,7 @@ from .precision import WIDER, Precision
 from .pressure import Pressure, Registers
 from .products import Operand, body_of, contractions, staged
 from .products import shortest_side as shortest_side
-from .program import Program, arrangements, program
+from .program import Loop, Program, arrangements, program
 from .staging import Staging
 from .traffic import Order
 
@@ -45,6 +46,8 @@ EXACT_SPARE = 46
 """The same where products are done by the vector lanes, which have whole operands at hand."""
 WORTH_IT = 0.9
 """Share of the predicted time that another arrangement of the ranks may take to be preferred: predictions are no better."""
+LATENCY_ROOM = 1.6
+"""Where latency is all that is predicted, sizes are too small to tell kernels apart: times within this factor count as equal."""
 MOST_EXCESS = 64
 """Registers a thread by which whole operands of a candidate that is worth a try may exceed the limit."""
 MOST_BOLD = 2
@@ -97,6 +100,30 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Merit:
+    """What plans are compared by."""
+
+    predicted_s: float
+    work_s: float
+    """Of the busiest resource, latency apart, if the GPU were full."""
+    products: int
+    """Sums that are matrix products."""
+    latency_bound: bool
+
+
+def better(one: Merit, other: Merit) -> bool:
+    """Is a plan to be preferred to another? The faster one, by a tenth. Where both wait for nothing but latency the one with more
+    matrix products, then the one with less work: a kernel also runs at other sizes than those it was planned for."""
+    if one.latency_bound and other.latency_bound:
+        ratio = one.predicted_s / other.predicted_s
+        if one.products != other.products:
+            return ratio < LATENCY_ROOM if one.products > other.products else ratio < 1 / LATENCY_ROOM
+        if WORTH_IT < ratio < 1 / WORTH_IT:
+            return one.work_s < WORTH_IT * other.work_s
+    return one.predicted_s < WORTH_IT * other.predicted_s
+
+
+@dataclass(frozen=True)
 class Plan(Displayed):
     """The plan of one kernel, best candidate first."""
 
@@ -118,6 +145,17 @@ class Plan(Displayed):
     @property
     def cascade(self) -> Cascade:
         return self.program.source
+
+    @cached_property
+    def merit(self) -> Merit:
+        best = self.best
+        work = max((value for name, value in best.parts.items() if name != "latency"), default=0.0)
+        busy = min(1.0, instances(self.program, best.blocks, self.extent) / self.gpu.multiprocessors.count)
+        return Merit(best.predicted_s, work * busy, len(contractions(self.program)), best.bound == "latency")
+
+    def extent(self, rank: str) -> int:
+        """Of any rank of the program, those that the plan brought in among them."""
+        return extent_of(self.program, rank, self.sizes)
 
     @property
     def dtype(self) -> str:
@@ -192,7 +230,7 @@ def plan(
         except EinsmithError as error:
             refusal = refusal or error
             continue
-        if best is None or found.best.predicted_s < WORTH_IT * best.best.predicted_s:
+        if best is None or better(found.merit, best.merit):
             best = found
     if best is not None:
         return best
@@ -212,13 +250,22 @@ def plan(
 def _worth_trying(cascade: Cascade, extents: Mapping[str, int], first: Program) -> list[Program]:
     """The first arrangement, and others in which more sums are matrix products, or whose tiles hold less."""
     count = len(contractions(first))
+    masked = any(_masked(first, loop) for loop in first.loops)
     others: dict[tuple[object, ...], Program] = {}
     for other in arrangements(cascade, extents):
         roles = (other.grid, other.tiled)
-        if roles != (first.grid, first.tiled) and (len(contractions(other)) > count or set(other.grid) > set(first.grid)):
+        here = len(contractions(other))
+        as_good = here > 0 and here >= count and (bool(other.made) or masked)
+        if roles != (first.grid, first.tiled) and (here > count or set(other.grid) > set(first.grid) or as_good):
             others[roles] = other
     most = max((len(contractions(other)) for other in others.values()), default=0)
     return [first, *(other for other in others.values() if len(contractions(other)) == most)]
+
+
+def _masked(program: Program, loop: Loop) -> bool:
+    """Do conditions of a loop depend on ranks of the grid? Then the rank that tiles lie along decides which steps are empty."""
+    conditions = [n.args[0] for e in loop.body for n in walk(e.body) if isinstance(n, Map) and n.op == "where"]
+    return any(program.loop in (ranks := free_ranks(one)) and len(ranks & set(program.grid)) > 1 for one in conditions)
 
 
 class _Planner:
@@ -245,7 +292,7 @@ class _Planner:
 
     def search(self, bound: Sizes, given: Mapping[str, int], keep: int, tile_fixed: bool) -> Plan:
         program = self.program
-        extents = {rank.name: self._extent(rank.name, bound) for rank in program.cascade.ranks}
+        extents = {rank.name: extent_of(program, rank.name, bound) for rank in program.cascade.ranks}
         symbol = tile_symbol(program)
         if symbol is not None and symbol in given:
             tile_fixed = True
@@ -300,14 +347,6 @@ class _Planner:
         return Plan(
             program, self.gpu, self.precision, bound, self.operands, tuple(found[:keep]), searched, tile_fixed, tuple(notes)
         )
-
-    def _extent(self, rank: str, bound: Sizes) -> int:
-        if rank in bound.extents:
-            return bound.extents[rank]
-        scalars = {**dict(self.program.cascade.sizes), **bound.scalars}
-        for name, expr in self.program.cascade.counts.items():
-            scalars[name] = evaluate_scalar(expr, scalars)
-        return int(evaluate_scalar(self.program.cascade.rank(rank).extent, scalars))
 
     def _walking(self, best: Candidate, timing: Timing) -> list[str]:
         """How program instances of the best candidate walk tiles, or why they do not though it was asked for."""
@@ -457,6 +496,21 @@ class _Planner:
         if units == {"warp"}:
             return registers.least, limit
         return registers.least, limit - SPARE_REGISTERS
+
+
+def extent_of(program: Program, rank: str, bound: Sizes) -> int:
+    """Coordinates along a rank of a program."""
+    if rank in bound.extents:
+        return bound.extents[rank]
+    scalars = {**dict(program.cascade.sizes), **bound.scalars}
+    for name, expr in program.cascade.counts.items():
+        scalars[name] = evaluate_scalar(expr, scalars)
+    return int(evaluate_scalar(program.cascade.rank(rank).extent, scalars))
+
+
+def instances(program: Program, blocks: Mapping[str, int], extent: Callable[[str], int]) -> int:
+    """Program instances."""
+    return math.prod(-(-extent(r) // (blocks[r] if r in program.tiled else 1)) for r in program.grid)
 
 
 def tile_symbol(program: Program) -> str | None:

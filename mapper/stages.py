@@ -23,10 +23,11 @@ from ..einsum.sizes import bind
 from .blocking import fresh, reads, refuse
 from .chunks import Chunked, chunked
 from .descriptors import Choice
+from .forms import contracted, forms
 from .gpu import Gpu
 from .one_pass import OnePass, one_pass
 from .parts import merging, part_counts, with_parts
-from .plan import Candidate, Plan, plan, tile_time
+from .plan import Candidate, Merit, Plan, better, plan, tile_time
 from .prepare import prepared
 from .program import position, program
 
@@ -59,6 +60,14 @@ class ModulePlan(Displayed):
     def predicted_s(self) -> float:
         """Kernels one after another; each has its launch in it."""
         return sum(kernel.best.predicted_s for kernel in self.kernels)
+
+    @cached_property
+    def merit(self) -> Merit:
+        """Of all kernels together."""
+        parts = [kernel.merit for kernel in self.kernels]
+        return Merit(
+            self.predicted_s, sum(p.work_s for p in parts), sum(p.products for p in parts), all(p.latency_bound for p in parts)
+        )
 
     @cached_property
     def between(self) -> tuple[str, ...]:
@@ -140,19 +149,46 @@ def module_plans(
     persistent: Choice = "auto",
 ) -> Iterator[ModulePlan]:
     """Plans, the fastest predicted first; then those to fall back on."""
-    planner = _Planner(
-        cascade, prepared(cascade), gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep, descriptors, persistent
-    )
-    found, groups = planner.first()
-    others = [other for other in planner.alternatives(found, groups) if len(other.kernels) > len(found.kernels)]
-    others += _in_chunks(
+    every: list[ModulePlan] = []
+    refusal: EinsmithError | None = None
+    for form in forms(cascade):
+        if every and max(one.merit.products for one in every) >= contracted(form):
+            break  # all that can be a matrix product is one
+        planner = _Planner(
+            cascade, form, gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep, descriptors, persistent
+        )
+        try:
+            found, groups = planner.first()
+        except EinsmithError as error:
+            refusal = refusal or error
+            continue
+        every += [found, *(o for o in planner.alternatives(found, groups) if len(o.kernels) > len(found.kernels))]
+    every += _in_chunks(
         cascade,
         lambda each: _Planner(
-            cascade, each.cascade, gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep, descriptors, persistent,
+            cascade,
+            each.cascade,
+            gpu,
+            dict(sizes or {}),
+            dict(params or {}),
+            dtype,
+            allow_tf32,
+            keep,
+            descriptors,
+            persistent,
             inside=each.inside,
-        ),  # fmt: skip
+        ),
     )
-    yield from sorted((found, *others), key=lambda one: one.predicted_s)
+    if not every:
+        assert refusal is not None
+        raise refusal
+    every.sort(key=lambda one: one.predicted_s)
+    first = every[0]
+    for other in every[1:]:
+        if better(other.merit, first.merit):
+            first = other
+    yield first
+    yield from (other for other in every if other is not first)
 
 
 def _in_chunks(cascade: Cascade, planner: Callable[[Chunked], _Planner]) -> list[ModulePlan]:
@@ -164,7 +200,7 @@ def _in_chunks(cascade: Cascade, planner: Callable[[Chunked], _Planner]) -> list
         except EinsmithError:
             break
         plans.append(replace(found, note="; ".join(note for note in (each.note, found.note) if note)))
-        if len(plans) > 1 and plans[-1].predicted_s >= plans[-2].predicted_s:
+        if len(plans) > 1 and not better(plans[-1].merit, plans[-2].merit):
             break
     return plans
 
@@ -282,6 +318,10 @@ class _Planner:
         if len(first.kernels) == 1:
             yield from self.split(first, first.kernels[0])
         todo = [(first, groups)]
+        parted = self.apart(groups)
+        if parted is not None:
+            yield parted[0]
+            todo.append(parted)
         while todo:
             module, groups = todo.pop()
             for number, kernel in enumerate(module.kernels):
@@ -291,6 +331,45 @@ class _Planner:
                 yield found[0]
                 if found[0].predicted_s < module.predicted_s and len(found[1]) < MOST_KERNELS:
                     todo.append(found)
+
+    def apart(self, groups: Groups) -> tuple[ModulePlan, Groups] | None:
+        """The same with a kernel each for Einsums of one kernel that do not feed each other, unless what they share makes up for
+        the roles that the others' ranks impose on them; None if there are none."""
+        parted: Groups = []
+        for group in groups:
+            loose = _components(group)
+            while True:
+                pairs = [(a, b) for a in range(len(loose)) for b in range(a) if self._belong(groups, group, loose[b], loose[a])]
+                if not pairs:
+                    break
+                a, b = pairs[0]
+                both = set(loose[a]) | set(loose[b])
+                loose = [g for n, g in enumerate(loose) if n not in (a, b)]
+                loose.append(tuple(e for e in group if e in both))
+            parted += loose
+        if len(parted) == len(groups) or len(parted) > MOST_KERNELS:
+            return None
+        try:
+            return self.module(parted), parted
+        except EinsmithError:
+            return None
+
+    def _belong(self, groups: Groups, group: tuple[Einsum, ...], one: tuple[Einsum, ...], other: tuple[Einsum, ...]) -> bool:
+        """Are two parts of a group better done by one kernel?"""
+        rest = [g for g in groups if g is not group]
+        left = tuple(e for e in group if e not in one and e not in other)
+        both = tuple(e for e in group if e in one or e in other)
+        try:
+            merits = [
+                self.kernel(_part(self.cuttable, [mine, *rest, left, *others], 0))[1].merit
+                for mine, others in ((one, [other]), (other, [one]), (both, []))
+            ]
+        except EinsmithError:
+            return False
+        first, second, together = merits
+        return (
+            together.products >= first.products + second.products and together.predicted_s < first.predicted_s + second.predicted_s
+        )
 
     def once(self, groups: Groups, number: int, kernel: Plan) -> tuple[ModulePlan, Groups] | None:
         """The same with what one kernel computes again and again done by a kernel before it; None if there is nothing to gain."""
@@ -389,6 +468,8 @@ def with_last_positions(cascade: Cascade) -> Cascade:
 def repeated(cascade: Cascade, single: Plan) -> frozenset[str]:
     """Reductions of the textbook cascade that lack a rank of the kernel's grid and do not depend on one that has it, with all
     that they need."""
+    if single.program.made:
+        return frozenset()  # nothing carries these ranks by name
     grid = {r for r in single.program.grid if single.sizes.extents.get(r, 1) > 1}
     carried = {t.name: set(t.ranks) for t in cascade.tensors}
     heavy = {
@@ -518,6 +599,19 @@ def _units(cascade: Cascade, inside: Collection[str] = ()) -> Groups:
         tuple(e for e in cascade.einsums if e.output in condensed.nodes[node]["members"])
         for node in nx.lexicographical_topological_sort(condensed, key=place)
     ]
+
+
+def _components(group: tuple[Einsum, ...]) -> Groups:
+    """Einsums that feed each other, directly or not, in their order."""
+    import networkx as nx
+
+    graph: Any = nx.Graph()
+    made = {e.output for e in group}
+    graph.add_nodes_from(made)
+    for einsum in group:
+        graph.add_edges_from((einsum.output, a.tensor) for a in reads(einsum) if a.tensor in made)
+    parts = [tuple(e for e in group if e.output in names) for names in nx.connected_components(graph)]
+    return sorted(parts, key=lambda part: group.index(part[0]))
 
 
 def _part(cascade: Cascade, groups: Groups, number: int) -> Cascade:

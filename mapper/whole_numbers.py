@@ -1,4 +1,4 @@
-"""Which scalars of a cascade are whole numbers, by the operations that they are made of, and which of them must not be 0 or less."""
+"""Which scalars of a cascade are whole numbers, by the operations that they are made of, and which of them must be 1 or more."""
 
 from __future__ import annotations
 

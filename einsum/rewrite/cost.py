@@ -40,7 +40,7 @@ class Cost:
 
 
 def cost(cascade: Cascade, rank: str, values: Mapping[str, int | float], dense: bool = False) -> Cost:
-    """Passes, operations and state of a flat cascade along `rank`; `values` as `scalars` gives them. `dense`: whatever masks leave."""
+    """Passes, operations and state of a flat cascade along `rank`; `values` as `scalars` has them. `dense`: masks left out."""
     passes = levels(cascade, rank).passes.get(rank, 0) if rank in cascade.rank_order else 0
     return Cost(passes, count(cascade, values, dense=dense), float(state_words(cascade, rank).evaluate(values)))
 
