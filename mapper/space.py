@@ -16,8 +16,11 @@
   latency of reductions;
 * a tensor that lives within a tile is handed on where that is legal, else stays in the registers of any array that makes or reads
   it, or in any level; what lives across tiles, in a level;
-* interleaved schedule, as many tiles in flight as hide the latency of a tile twice over, or as registers and buffer allow; two
-  buffer slots.
+* interleaved schedule (or another one that is asked for), as many tiles in flight as hide the latency of a tile twice over, or as
+  registers and buffer allow; two buffer slots;
+* with `--peel`, first steps of running states are peeled wherever initial values leave something undone: never worse than whole.
+
+Any of this can be fixed (`Fixed`): the rest is then searched, "optimal" refers to what obeys, and so does "only where no mapping fits".
 
 Left out: other tiles, several ranks along one side, loops private to one Einsum of a group, recomputation,
 spilling of running results, other orders of the Einsums than the cascade's.
@@ -27,7 +30,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -384,10 +387,14 @@ class Space:
     """Choices of extents that splits leave open."""
     partitions: int
     groups: tuple[GroupSpace, ...]
+    fixed: Fixed = ANYTHING
 
     def as_json(self) -> dict[str, Any]:
+        from .fixed import words
+
         return {
-            "cascade": self.cascade, "arch": self.arch, "extents": self.extents, "partitions": self.partitions,
+            "cascade": self.cascade, "arch": self.arch, "fixed": list(words(self.fixed)),
+            "extents": self.extents, "partitions": self.partitions,
             "groups": [
                 {
                     "einsums": list(group.einsums), "teams": group.teams, "orders": group.orders,
@@ -400,6 +407,8 @@ class Space:
         }  # fmt: skip
 
     def __str__(self) -> str:
+        from .fixed import words
+
         lines = [
             f"space of {self.cascade} on {self.arch}",
             f"  extents that splits leave open: {self.extents:,} choices",
@@ -411,9 +420,14 @@ class Space:
                 f"  {group.teams:5,} {group.orders:8,} {group.tilings:12,} {group.holds:6,} {group.layouts:8,} {group.bindings:9,} "
                 f"{group.mappings:10.3g}  {', '.join(group.einsums)}"
             )
-        return "\n".join(
-            [*lines, "schedule: interleaved; illegal mappings and those that do not fit are counted too", f"left out: {LEFT_OUT}"]
+        schedule = ", ".join(sorted(set(self.fixed.schedules.values()))) or "interleaved"
+        peeled = "peeled" if self.fixed.peel else "whole (`--peel` peels them)"
+        lines.append(
+            f"schedule: {schedule}; first steps of running states: {peeled}; illegal mappings and those that do not fit count too"
         )
+        if given := words(self.fixed):
+            lines.append(f"fixed: {'; '.join(given)}")
+        return "\n".join([*lines, f"left out: {LEFT_OUT}"])
 
 
 LEFT_OUT = (
@@ -445,7 +459,7 @@ def explain(
                 ways[j] += ways[i]
                 groups.append(_group_space(flat, arch, bound, tuple(names[i:j]), tiles, fixed))
     choices = open_extents(flat, frozenset(sizes or {}), arch, dict(bound.extents))
-    return Space(cascade.name, arch.name, len(choices), ways[-1], tuple(groups))
+    return Space(cascade.name, arch.name, len(choices), ways[-1], tuple(groups), fixed)
 
 
 def _group_space(
@@ -458,7 +472,12 @@ def _group_space(
     streams = {(access.tensor, access.indices) for e in einsums for access in accesses(e.body) if access.tensor not in inside}
     orders = tilings = 0
     holds = 1
-    groups = list(teams(cascade, arch, sizes, inside))
+    spread = fixed.of(fixed.teams, inside)
+    groups = [
+        team
+        for team in teams(cascade, arch, sizes, inside)
+        if spread is None or spread == {(str(loop.over), loop.rank) for loop in team.loops}
+    ]
     for team in groups:
         looped = looped_ranks(cascade, arch, team.sizes, inside, leaving, tiles, 1, fixed)
         for plain in looped.cuts():
@@ -468,10 +487,14 @@ def _group_space(
                 orders += len(listed) + again
                 tilings += (len(listed) + again) * math.prod(len(choice) for choice in looped.tilings(cut))
                 axes = (*(loop.rank for loop in looped.outside), *cut.axes)
-                places = math.prod(max(1, sum(rank in _ranks(indices) for rank in axes)) for _, indices in streams)
-                holds = max(holds, places ** len(arch.on_chip))
+                free = [
+                    max(1, sum(rank in _ranks(indices) for rank in axes))
+                    for level in arch.on_chip
+                    for tensor, indices in streams
+                    if level not in fixed.holds.get(tensor, {})
+                ]
+                holds = max(holds, math.prod(free))
     ranks = {rank for einsum in einsums for rank in iterated(einsum) if sizes.extents[rank] > 1}
-    layouts = math.prod(math.perm(len(ranks), min(len(array.side), len(ranks))) for array in arch.arrays.values())
     able: dict[str, set[str]] = {}
     for einsum in einsums:
         mine = {
@@ -482,7 +505,23 @@ def _group_space(
         }
         able[einsum.output] = able.get(einsum.output, mine) & mine
     bindings = math.prod(len(arrays) for arrays in able.values())
+    layouts = 1
+    for name, array in arch.arrays.items():
+        given = [each for each, arrays in able.items() if each in fixed.layouts and arrays == {name}]
+        own = {each: frozenset().union(*(iterated(e) for e in einsums if e.output == each)) for each in given}
+        layouts *= sum(
+            all(
+                _laid(layout, own[each]) == _laid([along[0] if along else "" for along in fixed.layouts[each]], own[each])
+                for each in given
+            )
+            for layout in itertools.permutations(sorted(ranks), min(len(array.side), len(ranks)))
+        )
     return GroupSpace(names, len(groups), orders, tilings, holds, layouts, bindings)
+
+
+def _laid(layout: Sequence[str], own: frozenset[str]) -> list[tuple[int, str]]:
+    """The sides along which an Einsum has a rank, and which."""
+    return [(side, rank) for side, rank in enumerate(layout) if rank in own]
 
 
 def _ranks(indices: tuple[Expr, ...]) -> frozenset[str]:
