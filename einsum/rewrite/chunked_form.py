@@ -180,8 +180,8 @@ class _Chunks:
         self.split: Split = split
         self.tensors: list[Tensor] = []
         self.states: dict[str, _Tensors] = {}
-        self.scores: set[str] = set()
-        """Sums over pairs of positions."""
+        self.large: set[str] = set()
+        """What sums up the largest tensors, ratios for each pair of positions and each element that is summed."""
 
     # --- places ---
 
@@ -383,7 +383,8 @@ class _Chunks:
             if bound:
                 scores = Reduce("sum", term.ranks, product(under((*left, *right, *ratio))))
                 held = defined("scores", scores, outer, inner, self.past)
-                self.scores.add(held.tensor)
+                if under(ratio):
+                    self.large.add(held.tensor)
                 pairs = (*pairs, held)
             weights = defined("weights", Map("where", (self.before(strict), product(pairs), ZERO)), outer, inner, self.past)
             summed = Reduce("sum", (self.past,), product((weights, *under(right, inside=False))))
@@ -415,7 +416,7 @@ class _Chunks:
             new += made if reads else []
             einsums += made
         declared = tuple(tensor for tensor in self.old.tensors if tensor.name not in gone)
-        einsums.sort(key=lambda einsum: einsum.output not in self.scores)  # at once: products of factors are the largest tensors
+        einsums.sort(key=lambda einsum: einsum.output not in self.large)  # as soon as may be: then they are not needed any more
         after = replace(self.new, tensors=(*declared, *self.tensors), einsums=_in_turn(einsums, new))
         after = reordered(after)
         m, m1, m0, tile = self.rank, self.split.outer, self.split.inner, text(self.split.tile)
