@@ -20,7 +20,7 @@
   registers and buffer allow; two buffer slots;
 * with `--peel`, first steps of running states are peeled wherever initial values leave something undone: never worse than whole.
 
-Any of this can be fixed (`Fixed`): the rest is then searched, "optimal" refers to what obeys, and so does "only where no mapping fits".
+Any of this can be fixed (`Fixed`): the rest is then searched, and "optimal" and "only where no mapping fits" refer to what obeys.
 
 Left out: other tiles, several ranks along one side, loops private to one Einsum of a group, recomputation,
 spilling of running results, other orders of the Einsums than the cascade's.
