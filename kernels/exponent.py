@@ -1,8 +1,9 @@
 """exp as exp2: log2(e) folded into a scale that is there anyway.
 
 In: a program. Out: the same program in which `exp(a - b)` is `exp2(a - b)` wherever all that flows into `a` and `b` comes,
-through maxima, minima, masks and copies, from products with a parameter, and flows nowhere else; there the parameter is
-multiplied by log2(e) once:
+through maxima, minima, masks and copies, from products with a parameter, and flows nowhere else within loops; there the parameter
+is multiplied by log2(e) once. What a loop leaves for each row, as a maximum that is an output or is merged with those of other
+parts, is divided by it again after the loop:
 
     QK = sum[e](Q * K * scale);  RM = max(RM, max[m0](QK));  exp(QK - RM)
     QK = sum[e](Q * K * (scale * 1.4427));  RM = max(RM, max[m0](QK));  exp2(QK - RM)
@@ -15,21 +16,25 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from ..einsum.cascade import Access, Einsum, Expr, Map, Number, Reduce, Scalar, rebuild, transform, walk
+from ..einsum.cascade import Access, Einsum, Expr, Map, Number, Reduce, Scalar, children, rebuild, transform, walk
 from ..mapper.program import Loop, Program, Straight
 
 LOG2E = Number(math.log2(math.e))
+LN2 = Number(math.log(2.0))
 INFINITE = frozenset({Number(float("inf")), Map("neg", (Number(float("inf")),)), Number(0)})
 """Values that stay the same when multiplied by a positive number."""
 
 
 def fold(program: Program) -> Program:
     """The program with exp2 where the factor can be folded; the same object if nowhere."""
-    group = _group(program)
+    outside = frozenset(id(e) for phase in program.phases if isinstance(phase, Straight) for e in phase.einsums)
+    group = _group(program, outside)
     if not group:
         return program
 
     def rewritten(einsum: Einsum) -> Einsum:
+        if einsum.output not in group and id(einsum) in outside:
+            return replace(einsum, body=_unscaled(einsum.body, group))
         body = transform(
             einsum.body, lambda e: Map("exp2", e.args) if isinstance(e, Map) and e.op == "exp" and _operands(e) <= group else e
         )
@@ -58,8 +63,8 @@ def _operands(exp: Map) -> frozenset[str]:
     return frozenset(part.tensor if isinstance(part, Access) else "?" for part in parts)
 
 
-def _group(program: Program) -> frozenset[str]:
-    """Tensors that may all be multiplied by log2(e): the greatest set closed under what defines and what reads them."""
+def _group(program: Program, outside: frozenset[int]) -> frozenset[str]:
+    """Tensors that may all be multiplied by log2(e): the greatest set closed under what defines and what reads them in loops."""
     einsums = program.cascade.einsums
     group = {
         name
@@ -81,7 +86,8 @@ def _group(program: Program) -> frozenset[str]:
     while changed:
         out = {e.output for e in einsums if e.output in group and not _scalable(e.body, group)}
         for e in einsums:
-            out |= _misused(e, group)
+            rows = {name for name in group if id(e) in outside and _narrow(program, name)}
+            out |= _misused(e, group) - rows
         group -= out
         changed = bool(out)
     return frozenset(group)
@@ -111,6 +117,8 @@ def _scalable(expr: Expr, group: set[str]) -> bool:
             return all(_scalable(arg, group) for arg in args)
         case Reduce(op="max" | "min", body=body):
             return _scalable(body, group)
+        case Reduce(op="sum", body=Map(op="where", args=(_, yes, no))):  # some points are left out of the sum
+            return no == Number(0) and _parameter(yes) is not None
         case Reduce(op="sum", body=body) | body:
             return _parameter(body) is not None
     return False
@@ -125,6 +133,21 @@ def _parameter(expr: Expr) -> Scalar | None:
             return _parameter(b) or _parameter(a)
         case _:
             return None
+
+
+def _narrow(program: Program, name: str) -> bool:
+    """Has a tensor a number for each row at most, so that dividing it again costs nothing?"""
+    return len(set(program.cascade.tensor(name).ranks) & set(program.axes)) < 2
+
+
+def _unscaled(expr: Expr, group: frozenset[str]) -> Expr:
+    """The value with exp2, and members of the group divided again where they are read otherwise than in an exponential."""
+    if isinstance(expr, Map) and expr.op == "exp" and _operands(expr) <= group:
+        return Map("exp2", expr.args)
+    if isinstance(expr, Access):
+        return Map("*", (expr, LN2)) if expr.tensor in group else expr
+    parts = children(expr)
+    return rebuild(expr, tuple(_unscaled(part, group) for part in parts)) if parts else expr
 
 
 def _misused(einsum: Einsum, group: set[str]) -> set[str]:

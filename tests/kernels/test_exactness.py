@@ -12,10 +12,13 @@ import pytest
 
 from einsmith.einsum import interpret, spec
 from einsmith.einsum.diagnostics import EinsmithError
-from einsmith.kernels.check import device, keywords
+from einsmith.kernels.check import check, device, keywords
 from einsmith.kernels.child import ask
+from einsmith.kernels.emit import emit_module
 from einsmith.kernels.run import module_for
 from einsmith.kernels.store import stored
+from einsmith.mapper import gpu
+from einsmith.mapper.stages import plan_module
 
 X = np.random.default_rng(0).normal(size=(12, 30))
 NAN = np.where(np.arange(30) == 4, np.nan, X)
@@ -153,3 +156,33 @@ def test_offsets_within_a_tile_that_leave_32_bits_are_refused() -> None:
     module._prepare(X=torch.empty_strided((64, 64), (2**12, 1), device="meta"))
     with pytest.raises(ValueError, match="too far apart"):
         module._prepare(X=torch.empty_strided((64, 64), (2**29, 1), device="meta"))
+
+
+LEFT_BEHIND = """
+name: what-a-loop-leaves
+doc: Softmax with the base-2 power of each row's maximum and its log-sum-exp as further outputs.
+ranks: {p: P, m: M, e: E}
+inputs: {Q: [p, e], K: [m, e]}
+params: {scale: 0.5}
+sizes: {P: 40, M: 70, E: 16}
+cascade: |
+  S[p,m] = Q[p,e] * K[m,e] * scale
+  G[p]   = max[m](S[p,m])
+  N[p,m] = exp(S[p,m] - G[p])
+  D[p]   = sum[m](N[p,m])
+  L[p]   = G[p] + log(D[p])
+  T[p]   = exp2(G[p] * 0.25)
+  U[p]   = exp2(G[p])
+outputs: [L, T, U]
+"""
+
+
+def test_exponentials_have_base_2_in_the_loop_and_what_it_leaves_is_divided_again() -> None:
+    cascade = spec.loads(LEFT_BEHIND, "left")
+    source = emit_module(plan_module(cascade, gpu.load("h200"), {"P": 1024, "M": 16384, "E": 64}))
+    assert "tl.exp(" not in source
+    assert " * 0.6931471805599453 + tl.log(" in source
+    found = check(source, cascade)
+    assert not found.failed, str(found)
+    wrong = check(source.replace("0.6931471805599453", "0.69"), cascade)
+    assert wrong.failed
