@@ -1,0 +1,67 @@
+"""Kernels that take recurrences chunk by chunk, in Triton's interpreter: gates of any kind, chunks that are cut, what reads them."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from einsmith.einsum import spec
+from einsmith.kernels.check import Checked, check_all
+from einsmith.kernels.emit import emit_module
+from einsmith.kernels.shapes import Case
+from einsmith.mapper import gpu
+from einsmith.mapper.stages import plan_module
+
+SIZES = {"B": 1, "M": 128, "E": 16, "F": 16}
+CASES = [Case("one", {"B": 1, "M": 1, "E": 3, "F": 2}), Case("odd", {"B": 2, "M": 37, "E": 5, "F": 18})]
+GATES = {
+    "of both signs": "tanh(G[b,m])",
+    "often 0": "where(G[b,m] > 0.3, 0, sigmoid(G[b,m]))",
+    "near 0": "exp(-100 * sigmoid(G[b,m]))",
+    "for each element of a key": "where(A[b,m,e] > 0.8, 0, tanh(A[b,m,e]))",
+    "for each element of a value": "sigmoid(V[b,m,f])",
+}
+READERS = {
+    "after the step": "Y[b,m,f] = sum[e](Q[b,m,e] * X[b,m+1,e,f])",
+    "before the step": "Y[b,m,f] = sum[e](Q[b,m,e] * X[b,m,e,f])",
+    "at the end": "Y[b,m,f] = sum[e](Q[b,m,e] * X[b,m+1,e,f])\n  Z[b,e,f] = X[b,M,e,f]",
+}
+
+
+def recurrence(gate: str, reader: str) -> str:
+    return f"""
+name: gated
+ranks: {{b: B, m: M, e: E, f: F}}
+inputs: {{G: [b, m], A: [b, m, e], K: [b, m, e], Q: [b, m, e], V: [b, m, f], H: [b, e, f]}}
+cascade: |
+  X[b,0,e,f]   = H[b,e,f]
+  X[b,m+1,e,f] = {gate} * X[b,m,e,f] + K[b,m,e] * V[b,m,f]
+  {reader}
+outputs: [{"Y, Z" if "Z[" in reader else "Y"}]
+"""
+
+
+KERNELS = {
+    **{f"gates {name}": recurrence(gate, READERS["after the step"]) for name, gate in GATES.items()},
+    **{f"read {name}": recurrence(GATES["of both signs"], reader) for name, reader in READERS.items()},
+}
+
+
+@functools.cache
+def results() -> dict[str, tuple[str, Checked]]:
+    tasks, notes = [], []
+    for text in KERNELS.values():
+        cascade = spec.loads(text)
+        planned = plan_module(cascade, gpu.load("h200"), SIZES, dtype="float32")
+        notes.append(planned.note)
+        tasks.append((emit_module(planned), cascade, CASES))
+    return dict(zip(KERNELS, zip(notes, check_all(tasks), strict=True), strict=True))
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_chunks_agree_with_the_interpreter(name: str) -> None:
+    note, found = results()[name]
+    assert "in chunks of" in note
+    assert len(found.rows) == len(CASES) * (2 if name == "read at the end" else 1)
+    assert not found.failed, str(found)

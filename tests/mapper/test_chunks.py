@@ -1,0 +1,69 @@
+"""Recurrences chunk by chunk in plans: which are, how long chunks are, and where steps stay steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from einsmith.einsum import interpret, spec
+from einsmith.mapper import gpu
+from einsmith.mapper.chunks import chunked
+from einsmith.mapper.prepare import prepared
+from einsmith.mapper.products import contractions
+from einsmith.mapper.stages import ModulePlan, plan_module
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "attention"
+LONG = {"B": 4, "H": 16, "M": 8192, "E": 64, "F": 64}
+
+
+def planned(name: str, sizes: dict[str, int]) -> ModulePlan:
+    cascade = spec.load(EXAMPLES / f"{name}.yaml")
+    return plan_module(cascade, gpu.load("h200"), {k: v for k, v in sizes.items() if k in cascade.symbols})
+
+
+@pytest.mark.parametrize(("name", "kernels"), [("linear-causal", 1), ("retention", 1), ("gla", 1), ("vig", 2)])
+@pytest.mark.parametrize("sizes", [{}, LONG])
+def test_linear_recurrences_become_matrix_products(name: str, kernels: int, sizes: dict[str, int]) -> None:
+    found = planned(name, sizes)
+    assert "in chunks of" in found.note
+    assert len(found.kernels) == kernels
+    for kernel in found.kernels:
+        assert len(contractions(kernel.program)) >= 3  # what is added to the state, what it gives, what pairs give
+
+
+def test_a_factor_under_the_sum_makes_chunks_short() -> None:
+    """Ratios for each pair of positions and each element grow with the square of a chunk."""
+    lengths = {name: int(planned(name, LONG).note.split("chunks of ")[1].split(";")[0]) for name in ("retention", "gla")}
+    assert lengths["gla"] < lengths["retention"]
+
+
+@pytest.mark.parametrize("name", ["rwkv", "delta", "gated-delta", "titans"])
+def test_steps_stay_steps(name: str) -> None:
+    """No product of matrices in it, or a matrix applied to the state."""
+    assert "chunks" not in planned(name, {}).note
+
+
+def test_time_decides_where_no_matrix_product_comes_of_it() -> None:
+    assert "chunks" in planned("ssm-selective", {}).note
+    assert "chunks" not in planned("ssm-selective", {"B": 8, "M": 4096, "C": 2048, "S": 16}).note
+
+
+def test_a_state_that_stays_is_walked_by_a_kernel_of_its_own() -> None:
+    found = planned("lightnet", {**LONG, "E": 128, "F": 128})
+    assert "S: `m` in chunks of" in found.note
+    assert [kernel.program.loop for kernel in found.kernels] == ["m", "m1"]
+    assert set(found.between) == {"S_factor", "S_term"}
+
+
+def test_every_length_is_the_same_function() -> None:
+    cascade = prepared(spec.load(EXAMPLES / "vig.yaml"))
+    sizes = {"B": 1, "H": 1, "M": 37, "E": 3, "F": 2}
+    inputs = interpret.random_inputs(cascade, sizes, None, np.random.default_rng(0))
+    expected = interpret.evaluate(cascade, inputs, sizes)["AV"]
+    forms = list(chunked(cascade))
+    assert [form.note for form in forms] == [f"SF, SB: `m` in chunks of {length}" for length in (16, 32, 64, 128)]
+    for form in forms:
+        assert form.cascade.symbols == cascade.symbols
+        np.testing.assert_allclose(interpret.evaluate(form.cascade, inputs, sizes)["AV"], expected, rtol=1e-9, atol=1e-12)
