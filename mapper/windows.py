@@ -297,7 +297,6 @@ def _masked(cascade: Cascade, window: _Window, coordinate: str) -> Cascade | Non
     low, high = Map("<=", (ZERO, window.place)), Map("<", (window.place, extent))
     mask: Expr = Map("and", (low, high))
     there = Map("<", (window.key, window.extent)) if window.stride is not None else None
-    cascade = _guarded(cascade, window, mask, there)
     for einsum in sorted(cascade.einsums, key=lambda e: (not _is_choice(e.body), isinstance(e.body, Reduce))):
         if coordinate not in cascade.tensor(einsum.output).ranks:
             continue
@@ -305,14 +304,14 @@ def _masked(cascade: Cascade, window: _Window, coordinate: str) -> Cascade | Non
             if _is_choice(einsum.body) and einsum.body.args[2] != value:  # type: ignore[union-attr]
                 continue
             if _neutral(cascade, coordinate, {einsum.output: value}, frozenset()):
-                return _with_mask(cascade, einsum, mask, value)
+                return _guarded(_with_mask(cascade, einsum, mask, value), window, mask, there)
     einsums = tuple(
         replace(e, body=replace(e.body, body=_under(mask, e.body.body, IDENTITY[e.body.op])))
         if isinstance(e.body, Reduce) and coordinate in e.body.ranks
         else e
         for e in cascade.einsums
     )
-    return replace(cascade, einsums=einsums)
+    return _guarded(replace(cascade, einsums=einsums), window, mask, there)
 
 
 def _is_choice(expr: Expr) -> bool:
@@ -338,7 +337,7 @@ def _guarded(cascade: Cascade, window: _Window, mask: Expr, there: Expr | None) 
             index for access in accesses(inside) if cascade.tensor(access.tensor).kind == "input" for index in access.indices
         ]
         otherwise = IDENTITY.get(body.op, ZERO) if isinstance(body, Reduce) else ZERO
-        if any(window.place in walk(index) and index != window.key for index in indices):
+        if mask not in walk(inside) and any(window.place in walk(index) and index != window.key for index in indices):
             inside = _under(mask, inside, otherwise)
         if there is not None and window.key in indices and there not in walk(inside):
             inside = _under(there, inside, otherwise)

@@ -226,3 +226,59 @@ cascade: |
   Y[b,h,p,f]  = A[b,h,p,f] * sigmoid(U[b,h,p,f])
 outputs: [Y]
 """
+
+WINDOW = """
+name: dilated-window-with-a-table
+doc: Each row sees W rows before it, D apart, with a number for each place in the window.
+ranks: {p: P, m: P, w: W, e: E, f: F}
+inputs: {Q: [p, e], K: [m, e], V: [m, f], T: [w]}
+params: {D: 3}
+cascade: |
+  S[p,w] = where(p - w*D >= 0, sum[e](Q[p,e] * K[p - w*D,e]) + T[w], -inf)
+  G[p]   = max[w](S[p,w])
+  N[p,w] = exp(S[p,w] - G[p])
+  D1[p]  = sum[w](N[p,w])
+  Y[p,f] = sum[w](where(p - w*D >= 0, N[p,w] * V[p - w*D,f], 0)) / D1[p]
+outputs: [Y]
+"""
+
+IMAGE = """
+name: window-of-an-image
+doc: A clamped window of an image; weights that do not vanish outside of it.
+ranks: {y: NY, x: NX, u: U, v: V, e: E, f: F}
+inputs: {Q: [y, x, e], K: [y, x, e], Z: [y, x, f]}
+cascade: |
+  S[y,x,u,v] = sum[e](Q[y,x,e] * K[clamp(y - U//2, 0, NY - U) + u,clamp(x - V//2, 0, NX - V) + v,e])
+  N[y,x,u,v] = 1 + tanh(S[y,x,u,v])
+  Y[y,x,f]   = sum[u,v](N[y,x,u,v] * Z[clamp(y - U//2, 0, NY - U) + u,clamp(x - V//2, 0, NX - V) + v,f])
+outputs: [Y]
+"""
+
+BLOCKS = """
+name: blocks-turned
+doc: Rows in blocks of W, counted from row S on; each sees its block and A rows on both sides of it, round the end.
+ranks: {p: R*W, m: R*W, u: W + 2*A, e: E, f: F}
+inputs: {Q: [p, e], K: [m, e], V: [m, f]}
+params: {S: 3}
+cascade: |
+  L[p,u] = sum[e](Q[p,e] * K[((p - S) % (R*W)//W*W + u - A + S) % (R*W),e])
+  G[p]   = max[u](L[p,u])
+  N[p,u] = exp(L[p,u] - G[p])
+  D[p]   = sum[u](N[p,u])
+  Y[p,f] = sum[u](N[p,u] * V[((p - S) % (R*W)//W*W + u - A + S) % (R*W),f]) / D[p]
+outputs: [Y]
+"""
+
+CUT_BLOCKS = """
+name: blocks-of-an-image
+doc: Pixels in blocks of W by W, of which the last are cut; each sees its block and A pixels around it.
+ranks: {h: H, y: NY, x: NX, u: W + 2*A, v: W + 2*A, e: E, f: F}
+inputs: {Q: [h, y, x, e], K: [h, y, x, e], V: [h, y, x, f]}
+cascade: |
+  L[h,y,x,u,v] = sum[e](where(0 <= y//W*W + u - A < NY and 0 <= x//W*W + v - A < NX,
+                   Q[h,y,x,e] * K[h,y//W*W + u - A,x//W*W + v - A,e], 0))
+  N[h,y,x,u,v] = where(0 <= y//W*W + u - A < NY and 0 <= x//W*W + v - A < NX, sigmoid(L[h,y,x,u,v]), 0)
+  Y[h,y,x,f]   = sum[u,v](where(0 <= y//W*W + u - A < NY and 0 <= x//W*W + v - A < NX,
+                   N[h,y,x,u,v] * V[h,y//W*W + u - A,x//W*W + v - A,f], 0))
+outputs: [Y]
+"""

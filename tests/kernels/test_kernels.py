@@ -80,7 +80,7 @@ KERNELS: dict[str, tuple[str, dict[str, int], bool, int | list[int], list[Case] 
         [Case("odd", {"P": 13, "M": 67, "E": 7, "F": 5}), Case("none", {"P": 3, "M": 0, "E": 4, "F": 4})],
     ),
     "scans along the loop": (
-        cascades.PREFIX, {"H": 2, "T": 100_000, "F": 16}, True, [1], [Case("odd", {"H": 2, "T": 77, "F": 5})]
+        cascades.PREFIX, {"H": 2, "T": 100_000, "F": 16}, True, [1, 1], [Case("odd", {"H": 2, "T": 77, "F": 5})]
     ),
     "few queries: keys in parts, then a merge": (
         cascades.FLASH, {"B": 1, "H": 2, "P": 1, "M": 4096, "E": 32, "F": 32}, True, [1, 0],
@@ -101,6 +101,25 @@ KERNELS: dict[str, tuple[str, dict[str, int], bool, int | list[int], list[Case] 
     "scatters": (
         cascades.SCATTERED, {"P": 64, "J": 32, "F": 16}, True, [1],
         [Case("odd", {"P": 13, "J": 37, "F": 5}), Case("few", {"P": 5, "J": 1, "F": 1})],
+    ),
+    "a window along a line, dilated": (
+        cascades.WINDOW, {"P": 300, "W": 9, "E": 16, "F": 16}, True, [1],
+        [Case("odd", {"P": 101, "W": 7, "E": 9, "F": 5}), Case("longer than the line", {"P": 5, "W": 4, "E": 3, "F": 2})],
+    ),
+    "a window of an image": (
+        cascades.IMAGE, {"NY": 32, "NX": 32, "U": 3, "V": 5, "E": 16, "F": 16}, True, [1],
+        [
+            Case("odd", {"NY": 9, "NX": 13, "U": 3, "V": 5, "E": 9, "F": 5}),
+            Case("wide", {"NY": 3, "NX": 70, "U": 2, "V": 3, "E": 4, "F": 4}),
+        ],
+    ),
+    "blocks, counted from within one": (
+        cascades.BLOCKS, {"R": 8, "W": 32, "A": 4, "E": 16, "F": 16}, True, [0],
+        [Case("odd", {"R": 5, "W": 7, "A": 2, "E": 9, "F": 5}), Case("one block", {"R": 1, "W": 20, "A": 1, "E": 4, "F": 4})],
+    ),
+    "blocks of an image, the last ones cut": (
+        cascades.CUT_BLOCKS, {"H": 2, "NY": 32, "NX": 32, "W": 8, "A": 2, "E": 16, "F": 16}, True, [1],
+        [Case("odd", {"H": 2, "NY": 13, "NX": 9, "W": 5, "A": 1, "E": 9, "F": 5})],
     ),
     "ragged": (cascades.LENGTHS, {"B": 4, "P": 300, "M": 300, "E": 16, "F": 16}, True, 1, [Case("odd", RAGGED)]),
 }  # fmt: skip
