@@ -79,8 +79,6 @@ def _whole(cascade: Cascade, einsum: Einsum, mine: set[str], inside: set[str]) -
         return not read
     if isinstance(body, Scan | Select) or (isinstance(body, Reduce) and body.op in ("argmax", "argmin")):
         return False
-    if isinstance(body, Reduce) and mine & set(body.ranks) and not mine <= set(body.ranks):
-        return False
     ranks = {name: cascade.tensor(name).ranks for name in inside}
     return all(
         index == Coord(rank)
@@ -99,9 +97,10 @@ def _outermost_first(cascade: Cascade, group: tuple[str, ...]) -> tuple[str, ...
 
 
 def _along(einsum: Einsum, mine: set[str]) -> bool:
-    """Does an Einsum go along all of the ranks?"""
+    """Does an Einsum go along all of the ranks, reducing all of them or none?"""
     outside = frozenset().union(*(free_ranks(index) for index in einsum.indices))
-    return mine <= outside | set(einsum.body.ranks if isinstance(einsum.body, Reduce) else ())
+    bound = set(einsum.body.ranks if isinstance(einsum.body, Reduce) else ())
+    return mine <= outside | bound and mine & bound in (set(), mine)
 
 
 def _as_one(cascade: Cascade, group: tuple[str, ...]) -> Cascade:
