@@ -279,15 +279,11 @@ def ceil_div(extent: Expr, tile: Expr) -> Expr:
 
 def children(expr: Expr) -> tuple[Expr, ...]:
     """Direct sub-expressions, index expressions of accesses included."""
-    match expr:
-        case Access(indices=indices):
-            return indices
-        case Map(args=args):
-            return args
-        case Reduce(body=body) | Scan(body=body) | Select(body=body):
-            return (body,)
-        case _:
-            return ()
+    if isinstance(expr, Map):  # no patterns here: everything walks expressions
+        return expr.args
+    if isinstance(expr, Access):
+        return expr.indices
+    return (expr.body,) if isinstance(expr, Reduce | Scan | Select) else ()
 
 
 def walk(expr: Expr) -> Iterator[Expr]:
@@ -296,7 +292,7 @@ def walk(expr: Expr) -> Iterator[Expr]:
     while stack:
         node = stack.pop()
         yield node
-        stack.extend(reversed(children(node)))
+        stack += children(node)[::-1]
 
 
 def rebuild(expr: Expr, parts: tuple[Expr, ...]) -> Expr:
@@ -336,7 +332,17 @@ def free_ranks(expr: Expr) -> frozenset[str]:
 
 def accesses(expr: Expr) -> tuple[Access, ...]:
     """All accesses to tensors, those inside index expressions included, left to right."""
-    return tuple(node for node in walk(expr) if isinstance(node, Access))
+    known = _ACCESSES.get(id(expr))
+    if known is None or known[0] is not expr:
+        if len(_ACCESSES) >= MOST_KNOWN:
+            _ACCESSES.clear()
+        known = _ACCESSES[id(expr)] = (expr, tuple([node for node in walk(expr) if isinstance(node, Access)]))
+    return known[1]
+
+
+MOST_KNOWN = 10_000
+_ACCESSES: dict[int, tuple[Expr, tuple[Access, ...]]] = {}
+"""Of expressions met lately, by identity: the same ones are asked for again and again, and comparing them would take as long."""
 
 
 def substitute(expr: Expr, ranks: dict[str, Expr]) -> Expr:

@@ -284,11 +284,7 @@ class _Planner:
 
     def legal(self, groups: Groups, number: int) -> bool:
         """Can a group be a kernel, whatever fits?"""
-        try:
-            _check(_part(self.cuttable, groups, number), self.cuttable, self.extents)
-        except EinsmithError:
-            return False
-        return True
+        return _is_kernel(_part(self.cuttable, groups, number), self.cuttable, self.extents)
 
     def kernel(self, part: Cascade) -> tuple[OnePass, Plan]:
         if part not in self.known:
@@ -506,7 +502,8 @@ def _fewest_groups(cascade: Cascade, groups: Groups, extents: Mapping[str, int])
     """The best cut of the groups in their order, or of the same groups each as late as it may be."""
     orders = [groups, _depth_first(groups, cascade), _depth_first(groups, cascade, last_first=True)]
     different = [order for number, order in enumerate(orders) if order not in orders[:number]]
-    found = [cut for order in different if (cut := _cut(cascade, order, extents)) is not None]
+    known: dict[object, bool] = {}
+    found = [cut for order in different if (cut := _cut(cascade, order, extents, known)) is not None]
     return min(found, key=lambda cut: cut[:2])[2] if found else None
 
 
@@ -532,8 +529,11 @@ def _depth_first(groups: Groups, cascade: Cascade, last_first: bool = False) -> 
     return [groups[n] for n in (*order, *(n for n in range(len(groups)) if n not in order))]
 
 
-def _cut(cascade: Cascade, groups: Groups, extents: Mapping[str, int]) -> tuple[int, int, Groups] | None:
-    """The fewest kernels, then the fewest words between them: how many of each, and the groups of each kernel."""
+def _cut(
+    cascade: Cascade, groups: Groups, extents: Mapping[str, int], known: dict[object, bool]
+) -> tuple[int, int, Groups] | None:
+    """The fewest kernels, then the fewest words between them: how many of each, and the groups of each kernel. `known`: parts that
+    were found to be a kernel or none."""
     count = len(groups)
     best: list[tuple[int, int, Groups] | None] = [None] * (count + 1)
     best[0] = (0, 0, [])
@@ -547,9 +547,10 @@ def _cut(cascade: Cascade, groups: Groups, extents: Mapping[str, int]) -> tuple[
             part = _part(cascade, [together, rest], 0)
             if _parts_a_loop(part, cascade):
                 continue  # what follows may be the rest of the loop
-            try:
-                _check(part, cascade, extents)
-            except EinsmithError:
+            key = (frozenset(e.output for e in together), frozenset(part.outputs))
+            if key not in known:
+                known[key] = _is_kernel(part, cascade, extents)
+            if not known[key]:
                 if end > start + 1:
                     break
                 continue
@@ -558,6 +559,15 @@ def _cut(cascade: Cascade, groups: Groups, extents: Mapping[str, int]) -> tuple[
             if other is None or found[:2] < other[:2]:
                 best[end] = found
     return best[count]
+
+
+def _is_kernel(part: Cascade, cascade: Cascade, extents: Mapping[str, int]) -> bool:
+    """Can a part of a cascade be a kernel?"""
+    try:
+        _check(part, cascade, extents)
+    except EinsmithError:
+        return False
+    return True
 
 
 def _check(part: Cascade, cascade: Cascade, extents: Mapping[str, int]) -> None:
