@@ -53,12 +53,11 @@ class Brute:
             order.pop(einsum.output, None)
             order[einsum.output] = None
         self.names = list(order)
-        name, level = self.arch.buffer
         arrays = {
             key: array.model_copy(update={"registers": array.registers.model_copy(update={"words": 2**30})})
             for key, array in self.arch.arrays.items()
         }
-        memory = {**self.arch.memory, name: level.model_copy(update={"size": None})}
+        memory = {name: level.model_copy(update={"size": None}) for name, level in self.arch.memory.items()}
         self.roomy = self.arch.model_copy(update={"arrays": arrays, "memory": memory})
         self.sides = sorted({side for array in self.arch.arrays.values() for side in array.side})
 
@@ -67,7 +66,8 @@ class Brute:
         """How many mappings there are to look at, illegal ones included, with tiles no smaller than the sides."""
         count, total = len(self.names), 0
         for i, j in itertools.combinations(range(count + 1), 2):
-            places = math.prod(2 if name in self.outgoing(i, j) else 2 + len(self.arch.arrays) for name in self.names[i:j])
+            more = len(self.arch.on_chip) - 1
+            places = math.prod(more + (2 if name in self.outgoing(i, j) else 2 + len(self.arch.arrays)) for name in self.names[i:j])
             bindings = list(self.bindings(i, j))
             total += sum(len(list(self.holdings(loops, bindings[0]))) for loops in self.nests(i, j, 1)) * len(bindings) * places
         return total
@@ -193,9 +193,10 @@ class Brute:
     def complete(self, i: int, j: int, loops: tuple[Loop, ...]) -> Iterator[tuple[Value, Group]]:
         """All mappings with these loops."""
         for group in self.worthwhile(i, j, loops) if self.undominated else self.bindings(i, j):
-            for held in self.holdings(loops, group):
+            for held, bypass in self.holdings(loops, group):
                 for stay in self.stays(i, j, group):
-                    found = self.deepest(i, j, Group(loops=held, einsums=group, schedule=self.schedule, stay=stay, peel=self.peel))
+                    how = {"schedule": self.schedule, "stay": stay, "peel": self.peel, "bypass": bypass}
+                    found = self.deepest(i, j, Group(loops=held, einsums=group, **how))  # type: ignore[arg-type]
                     if found is not None:
                         yield found
 
@@ -240,25 +241,45 @@ class Brute:
         along = {body.rank} if isinstance(body, Scan | Select) else set()
         return iterated(einsum) - along - {self.cascade.tensor(einsum.output).iterates}
 
-    def holdings(self, loops: tuple[Loop, ...], group: dict[str, Binding]) -> Iterator[tuple[Loop, ...]]:
-        """Every input held at every loop over its own ranks."""
+    def holdings(
+        self, loops: tuple[Loop, ...], group: dict[str, Binding]
+    ) -> Iterator[tuple[tuple[Loop, ...], dict[str, tuple[str, ...]]]]:
+        """Every input held at every loop over its own ranks: by the innermost level; by each level outside not further in, or not
+        at all."""
         inputs: dict[str, set[str]] = {}
         for einsum in self.cascade.einsums:
             if einsum.output in group:
                 for access in accesses(einsum.body):
                     if access.tensor not in group:
                         inputs.setdefault(access.tensor, set()).update(*(free_ranks(index) for index in access.indices))
-        options = [[d for d, loop in enumerate(loops) if loop.rank in ranks] or [-1] for ranks in inputs.values()]
+        levels = self.arch.on_chip
+        options: list[list[tuple[int | None, ...]]] = []
+        for ranks in inputs.values():
+            own = [d for d, loop in enumerate(loops) if loop.rank in ranks] or [-1]
+            ways = itertools.product(*([[*own, None]] * (len(levels) - 1)), own)
+            options.append([way for way in ways if [d for d in way if d is not None] == sorted(d for d in way if d is not None)])
         for depths in itertools.product(*options):
-            held = list(loops)
-            for name, depth in zip(inputs, depths, strict=True):
-                if depth >= 0:
-                    held[depth] = held[depth].model_copy(update={"hold": (*held[depth].hold, name)})
-            yield tuple(held)
+            holds: list[dict[str, tuple[str, ...]]] = [{} for _ in loops]
+            bypass: dict[str, tuple[str, ...]] = {}
+            for name, way in zip(inputs, depths, strict=True):
+                for level, depth in zip(levels, way, strict=True):
+                    if depth is None:
+                        bypass[level] = (*bypass.get(level, ()), name)
+                    elif depth >= 0:
+                        holds[depth][level] = (*holds[depth].get(level, ()), name)
+            plain = len(levels) == 1
+            yield (
+                tuple(
+                    loop.model_copy(update={"hold": (by.get(levels[0], ()) if plain else by)}) if by else loop
+                    for loop, by in zip(loops, holds, strict=True)
+                ),
+                bypass,
+            )
 
     def stays(self, i: int, j: int, group: dict[str, Binding]) -> Iterator[dict[str, str]]:
         leaving = self.outgoing(i, j)
-        options = [["", "forward"] if name in leaving else ["", "forward", *self.arch.arrays] for name in group]
+        outer = self.arch.on_chip[:-1]
+        options = [["", "forward", *outer] if name in leaving else ["", "forward", *self.arch.arrays, *outer] for name in group]
         for places in itertools.product(*options):
             yield {name: place for name, place in zip(group, places, strict=True) if place}
 

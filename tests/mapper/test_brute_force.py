@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
-from hypothesis import Phase, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from einsmith.einsum import spec
@@ -89,6 +90,31 @@ def test_more_tiles() -> None:
     def check(problem: Problem, tiles: Tiles) -> None:
         assume(2 < Brute(problem.cascade, problem.arch, problem.sizes, tiles).size <= MANY)
         compare(problem, tiles, ADDITIVE, equal)
+
+    check()
+    assert min(equal[objective] for objective in ADDITIVE) >= 8, equal
+
+
+@st.composite
+def deeper(draw: Any) -> Problem:
+    """A problem with a small level between the buffer and the arrays."""
+    problem = draw(problems())
+    local = problem.arch.memory["buffer"].model_copy(
+        update={"size": draw(st.sampled_from([8, 16, 40, 100])), "read_pj": draw(st.sampled_from([0.5, 1.0])), "write_pj": 1.0}
+    )
+    memory = {**problem.arch.memory, "local": local}
+    return Problem(problem.cascade, problem.arch.model_copy(update={"memory": memory}), problem.sizes)
+
+
+def test_three_levels() -> None:
+    """Inputs held by each of two levels on the chip or passing one by, results in either."""
+    equal: Counter[str] = Counter()
+
+    @settings(max_examples=12, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
+    @given(deeper())
+    def check(problem: Problem) -> None:
+        assume(2 < Brute(problem.cascade, problem.arch, problem.sizes, "sides").size <= MANY // 2)
+        compare(problem, "sides", ADDITIVE, equal)
 
     check()
     assert min(equal[objective] for objective in ADDITIVE) >= 8, equal
