@@ -7,10 +7,11 @@ tile has no coordinate.
 from __future__ import annotations
 
 from ..einsum.arithmetic import INT_MAX, INT_MIN
-from ..einsum.cascade import Access, Expr, Map, Number, Reduce
+from ..einsum.cascade import Access, Coord, Expr, Map, Number, Reduce
 from ..einsum.flatten import IDENTITY
 from ..mapper.blocking import refuse
 from ..mapper.contraction import contraction
+from ..mapper.products import MATRIX_SIDE
 from .elementwise import Elementwise
 from .memory import wide
 from .tile import COMPARISON, PRODUCT, SUM, UNARY, Tile, combine, permuted
@@ -80,7 +81,9 @@ class Reductions(Elementwise):
                 if not set(test.axes) <= axes:
                     return None
                 guarded, self.guarded = self.guarded, True
-                tile = self.load(access, (test, valid) if valid is not None and k in axes else (test,))
+                ranks = self.program.source.tensor(access.tensor).ranks
+                own = any(i == Coord(k) and self.same_extent(k, r) for r, i in zip(ranks, access.indices, strict=True))
+                tile = self.load(access, (test, valid) if valid is not None and k in axes and not own else (test,))
                 self.guarded = guarded
                 return tile
         return None
@@ -94,7 +97,16 @@ class Reductions(Elementwise):
             if inside_loop:
                 return Tile(self.local(self.parent, "in"), (axis,), "bool")
             return None if self.exact else Tile(self.local(axis, "in"), (axis,), "bool")
+        if self.fills_its_block(axis):
+            return None
         return Tile(self.local(axis, "in"), (axis,), "bool")
+
+    def fills_its_block(self, axis: str) -> bool:
+        """Is the extent of an axis that is held whole a number that blocks come in, whatever the sizes are?"""
+        match self.cascade.rank(axis).extent:
+            case Number(value=int(value)):
+                return axis in self.program.whole and value >= MATRIX_SIDE and value & (value - 1) == 0
+        return False
 
     def masked(self, tile: Tile, axis: str, identity: str) -> Tile:
         """The tile with the identity of a reduction where the axis has no coordinate."""
