@@ -436,9 +436,10 @@ def _axes(objective: Objective, limits: Vector) -> tuple[int, ...]:
     """Measures whose fronts are needed: for a sum without limits none."""
     if objective in PRODUCTS:
         return (0, 1)
+    if limits == NOTHING:
+        return ()
     first = order(objective)[0]
-    limited = [place for place, limit in enumerate(limits) if not math.isinf(limit) and place != first]
-    return (first, *limited) if limited or limits != NOTHING else ()
+    return (first, *(place for place, limit in enumerate(limits) if limit < math.inf and place != first))
 
 
 def added(*values: Vector) -> Vector:
