@@ -11,6 +11,7 @@ in some assignment is never there in the best one, so that choice does not count
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from collections.abc import Mapping as Map_
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..einsum.cascade import Cascade, Scan, Select
 from .architecture import Array
@@ -29,6 +31,8 @@ Layout: TypeAlias = tuple[str | None, ...]
 """The rank along each side; None: one lane."""
 Costs: TypeAlias = Callable[[Step, Array, Map_[str, int]], Any]
 """Cycles of a step on an array; the last: lanes along the side of each spatial rank."""
+Whole: TypeAlias = Callable[[list[Floats]], Floats]
+"""What all steps together take: of a table for each array, its last axis over steps."""
 GRID = tuple(2.0**power for power in range(-10, 11))
 """Weights of the second of two arrays against the first."""
 MAX_TOGETHER = 2**20
@@ -56,6 +60,7 @@ class Bindings:
             for step in self.steps
         }
         """The arrays that each step may run on."""
+        self.made = frozenset(step.output for step in steps)
         self.arrays = {name: array for name, array in arrays.items() if any(name in able for able in self.able.values())}
 
     def spatial(self, step: Step) -> frozenset[str]:
@@ -101,10 +106,10 @@ class Bindings:
 
     # --- the busiest array ---
 
-    def untiled(self, cycles: Costs) -> float:
-        """Cycles of the busiest array that no tiling goes below; `cycles`: of whole ranks."""
-        listed, tables = self._tables(cycles)
-        return float(self._every([_undominated(table) for table in tables]).min(initial=math.inf)) if listed else 0.0
+    def untiled(self, costs: Costs, whole: Whole) -> float:
+        """What no tiling goes below; `costs`: of whole ranks; `whole`: of all steps together, such as `busiest`."""
+        listed, tables = self._tables(costs)
+        return float(self._every([_undominated(table) for table in tables], whole).min(initial=math.inf)) if listed else 0.0
 
     def _tables(self, cycles: Costs) -> tuple[list[list[Layout]], list[Floats]]:
         """The layouts of each array, and for each of them the cycles of all steps."""
@@ -115,14 +120,14 @@ class Bindings:
                 listed[place], tables[place] = [()], tables[place].min(axis=0, keepdims=True)  # each step has the best layout
         return listed, tables
 
-    def _every(self, tables: list[Floats]) -> Floats:
-        """Cycles of the busiest array under every layout of each."""
+    def _every(self, tables: list[Floats], whole: Whole) -> Floats:
+        """What all steps together take under every layout of each array."""
         many = len(tables)
         spread = [
             table.reshape([-1 if axis == place else 1 for axis in range(many)] + [len(self.steps)])
             for place, table in enumerate(tables)
         ]
-        return busiest(spread, GRID).reshape(-1)
+        return whole(spread).reshape(-1)
 
     def _table(self, name: str, layouts: list[Layout], cycles: Costs) -> Floats:
         known: dict[Any, float] = {}
@@ -137,33 +142,37 @@ class Bindings:
                     table[row, at] = known[key]
         return table
 
-    def tiled(self, whole: Costs, cycles: Costs, count: int) -> Floats:
-        """Cycles of the busiest array for all tilings; `whole`: cycles of whole ranks, which no tiling goes below."""
+    def tiled(self, least: Costs, costs: Costs, whole: Whole, count: int) -> Floats:
+        """For all tilings; `least`: costs of whole ranks, which no tiling goes below."""
         if not self.steps:
             return np.zeros(count)
-        listed, wholes = self._tables(whole)
-        bounds = self._every(wholes)
+        listed, tables = self._tables(least)
+        bounds = self._every(tables, whole)
         every = itertools.product(*listed)
-        found = np.full(count, np.inf)
         known: dict[Any, Any] = {}
+
+        def under(layouts: Sequence[Layout], rows: NDArray[np.int64]) -> Floats:
+            columns = [
+                [self._along_layout(name, layout, step, costs, known) for step in self.steps]
+                for name, layout in zip(self.arrays, layouts, strict=True)
+            ]
+            if all(np.ndim(value) == 0 for each in columns for value in each):
+                return whole([np.array([each]) for each in columns])
+            parts = [[value[rows] if np.ndim(value) else np.full(len(rows), value) for value in each] for each in columns]
+            return whole([np.stack(each, axis=1) for each in parts])
+
+        found = np.full(count, np.inf)
+        lowest = np.broadcast_to(under([()] * len(self.arrays), np.arange(count)), (count,))  # each step under its best layout
         ranking = sorted(zip(bounds.tolist(), itertools.count(), every, strict=False))
         for number, (floor, _, layouts) in enumerate(ranking):
-            if floor >= found.max(initial=0.0):
+            open_ = np.flatnonzero(found > np.maximum(floor, lowest))
+            if not len(open_):
                 break
             if number >= MAX_LAYOUTS:
                 found = np.minimum(found, floor)
                 break
-            tables = [
-                [self._along_layout(name, layout, step, cycles, known) for step in self.steps]
-                for name, layout in zip(self.arrays, layouts, strict=True)
-            ]
-            open_ = np.flatnonzero(found > floor)
-            if all(np.ndim(value) == 0 for columns in tables for value in columns):
-                stacked = [np.array([columns]) for columns in tables]
-            else:
-                stacked = [np.stack([np.broadcast_to(value, (count,))[open_] for value in columns], axis=1) for columns in tables]
-            found[open_] = np.minimum(found[open_], np.maximum(busiest(stacked, _ratios(stacked)), floor))
-        return found
+            found[open_] = np.minimum(found[open_], np.maximum(under(layouts, open_), floor))
+        return np.asarray(np.maximum(found, lowest))
 
     def _along_layout(self, name: str, layout: Layout, step: Step, cycles: Costs, known: dict[Any, Any]) -> Any:
         """Cycles of a step under a layout of an array; under the best one for it where layouts are not told apart."""
@@ -206,9 +215,15 @@ def _ratios(tables: list[Floats]) -> tuple[float, ...]:
     return tuple(float(ratio) for ratio in found[np.isfinite(found) & (found > 0)]) or (1.0,)
 
 
-def busiest(tables: list[Floats], weights: Sequence[float]) -> Floats:
+def cheapest(tables: list[Floats]) -> Floats:
+    """The least sum over all steps, each on the array where it takes least; tables as those of `busiest`."""
+    return np.asarray(functools.reduce(np.minimum, tables).sum(axis=-1))
+
+
+def busiest(tables: list[Floats]) -> Floats:
     """The least that the busiest of some arrays can have to do; a table for each array, its last axis over steps (infinite where
-    the array cannot do a step); `weights`: of the second of two arrays against the first."""
+    the array cannot do a step)."""
+    weights = _ratios(tables) if tables[0].ndim == 2 else GRID
     tables = list(np.broadcast_arrays(*tables))
     best = np.argmin(np.stack(tables), axis=0)
     known = np.maximum.reduce([np.where(best == place, table, 0.0).sum(axis=-1) for place, table in enumerate(tables)])

@@ -320,7 +320,9 @@ class _State:
                 self.watch(self.searched, best.value if best else math.inf, latency)
             self.searched += 1
             tally = Tally(tiles=self.tiles, stop=self.stop)
-            found = better(one.cascade, design.arch, one.sizes, one.params, "pareto", self.fixed, tally)
+            clock = design.arch.clock_hz
+            rivals = [(value[0] * clock, value[1]) for value, _ in kept if value[2] <= size[0] and value[3] <= size[1]]
+            found = better(one.cascade, design.arch, one.sizes, one.params, "pareto", self.fixed, tally, rivals=rivals)
             if tally.cut_off:
                 self._cut_off(1.0)
             if found is None:

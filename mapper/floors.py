@@ -8,17 +8,19 @@ of the numbers of their tiles, or of how often these fill a side of an array.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..einsum.cascade import Coord, Expr, Map, Number, Scalar, free_ranks
+from ..einsum.cascade import Access, Coord, Expr, Map, Number, Scalar, free_ranks
 from .architecture import Architecture, Array
 from .cost import register_pj
 from .mapping import Binding
@@ -60,14 +62,23 @@ def made_in(nest: Nest) -> tuple[Made, ...]:
     return tuple(found)
 
 
+Factor: TypeAlias = tuple[str, int, tuple[tuple[str, int], ...]]
+"""A rank that an operand does not have, the lanes that it is laid along (0: none), and what is walked inside it that moves the
+operand: ranks and their lanes."""
+
+
+Way: TypeAlias = tuple[tuple[Factor, ...], ...]
+"""How a step reads its operands under a layout of an array: the factors of each."""
+
+
 @dataclass(frozen=True)
 class Floor:
     """Of each tiling, for one instance."""
 
     compute: Floats
     """Cycles of the busiest array."""
-    energy: Map_[int, Floats]
-    """pJ of the operations of each step, each on the array where it takes least."""
+    energy: Floats
+    """pJ of all operations and of all that is read of inputs at the innermost level, of all instances."""
     operands: Map_[tuple[int, str, int], Floats]
     """Words that a step reads (by its place in the group) of a tensor, through each access."""
     made: Map_[str, Floats]
@@ -77,30 +88,63 @@ class Floor:
 
     def at(self, rows: NDArray[np.int64]) -> Floor:
         """Some of the tilings."""
-        every: list[Map_[Any, Floats]] = [self.energy, self.operands, self.made, self.back]
-        return Floor(self.compute[rows], *({key: value[rows] for key, value in each.items()} for each in every))
+        every: list[Map_[Any, Floats]] = [self.operands, self.made, self.back]
+        return Floor(self.compute[rows], self.energy[rows], *({key: value[rows] for key, value in each.items()} for each in every))
 
 
 class Floors:
-    """The floors of one group; `tiles`: of each rank that may have a loop; `single`: ranks that are looped over with tile 1."""
+    """The floors of one group; `tiles`: of each rank that may have a loop, None: what no tiling goes below; `single`: ranks that
+    are looped over with tile 1; `known`: ways to read operands, shared by the groups of one cascade."""
 
     def __init__(
-        self, nest: Nest, tiles: Map_[str, Floats], single: frozenset[str], shares: Map_[int, float], leaves: Map_[str, float]
+        self,
+        nest: Nest,
+        tiles: Map_[str, Floats] | None,
+        single: frozenset[str],
+        shares: Map_[int, float],
+        leaves: Map_[str, float],
+        known: dict[Any, list[Way]],
     ) -> None:
-        self.nest, self.tiles, self.single, self.shares, self.leaves = nest, tiles, single, shares, leaves
-        self.count = len(next(iter(tiles.values()))) if tiles else 1
+        self.nest, self.tiles, self.single, self.shares, self.leaves = nest, tiles or {}, single, shares, leaves
+        self.untiled, self.known = tiles is None, known
+        self.count = len(next(iter(self.tiles.values()))) if self.tiles else 1
         self.extents = nest.sizes.extents
         self.made = made_in(nest)
         self._counts: dict[str, Floats | float] = {}
         self._folds: dict[tuple[str, int], Floats | float] = {}
+        self._parts: dict[frozenset[str], tuple[Floors, NDArray[np.int64]]] = {}
+        self._codes: dict[str, tuple[int, NDArray[np.int64]]] = {}
 
-    def __call__(self, compute: Floats) -> Floor:
-        """`compute`: cycles of the busiest array (see `bindings`)."""
+    def along(self, ranks: frozenset[str], value: Callable[[Floors], Any]) -> Any:
+        """A value that depends on the tiles of some ranks alone: worked out once for all tilings that have these in common."""
+        own = frozenset(ranks & self.tiles.keys())
+        if len(own) == len(self.tiles):
+            return value(self)
+        if own not in self._parts:
+            code = np.zeros(self.count, dtype=np.int64)
+            for rank in sorted(own):
+                if rank not in self._codes:
+                    values, which = np.unique(self.tiles[rank], return_inverse=True)
+                    self._codes[rank] = len(values), which.reshape(-1)
+                many, codes = self._codes[rank]
+                code = code * many + codes
+            _, first, where = np.unique(code, return_index=True, return_inverse=True)
+            tiles = {rank: self.tiles[rank][first] for rank in own}
+            part = Floors(self.nest, tiles, self.single, self.shares, self.leaves, self.known)
+            self._parts[own] = part, where.reshape(-1).astype(np.int64)
+        part, places = self._parts[own]
+        found = value(part)
+        return np.asarray(found)[places] if np.ndim(found) else found
+
+    def __call__(self, compute: Floats, energy: Floats) -> Floor:
+        """`compute`, `energy`: of all steps (see `bindings`)."""
         steps = self.nest.steps
         operands, made, back = {}, {}, {}
         for place, step in enumerate(steps):
             for number, access in enumerate(step.reads):
-                operands[place, access.tensor, number] = self._full(self._operand(step, access.tensor, access.indices))
+                operands[place, access.tensor, number] = self._full(
+                    self.along(step.ranks, functools.partial(Floors.operand, step=step, number=number))
+                )
         for each in self.made:
             own = self.nest.own_ranks(each.tensor)
             words = self._share(each.producer) * self._points(own)
@@ -109,7 +153,7 @@ class Floors:
             summed = each.producer.reduced and each.producer.position not in self.shares
             begun = words * self._tiles(others - each.producer.reduced) if summed else made[each.tensor]
             back[each.tensor] = self._full(made[each.tensor] - begun)
-        return Floor(compute, {at: self._full(self._energy(step)) for at, step in enumerate(steps)}, operands, made, back)
+        return Floor(compute, energy, operands, made, back)
 
     def _full(self, value: Any) -> Floats:
         return np.broadcast_to(np.asarray(value, dtype=np.float64), (self.count,))
@@ -149,28 +193,37 @@ class Floors:
                 self._folds[key] = full * np.ceil(tile / lanes) + np.ceil((extent - full * tile) / lanes)
         return self._folds[key]
 
-    def _operand(self, step: Step, tensor: str, indices: tuple[Expr, ...]) -> Any:
-        """Words that a step reads of a tensor, under the layout that reads least of it."""
-        if not is_simple(self.nest, tensor, indices):
+    # --- operands ---
+
+    def operand(self, step: Step, number: int) -> Any:
+        """Words that a step reads of an operand, under the layout that reads least of it."""
+        factors = {way[number] for way in self._ways(step)}
+        return functools.reduce(np.minimum, [self._words(step, number, each) for each in sorted(factors, key=str)])
+
+    def _words(self, step: Step, number: int, factors: tuple[Factor, ...]) -> Any:
+        access = step.reads[number]
+        if not is_simple(self.nest, access.tensor, access.indices):
             return 0.0
-        ranks = frozenset().union(*(free_ranks(index) for index in indices))
-        away = step.ranks - ranks
-        least: Any = None
-        for bound in self._bound(step):
-            words: Any = 1.0
-            repeated = dict(bound.outside(ranks))
-            for rank in away:
-                if (side := _side(bound, rank)) is not None:
-                    count = self._filled(rank, bound.array.side[side])
-                elif rank in repeated:
-                    walked = math.prod(self._walked(bound, mover) for mover in repeated[rank])
-                    count = np.where(walked > 1.0, float(self.extents[rank]), self._tiles([rank]))
-                else:
-                    count = self._tiles([rank])
-                words = words * count
-            least = words if least is None else np.minimum(least, words)
-        least = self._tiles(away) if least is None else least
-        return self._share(step) * whole_words(self.nest, tensor, indices) * least
+        words: Any = self._share(step) * whole_words(self.nest, access.tensor, access.indices)
+        for rank, lanes, movers in factors:
+            if lanes:
+                words = words * self._filled(rank, lanes)
+            elif movers and not self.untiled:
+                walked = math.prod(self._walked(*mover) for mover in movers)
+                words = words * np.where(walked > 1.0, float(self.extents[rank]), self._tiles([rank]))
+            else:
+                words = words * self._tiles([rank])
+        return words
+
+    def _ways(self, step: Step) -> list[Way]:
+        """The ways to read the operands of a step, under all layouts of all arrays that can do it."""
+        open_ = frozenset(rank for rank in step.ranks if rank not in self.single and self.extents[rank] > 1)
+        key = step.position, step.initial, open_
+        if key not in self.known:
+            found = {tuple(_factors(bound, number) for number in range(len(step.reads))) for bound in self._bound(step)}
+            nowhere = tuple(tuple((rank, 0, ()) for rank in sorted(step.ranks - _ranks(access))) for access in step.reads)
+            self.known[key] = sorted(found, key=str) or [nowhere]
+        return self.known[key]
 
     def _bound(self, step: Step) -> Iterator[Step]:
         """A step under every layout on every array that can do it."""
@@ -181,10 +234,10 @@ class Floors:
                         spatial = tuple((rank,) if lay else () for rank, lay in zip(layout, kept, strict=True))
                         yield replace(step, array=array, binding=Binding(array=name, spatial=spatial))
 
-    def _walked(self, step: Step, rank: str) -> Any:
+    def _walked(self, rank: str, lanes: int) -> Any:
         """Positions that a step takes one after another along a rank in the largest tile."""
         tile = 1.0 if rank in self.single else np.minimum(self.tiles.get(rank, np.inf), float(self.extents[rank]))
-        return tile if (side := _side(step, rank)) is None else np.ceil(tile / step.array.side[side])
+        return np.ceil(tile / lanes) if lanes else tile
 
     # --- arrays ---
 
@@ -217,23 +270,38 @@ class Floors:
     def _cycles(self, array: Array, item: Work) -> float:
         return sum(array.units[unit].cycles * count for unit, count in (array.expand(item.operation) or {}).items())
 
-    def _energy(self, step: Step) -> Any:
-        """pJ of the operations of a step, on the array where they take least."""
-        least: Any = None
-        for array in self.nest.arch.arrays.values():
-            if any(array.expand(item.operation) is None for item in step.work):
-                continue
-            bound = replace(step, array=array)
-            mine: Any = 0.0
-            for item in step.work:
-                repeated = step.ranks - item.ranks - (step.reduced if item.after else frozenset())
-                points = self._points(item.ranks) * self._domain(item.ranks) * self._tiles(repeated) * self._share(step)
-                units = array.expand(item.operation) or {}
-                mine = mine + points * sum(
-                    count * (array.units[unit].energy_pj + register_pj(bound, unit)) for unit, count in units.items()
-                )
-            least = mine if least is None else np.minimum(least, mine)
-        return 0.0 if least is None else least
+    def spent(self, step: Step, array: Array, along: Map_[str, int]) -> Any:
+        """pJ of the operations of a step on an array and of the inputs that it reads at the innermost level, under a layout: the
+        lanes along the side of each spatial rank."""
+        left = list(along.items())
+        spatial: list[tuple[str, ...]] = []
+        for lanes in array.side:
+            rank = next((rank for rank, count in left if count == lanes), None)
+            left = [(other, count) for other, count in left if other != rank]
+            spatial.append(() if rank is None else (rank,))
+        bound = replace(step, array=array, binding=step.binding.model_copy(update={"spatial": tuple(spatial)}))
+        each = level_pj(self.leaves, self.nest.arch.on_chip[-1], 1.0, 0.0)
+        found = self._operations(bound)
+        for number, access in enumerate(step.reads):
+            if access.tensor not in self._mine:
+                found = found + each * self._words(step, number, _factors(bound, number))
+        return found
+
+    @cached_property
+    def _mine(self) -> frozenset[str]:
+        return frozenset(step.output for step in self.nest.steps)
+
+    def _operations(self, step: Step) -> Any:
+        """pJ of the operations of a step on its array."""
+        found: Any = 0.0
+        for item in step.work:
+            repeated = step.ranks - item.ranks - (step.reduced if item.after else frozenset())
+            points = self._points(item.ranks) * self._domain(item.ranks) * self._tiles(repeated) * self._share(step)
+            units = step.array.expand(item.operation) or {}
+            found = found + points * sum(
+                count * (step.array.units[unit].energy_pj + register_pj(step, unit)) for unit, count in units.items()
+            )
+        return found
 
     def _domain(self, ranks: frozenset[str]) -> float:
         """The share of the points of split ranks that exist."""
@@ -244,9 +312,23 @@ class Floors:
         return found
 
 
-def _side(step: Step, rank: str) -> int | None:
-    """The side of the array that a rank is laid along."""
-    return next((side for side in range(len(step.array.side)) if rank in step.binding.along(side)), None)
+def _ranks(access: Access) -> frozenset[str]:
+    return frozenset().union(*(free_ranks(index) for index in access.indices))
+
+
+def _factors(bound: Step, number: int) -> tuple[Factor, ...]:
+    """What multiplies the words of an operand under the layout of a step."""
+    ranks = _ranks(bound.reads[number])
+    repeated = dict(bound.outside(ranks))
+    return tuple(
+        (rank, _lanes(bound, rank), tuple((mover, _lanes(bound, mover)) for mover in repeated.get(rank, ())))
+        for rank in sorted(bound.ranks - ranks)
+    )
+
+
+def _lanes(step: Step, rank: str) -> int:
+    """The lanes that a rank is laid along; 0: it is not."""
+    return next((lanes for side, lanes in enumerate(step.array.side) if rank in step.binding.along(side)), 0)
 
 
 # --- indices ----------------------------------------------------------------------------------------------------------

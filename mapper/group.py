@@ -15,7 +15,7 @@ import functools
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -29,9 +29,9 @@ from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.sizes import Sizes
 from .architecture import Architecture, Array
 from .batch import leaves, roomy
-from .bindings import Bindings, in_one_tile
+from .bindings import Bindings, Costs, busiest, cheapest, in_one_tile
 from .cost import GroupCost, group_cost
-from .floors import Floors
+from .floors import Floors, Way, is_simple, level_pj, whole_words
 from .layouts import Choice, Vector, choices, front
 from .mapping import Binding, Group, Loop, Schedule
 from .masks import first_step
@@ -91,6 +91,23 @@ class Tally:
             self.refused = self.refused or diagnostic
 
 
+class Rivals:
+    """Cycles and energy of whole mappings that are known, for objectives that do not add up over groups."""
+
+    def __init__(self, objective: Objective, values: Iterable[Vector] = ()) -> None:
+        self.objective = objective
+        self.values = [value for value, _ in front([(value[:2], None) for value in values])]
+
+    def beat(self, cycles: Any, energy: Any) -> Any:
+        """Whether no mapping that takes so much at least is better than all of them."""
+        found: Any = np.zeros(np.shape(cycles), dtype=bool)
+        if self.objective == "edp" and self.values:
+            return cycles * energy >= min(one * other for one, other in self.values)
+        for one, other in self.values if self.objective == "pareto" else ():
+            found = found | ((cycles >= one) & (energy >= other))
+        return found
+
+
 @dataclass(frozen=True)
 class Found:
     """One group, mapped and costed. Its value: cycles with fill and drain, energy, words across the boundary."""
@@ -124,6 +141,8 @@ class Problem:
     """Places in a value of the measures whose whole Pareto front is wanted; none: the best is."""
     known: dict[Any, float] = field(default_factory=dict, compare=False)
     """Cycles of steps on arrays, shared by the problems of one cascade."""
+    ways: dict[Any, list[Way]] = field(default_factory=dict, compare=False)
+    """Ways to read the operands of steps, shared like these."""
 
     @property
     def masked(self) -> bool:
@@ -168,19 +187,46 @@ class _Ground:
         short = {rank for rank, extent in team.sizes.extents.items() if extent <= 1}
         arrays, fixed = search.arch.arrays, problem.fixed
         self.bindings = Bindings(problem.cascade, self.nest.steps, arrays, fixed, self.single | short)
-        whole = Floors(self.nest, {}, self.single, problem.shares, search.leaves)
-        known = problem.known
+        self.whole = Floors(self.nest, None, self.single, problem.shares, search.leaves, problem.ways)
+        energy, words = self._least()
+        self.least = self.bindings.untiled(self._busy_whole, busiest), energy, words
+        """Cycles, energy and words that no tiling goes below."""
 
-        def cycles(step: Step, array: Array, along: Map_[str, int]) -> float:
-            extents = tuple((rank, team.sizes.extents[rank], rank in self.single) for rank in sorted(step.ranks))
-            key = step.position, id(array), tuple(along.items()), extents
-            if key not in known:
-                known[key] = float(whole.busy(step, array, along))
-            return known[key]
+    def _busy_whole(self, step: Step, array: Array, along: Map_[str, int]) -> float:
+        return self._known("busy", step, array, along, self.whole.busy)
 
-        self.whole = cycles
-        self.least = self.bindings.untiled(cycles)
-        """Cycles of the busiest array, whatever the tiling."""
+    def _spent_whole(self, step: Step, array: Array, along: Map_[str, int]) -> float:
+        made = tuple(access.tensor in self.bindings.made for access in step.reads)
+        return self._known(made, step, array, along, self.whole.spent) * self._times(step)
+
+    def _known(self, what: Any, step: Step, array: Array, along: Map_[str, int], costs: Costs) -> float:
+        """A cost of whole ranks; other groups with the step have it too."""
+        extents = tuple((rank, self.team.sizes.extents[rank], rank in self.single) for rank in sorted(step.ranks))
+        key = what, step.position, id(array), tuple(along.items()), extents
+        known = self.search.problem.known
+        if key not in known:
+            known[key] = float(costs(step, array, along))
+        return known[key]
+
+    def _times(self, step: Step) -> float:
+        """How many times what one instance spends on a step all do."""
+        return self.team.times(self.search.arch.on_chip[-1], step.ranks, False)
+
+    def _least(self) -> tuple[float, float]:
+        """Energy and words: every input comes once, every step is done where it takes least."""
+        team, leaves, arch = self.team, self.search.leaves, self.search.arch
+        backing, innermost = arch.backing[0], arch.on_chip[-1]
+        energy, fetched = self.bindings.untiled(self._spent_whole, cheapest), 0.0
+        for stream in self.nest.streams:
+            if is_simple(self.nest, stream.tensor, stream.indices):
+                share = max(self.whole.shares.get(reader.position, 1.0) for reader in stream.readers)
+                words = whole_words(self.nest, stream.tensor, stream.indices) * share
+                own = frozenset().union(*(free_ranks(index) for index in stream.indices))
+                fetched += words * team.times(backing, own, True)
+                energy += float(level_pj(leaves, innermost, 0.0, words * team.times(innermost, own, True)))
+        ranks = [self.nest.own_ranks(name) for name in self.nest.outgoing]
+        leaving = sum(math.prod(team.whole.extents[rank] for rank in own) for own in ranks)
+        return energy + float(level_pj(leaves, backing, fetched, leaving)), fetched + leaving
 
     def survey(self) -> None:
         """All tilings, with bounds that no order of the loops can go below."""
@@ -194,9 +240,17 @@ class _Ground:
             sizes = [len(looped.choices[rank]) for rank in cut.chosen]
             for rank, index in zip(cut.chosen, np.indices(sizes).reshape(len(sizes), -1) if sizes else (), strict=True):
                 self.tiles[rank][start:stop] = np.array(looped.choices[rank], dtype=np.float64)[index]
-        self.floors = Floors(self.nest, self.tiles, self.single, problem.shares, search.leaves)
-        compute = self.bindings.tiled(self.whole, self.floors.busy, count)
-        self.floor = self.floors(compute)
+        self.floors = Floors(self.nest, self.tiles, self.single, problem.shares, search.leaves, problem.ways)
+
+        def busy(step: Step, array: Array, along: Map_[str, int]) -> Any:
+            return self.floors.along(step.ranks, lambda part: part.busy(step, array, along))
+
+        def spent(step: Step, array: Array, along: Map_[str, int]) -> Any:
+            return self.floors.along(step.ranks, lambda part: part.spent(step, array, along)) * self._times(step)
+
+        compute = self.bindings.tiled(self._busy_whole, busy, busiest, count)
+        energy = self.bindings.tiled(self._spent_whole, spent, cheapest, count)
+        self.floor = self.floors(compute, energy)
         whole = Cut(looped.moving, tuple(looped.choices))
         tiles = {rank: (values,) for rank, values in self.tiles.items()}
         everything = Tilings(tiles, self.floor, np.arange(count), {})
@@ -244,6 +298,10 @@ class GroupSearch:
         """What of each measure this group may take at most, as long as a whole front is wanted."""
         self.alone = False
         """Whether the group is all there is: then what is found limits the first measure of what comes."""
+        self.rivals = Rivals(problem.objective)
+        """Whole mappings that are known, for products."""
+        self.others: Vector = (0.0, 0.0)
+        """Cycles and energy that all other groups of a whole mapping take at least."""
         self.done = False
         self.proof: Any = None
         """What no mapping of the group is better than, if the search was cut off."""
@@ -297,7 +355,7 @@ class GroupSearch:
     @cached_property
     def _smallest(self) -> int:
         """Into how many parts sides are divided at most; under limits on what is taken, until a mapping without them fits."""
-        if all(math.isinf(cap) for cap in self.caps):
+        if all(math.isinf(cap) for cap in self.caps) and not self.rivals.values:
             return max(sides(self.arch))
         free = GroupSearch(replace(self.problem, axes=(), objective="latency"), Tally(tiles=self.tally.tiles, gap=1.0))
         free.advance()
@@ -322,7 +380,7 @@ class GroupSearch:
             except EinsmithError as error:
                 self.tally.refuse(error)
         for ground in self._grounds:
-            self._push(rank_of(self.objective, (ground.least, 0.0, 0.0)), functools.partial(self._survey, ground))
+            self._push(rank_of(self.objective, ground.least), functools.partial(self._survey, ground))
 
     def _survey(self, ground: _Ground) -> None:
         """Put the cuts of a team into the queue."""
@@ -442,7 +500,7 @@ class GroupSearch:
                 beaten |= floor > cap
             for found in self.found:
                 beaten |= np.logical_and.reduce([floors[axis] >= found.value[axis] for axis in self.problem.axes])
-            return beaten
+            return np.asarray(beaten | self.rivals.beat(floors[0] + self.others[0], floors[1] + self.others[1]))
         if not self.found:
             return beaten
         value, gap = rank_of(self.objective, self.found[0].value), self.tally.gap
@@ -457,8 +515,10 @@ class GroupSearch:
 
     def _ruled_out(self, floor: Vector) -> bool:
         if self.problem.axes:
-            return any(mine > cap for mine, cap in zip(floor, self.caps, strict=True)) or any(
-                all(found.value[axis] <= floor[axis] for axis in self.problem.axes) for found in self.found
+            return (
+                any(mine > cap for mine, cap in zip(floor, self.caps, strict=True))
+                or any(all(found.value[axis] <= floor[axis] for axis in self.problem.axes) for found in self.found)
+                or bool(self.rivals.beat(floor[0] + self.others[0], floor[1] + self.others[1]))
             )
         return self._beaten(rank_of(self.objective, floor))
 

@@ -647,6 +647,7 @@ class Orders:
         read: dict[str, Any] = dict.fromkeys((*memory, ANYWHERE), zero)  # of all instances
         written: dict[str, Any] = dict.fromkeys((*memory, ANYWHERE), zero)
         operands: dict[str, Any] = dict.fromkeys((*memory, ANYWHERE), zero)
+        streamed: Any = zero  # at the innermost level; their energy is that of the steps
         loads: dict[int, Floats] = {}
         per_word = port_cycles(self.leaves, backing, 1.0, 0.0)
         for number, flow in enumerate(flows):
@@ -664,7 +665,7 @@ class Orders:
             for number, access in enumerate(step.reads):
                 words = floor.operands[at, access.tensor, number][rows]
                 if access.tensor not in self.made:
-                    operands[innermost] = operands[innermost] + words * team.times(innermost, step.ranks, False)
+                    streamed = streamed + words * team.times(innermost, step.ranks, False)
                 elif access.tensor in places:
                     each, home = places[access.tensor]
                     ranks = step.ranks if home == innermost else self.nest.own_ranks(access.tensor)
@@ -687,7 +688,8 @@ class Orders:
         moved: Any = zero
         for name in memory:
             count = team.instances(name)
-            cycles = port_cycles(self.leaves, name, (read[name] + operands[name]) / count, written[name] / count)
+            given = read[name] + operands[name] + (streamed if name == innermost else 0.0)
+            cycles = port_cycles(self.leaves, name, given / count, written[name] / count)
             moved = np.maximum(moved, cycles)
             carried = carried + level_pj(self.leaves, name, read[name], written[name])
             asked = asked + level_pj(self.leaves, name, operands[name], 0.0)
@@ -695,8 +697,7 @@ class Orders:
         if len(self.levels) > 1:
             cheapest = [level_pj(self.leaves, name, read[ANYWHERE], written[ANYWHERE]) for name in self.levels]
             carried = carried + np.minimum.reduce(cheapest)
-        for at, step in enumerate(self.nest.steps):
-            asked = asked + floor.energy[at][rows] * team.times(innermost, step.ranks, False)
+        asked = asked + floor.energy[rows]
         compute, tiles = floor.compute[rows], self._tile_count[rows]
         through, after = self._first_tile(rows, loads)
         # the first tile is loaded and done, all others take their time, the last results leave

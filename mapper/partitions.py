@@ -24,7 +24,8 @@ from ..einsum.sizes import Sizes
 from .alike import Signature, signature
 from .architecture import Architecture
 from .cost import group_cost, level_pj
-from .group import Found, GroupSearch, Problem, Tally
+from .floors import Way
+from .group import Found, GroupSearch, Problem, Rivals, Tally
 from .idle import Length, lengths, most_at_work
 from .intervals import NotAffine, possible
 from .layouts import Vector, front
@@ -46,9 +47,10 @@ class Partitions:
 
     def __init__(
         self, cascade: Cascade, arch: Architecture, sizes: Sizes, objective: Objective, tally: Tally, fixed: Fixed,
-        limits: Vector = NOTHING,
+        limits: Vector = NOTHING, rivals: Sequence[Vector] = (),
     ) -> None:  # fmt: skip
-        self.fixed, self.limits = fixed, limits
+        """`rivals`: cycles and energy of whole mappings that are known, for products."""
+        self.fixed, self.limits, self.rivals = fixed, limits, list(rivals)
         self.axes = _axes(objective, limits)
         self.front: list[tuple[Vector, list[Found]]] = []
         self.cascade, self.arch, self.sizes, self.objective, self.tally = cascade, arch, sizes, objective, tally
@@ -63,6 +65,8 @@ class Partitions:
         """What no partition within limits is better than, of those that were not looked at."""
         self.known: dict[Any, float] = {}
         """Cycles of Einsums on arrays, whatever group they are in."""
+        self.ways: dict[Any, list[Way]] = {}
+        """Ways to read their operands."""
         self.searches: dict[tuple[int, int], GroupSearch | None] = {}
         self.marks: dict[tuple[int, int], Signature | None] = {}
         self.bounds = {
@@ -128,7 +132,8 @@ class Partitions:
         if edge not in self.searches:
             problem = self._problem(edge)
             mark = None if self.limited else signature(problem)  # limits are not alike
-            same = None if mark is None else next((e for e, other in self.marks.items() if other and other.key == mark.key), None)
+            begun = [(each, other) for each, other in self.marks.items() if other is not None and each in self.searches]
+            same = next((each for each, other in begun if mark is not None and other.key == mark.key), None)
             self.marks[edge] = mark
             if same is not None:
                 self.searches[edge] = self.searches[same]
@@ -157,6 +162,7 @@ class Partitions:
             self.masked,
             self.axes,
             self.known,
+            self.ways,
         )
 
     def _is_done(self, edge: tuple[int, int]) -> bool:
@@ -215,16 +221,63 @@ class Partitions:
         return best[count][2] if count in best else None
 
     def _best_product(self) -> list[Found] | None:
-        """Energy times delay is not a sum over groups: all groups, then the Pareto front of whole partitions."""
-        for edge in list(self.bounds):
+        """Energy times delay is not a sum over groups: Pareto fronts of the groups that may be on a partition that no known one is
+        as good as, when all other groups take their least."""
+        seeds = self._seeds()
+        known: list[tuple[Vector, list[Found]]] = list(seeds)
+        least = {edge: list(bound) for edge, bound in self.bounds.items()}
+        open_ = set(least)
+        while open_:
+            rivals = Rivals(self.objective, [*self.rivals, *(value for value, _ in known)])
+            before, after = self._around(least)
+            through = {(i, j): tuple(before[i][a] + least[i, j][a] + after[j][a] for a in range(len(MEASURES))) for i, j in open_}
+            open_ = {edge for edge in open_ if not rivals.beat(through[edge][0], through[edge][1])}
+            if not open_:
+                break
+            edge = min(open_, key=lambda edge: (rank_of(self.objective, through[edge]), edge[0] - edge[1], edge))
             if self.tally.stop() and not self._is_ready(edge):
                 self.tally.cut_off = True
+                open_.remove(edge)
                 continue
             search = self._search(edge)
+            alike = [each for each in least if each == edge or self._is_alike(each, edge)]
+            open_ -= set(alike)
             if search is not None:
+                others = [tuple(before[i][a] + after[j][a] for a in (0, 1)) for i, j in alike]
+                search.others = tuple(min(part) for part in zip(*others, strict=True))
+                search.rivals = rivals
                 search.advance()
-        self.front = self._fronts(filter(self._is_done, self.bounds), NOTHING)
-        return min(self.front, key=lambda option: rank_of("edp", option[0]))[1] if self.front else None
+            for each in alike:
+                if search is None or not search.found:
+                    del least[each]
+                    continue
+                self.searches[each] = search
+                for axis in self.axes:
+                    least[each][axis] = max(least[each][axis], min(found.value[axis] for found in search.found))
+            done = [each for each in least if each not in open_ and self._is_done(each)]
+            known = self._front_of([*seeds, *self._fronts(done, NOTHING)])
+        self.front = known
+        return min(known, key=lambda option: rank_of("edp", option[0]))[1] if known else None
+
+    def _seeds(self) -> list[tuple[Vector, list[Found]]]:
+        """A first partition: that with least latency."""
+        if len(self.bounds) < 2:
+            return []
+        first = Partitions(self.cascade, self.arch, self.sizes, "latency", self.tally, self.fixed).best(None)
+        return [] if first is None else [(added(*(found.value for found in first)), first)]
+
+    def _front_of(self, options: list[tuple[Vector, list[Found]]]) -> list[tuple[Vector, list[Found]]]:
+        """Those that no other is as good as."""
+        listed = [(tuple(value[axis] for axis in self.axes), (value, groups)) for value, groups in options]
+        return [item for _, item in front(listed)]
+
+    def _is_alike(self, one: tuple[int, int], other: tuple[int, int]) -> bool:
+        """Whether groups differ in names alone."""
+        for edge in (one, other):
+            if edge not in self.marks:
+                self.marks[edge] = signature(self._problem(edge))
+        mine, its = self.marks[one], self.marks[other]
+        return mine is not None and its is not None and mine.key == its.key
 
     @property
     def limited(self) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -268,9 +268,11 @@ def better(
     below: float = math.inf,
     known: Searched | None = None,
     limits: Vector = NOTHING,
+    rivals: Sequence[Vector] = (),
 ) -> Searched | None:
     """The best mapping if its objective (cycles, pJ, words) is below a limit, and better than one that is known; None if there is
-    none, or nothing is legal and fits. `limits`: what it may take of each measure. All this is for what adds up over groups."""
+    none, or nothing is legal and fits. `limits`: what it may take of each measure. All this is for what adds up over groups.
+    `rivals`: cycles and energy of whole mappings that are known, for products."""
     require_searchable(arch)
     flat = flatten(cascade)
     fixed.check(flat, arch)
@@ -283,7 +285,7 @@ def better(
     spaces = []
     for position, choice in enumerate(open_extents(flat, given, arch, dict(first.extents))):
         bound = bind(flat, {**(sizes or {}), **choice}, params)
-        space = Partitions(flat, arch, bound, objective, tally, fixed, limits)
+        space = Partitions(flat, arch, bound, objective, tally, fixed, limits, rivals)
         spaces.append((space.floor(), position, choice, space))
     for floor, _, choice, space in sorted(spaces, key=lambda item: item[:2]):
         least = best[0] if best is not None else limit
@@ -291,6 +293,7 @@ def better(
             tally.bounded += 1
             tally.cut_off |= floor < least
             continue
+        space.rivals += [value for value, _ in fronts]
         groups = space.best(least)
         if groups is None:
             continue
@@ -300,7 +303,7 @@ def better(
         value = rank_of(objective, added(*(found.value for found in groups)))
         if best is None or value < best[0]:
             best = value, Placed(flat, space.sizes, arch, mapping, tuple(found.nest for found in groups))
-        if objective == "pareto":
+        if objective in PRODUCTS:
             fronts += [(total[:2], _placed(flat, space.sizes, arch, mapping, members)) for total, members in space.front]
     if best is None:
         return None
@@ -309,7 +312,7 @@ def better(
         "illegal": tally.illegal, "too large": tally.too_large, "no better by their bound": tally.bounded,
         "dominated": tally.dominated,
     }  # fmt: skip
-    pareto = tuple(cost(item) for _, item in front(fronts))
+    pareto = tuple(cost(item) for _, item in front(fronts)) if objective == "pareto" else ()
     gap = tally.gap
     if tally.cut_off and best[0][0]:
         gap = max(gap, 1.0 - min(space.proven() for _, _, _, space in spaces) / best[0][0])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.mapper.bindings import Bindings
+from einsmith.mapper.group import Rivals
 from einsmith.mapper.orders import Orders
 from einsmith.mapper.search import Searched, search
 
@@ -22,15 +23,17 @@ OBJECTIVES = ("latency", "energy", "traffic", "edp", "pareto")
 
 
 def without_bounds() -> ExitStack:
-    """Nothing is known of arrays and of the first tile before a mapping is costed in full."""
+    """Nothing is known of arrays and of the first tile before a mapping is costed in full, nor of whole mappings before all groups
+    are."""
     stack = ExitStack()
 
     def nothing(self: Orders, rows: Any, loads: Any) -> Any:
         return np.zeros(len(rows)), np.zeros(len(rows))
 
-    stack.enter_context(patch.object(Bindings, "untiled", lambda self, cycles: 0.0))
-    stack.enter_context(patch.object(Bindings, "tiled", lambda self, whole, cycles, count: np.zeros(count)))
+    stack.enter_context(patch.object(Bindings, "untiled", lambda self, costs, whole: 0.0))
+    stack.enter_context(patch.object(Bindings, "tiled", lambda self, least, costs, whole, count: np.zeros(count)))
     stack.enter_context(patch.object(Orders, "_first_tile", nothing))
+    stack.enter_context(patch.object(Rivals, "beat", lambda self, cycles, energy: np.zeros(np.shape(cycles), dtype=bool)))
     return stack
 
 
