@@ -53,6 +53,13 @@ ALGORITHMS: dict[str, tuple[str, dict[str, int]]] = {
     "layer-norm-matmul": ("layer-norm-matmul", {"B": 4, "P": 4096, "E": 4096, "F": 4096}),
 }
 """Name in the table -> the spec, and the sizes that it is compiled for."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "softmax-causal, 8 bits": {"dtype": "float8_e4m3fn"},
+    "gqa, 8 bits": {"dtype": "float8_e5m2"},
+    "softmax-causal, descriptors": {"descriptors": "on"},
+}
+"""Name in the table -> what the plan is asked for beside sizes; inputs are float16 and the rest is the plan's choice elsewhere."""
+ALGORITHMS |= {name: ALGORITHMS[name.split(",")[0]] for name in OPTIONS}
 GPUS = ("a100", "h200", "b200")
 AT_ONCE = 6
 """Modules that one process compiles before its answers are kept."""
@@ -175,10 +182,11 @@ def _key(plan: ModulePlan, text: str) -> str:
     return hashlib.sha256(seen.encode()).hexdigest()[:20]
 
 
-def offered(algorithm: str, gpu: str, keep: int, dtype: str = "float16") -> list[ModulePlan]:
+def offered(algorithm: str, gpu: str, keep: int) -> list[ModulePlan]:
     """Every candidate of the plan as a module; the kernels of a module of several step together."""
     name, sizes = ALGORITHMS[algorithm]
-    return chosen(plan_module(spec.load(locate("attention", name)), gpus.load(gpu), sizes, keep=keep, dtype=dtype), keep)
+    cascade = spec.load(locate("attention", name))
+    return chosen(plan_module(cascade, gpus.load(gpu), sizes, keep=keep, **OPTIONS.get(algorithm, {})), keep)
 
 
 def rows(modules: Sequence[ModulePlan], made: Sequence[Compiled | None]) -> list[list[Row]]:
@@ -247,7 +255,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("algorithms", nargs="*", help=f"of {', '.join(ALGORITHMS)}")
     parser.add_argument("--gpu", action="append", choices=(*GPUS, "mi300x", "rtx4090"), help="may be given several times")
-    parser.add_argument("--dtype", default="float16", help="type of the inputs")
     parser.add_argument("--keep", type=int, default=10, help="candidates of a plan")
     parser.add_argument("--minutes", type=float, default=1e6, help="compile no more after that")
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for the compilation of a few candidates")
@@ -267,7 +274,7 @@ def main() -> int:
     for algorithm in given.algorithms or ALGORITHMS:
         for name in names:
             try:
-                modules = offered(algorithm, name, given.keep, given.dtype)
+                modules = offered(algorithm, name, given.keep)
             except EinsmithError as error:
                 table.append(
                     f"| {algorithm} | {gpus.load(name).target} | {error.diagnostics[0].message} |" + " |" * (len(COLUMNS) - 3)
@@ -302,14 +309,15 @@ def main() -> int:
 
 def versions() -> str:
     """What this was made with."""
-    return f"triton {version('triton')}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}, float16 inputs"
+    return f"triton {version('triton')}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
 
 
 PAGE = """# Predictions against compilers
 
 `python benchmarks/kernels.py --page docs/reference/predictions.md` writes this page: {versions}. For each algorithm and target,
 every candidate that `einsmith plan` lists (ten, or all there are) was emitted and compiled ahead of time, at long sizes. How
-predictions are made is in the [design note](../design/kernels.md). No time is on this page: nothing here was run on a GPU.
+predictions are made is in the [design note](../design/kernels.md). Inputs are float16, and descriptors left to the plan, but where
+the name says otherwise; an A100 has no matrix units for 8 bits. No time is on this page: nothing here was run on a GPU.
 
 {summary}
 

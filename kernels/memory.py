@@ -93,7 +93,7 @@ class Memory(Addresses):
             tile = self.load_described(access, described)
             name = self.fresh(f"{access.tensor}_tile")
             self.emit(f"{name} = {tile.code}")
-            tile = Tile(name, tile.axes, kind, True, self.precision.is_narrow(access.tensor))
+            tile = Tile(name, tile.axes, kind, access.tensor not in self.single, self.precision.is_narrow(access.tensor))
             self.scopes[-1].tiles[key] = tile
             return tile
         saved, self.guarded = self.guarded, guarded

@@ -89,6 +89,8 @@ class Descriptors:
     def _found(self, access: Access, extents: Mapping[str, int], fixed: bool) -> tuple[str | None, ...] | str:
         if not self.gpu.shared_memory.descriptors:
             return f"{self.gpu.name} has no unit that copies tiles"
+        if access.tensor in self.precision.between:
+            return "another kernel leaves it, in a type of its own"
         if fixed:
             return "the tile of the loop is given, and may be shorter than its block"
         row = self.precision.read(access.tensor) * extents[self.program.source.tensor(access.tensor).ranks[-1]]

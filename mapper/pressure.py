@@ -86,8 +86,8 @@ class Pressure:
                     sliced = max(sliced, a + b)
                     a, b = self._operands(product, blocks, warps, units[id(product)], whole=True)
                     whole = max(whole, a + b)
-                whole += self._apart(phase, moment, units, blocks, warps, stages)
-                sliced += self._apart(phase, moment, units, blocks, warps, stages)
+                apart = self._apart(phase, moment, units, blocks, warps, stages)
+                sliced, whole = sliced + apart, whole + apart
                 made = sum(self._made(product, blocks, warps) for product in moment.products if units[id(product)] == "warp")
                 least = max(least, always + live + sliced + made)
                 likely = max(likely, always + live + whole + made)
