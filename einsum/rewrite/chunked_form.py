@@ -64,10 +64,11 @@ def chunked_form(cascade: Cascade, rank: str, tile: int | None = None) -> Rewrit
     found, reason = _linear(cascade, rank)
     if not found:
         return Refused(NAME, reason.einsum, Coord(rank), reason.reason)
-    apart = _apart(cascade, rank, found)
-    if apart is not cascade:
-        found, _ = _linear(apart, rank)
-    return _Chunks(cascade, apart, rank, tile, found).run()
+    given = cascade
+    while (apart := _apart(cascade, rank, found)) is not cascade:
+        cascade = apart
+        found, _ = _linear(cascade, rank)  # a state that only the step of another one read is then read by an Einsum
+    return _Chunks(given, cascade, rank, tile, found).run()
 
 
 def _apart(cascade: Cascade, rank: str, found: tuple[Recurrence, ...]) -> Cascade:

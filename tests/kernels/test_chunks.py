@@ -1,4 +1,4 @@
-"""Kernels that take recurrences chunk by chunk, in Triton's interpreter: gates of any kind, chunks that are cut, what reads them."""
+"""Kernels that take recurrences chunk by chunk, in Triton's interpreter: gates of any kind, cut chunks, readers of the state."""
 
 from __future__ import annotations
 
