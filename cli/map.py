@@ -148,7 +148,9 @@ def command(
         if explain_space:
             return space.explain(cascade, chip, sizes, params, tiles, parts)
         with _watched(objective, "mappings; group at hand") as (watch, stop):
-            found = search.search(cascade, chip, sizes, params, objective, tiles, gap, parts, watch, stop, slack, limits)
+            found = search.search(
+                cascade, chip, sizes, params, objective, tiles, gap, parts, watch, stop=stop, slack=slack, at_most=limits
+            )
         mapped = found.mapping
     if output is not None:
         write_text(output, mapped.as_yaml())

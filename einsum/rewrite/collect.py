@@ -83,7 +83,7 @@ def _common(one: Product, other: Product, cascade: Cascade) -> _Common | None:
     for theirs in itertools.permutations(sorted(other.bound)):
         if any(cascade.rank(a).extent != cascade.rank(b).extent for a, b in zip(mine, theirs, strict=True)):
             continue
-        names: Mapping[str, Expr] = {b: Coord(a) for a, b in zip(mine, theirs, strict=True)}
+        names: dict[str, Expr] = {b: Coord(a) for a, b in zip(mine, theirs, strict=True)}
         left, right = list(one.factors), [substitute(factor, names) for factor in other.factors]
         shared = []
         for factor in one.factors:

@@ -27,15 +27,13 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Press Ctrl-C as soon as a search asks whether to stop."""
     plain = search.search
 
-    def pressed(*args: Any) -> search.Searched:
-        *given, stop = args
-
+    def pressed(*args: Any, stop: Any, **others: Any) -> search.Searched:
         def asked() -> bool:
             if not stop():
                 signal.raise_signal(signal.SIGINT)
             return bool(stop())
 
-        return plain(*given, asked)
+        return plain(*args, stop=asked, **others)
 
     monkeypatch.setattr(search, "search", pressed)
 
