@@ -105,11 +105,13 @@ def fixed_problems(draw: Any) -> tuple[Problem, list[tuple[str, str, Any]]]:
     assume(2 < every.size <= MANY)
     listed = list(every.partitions())
     assume(listed)
-    groups = draw(st.sampled_from(listed))
-    _, group = draw(st.sampled_from(draw(st.sampled_from(groups))))
     extents = dict(every.bound.extents)
-    parts = parts_of(group, extents)
-    wanted = draw(st.lists(st.sampled_from(parts), min_size=1, max_size=2, unique_by=lambda part: part[:2]))
+    found = [group for groups in listed for each in groups for _, group in each]
+    looped = [group for group in found if several(group, extents)]
+    parts = parts_of(draw(st.sampled_from(looped or found)), extents)
+    kinds = st.sampled_from(sorted({kind for kind, _, _ in parts}))
+    by_kind = kinds.flatmap(lambda kind: st.sampled_from([part for part in parts if part[0] == kind]))
+    wanted = draw(st.lists(by_kind, min_size=1, max_size=2, unique_by=lambda part: part[:2]))
     return problem, wanted
 
 
