@@ -59,7 +59,9 @@ def choices(nest: Nest, fixed: Fixed) -> tuple[list[Choice], int]:
     dominated = 0
     if not few:
         for name, listed in vectors.items():
-            kept = front([(tuple(part for pair in costs for part in (pair or (math.inf, math.inf))), (costs, lay)) for costs, lay in listed])
+            kept = front(
+                [(tuple(part for pair in costs for part in (pair or (math.inf, math.inf))), (costs, lay)) for costs, lay in listed]
+            )
             dominated += len(listed) - len(kept)
             vectors[name] = [item for _, item in kept]
     options: list[tuple[Vector, Any]] = []
