@@ -163,7 +163,8 @@ def published() -> None:
         "    the maximum is used before it is complete)"
     )
     print(
-        "FLAT's hardware and cascade, one search for the least latency (to within 0.1%), then the least traffic, beside FLAT's published mapping:"
+        "FLAT's hardware and cascade, one search for the least latency (to within 0.1%), then the least traffic, "
+        "beside FLAT's published mapping:"
     )
     for contest in study_search.contests(study.load("fusemax").only((), ("1K", "4K", "16K", "64K")), ("flat",)):
         for line in str(contest).splitlines()[1:]:
