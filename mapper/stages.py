@@ -529,9 +529,7 @@ def _depth_first(groups: Groups, cascade: Cascade, last_first: bool = False) -> 
     return [groups[n] for n in (*order, *(n for n in range(len(groups)) if n not in order))]
 
 
-def _cut(
-    cascade: Cascade, groups: Groups, extents: Mapping[str, int], known: dict[object, bool]
-) -> tuple[int, int, Groups] | None:
+def _cut(cascade: Cascade, groups: Groups, extents: Mapping[str, int], known: dict[object, bool]) -> tuple[int, int, Groups] | None:
     """The fewest kernels, then the fewest words between them: how many of each, and the groups of each kernel. `known`: parts that
     were found to be a kernel or none."""
     count = len(groups)

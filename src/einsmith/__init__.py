@@ -141,7 +141,7 @@ def map(
     """The best mapping of the stated space, with proof; the best architecture too where `free` or `area_mm2` is given.
 
     `objective`: `latency`, `energy`, `traffic` or several in order (`latency,traffic`), each to within `slack` of its least; `edp`,
-    `area-delay`, `pareto`. `at_most`: seconds with fill and drain, pJ, bytes. `settings`: numbers put over the architecture, such as
+    `area-delay`, `pareto`. `at_most`: seconds with fill and drain, pJ, bytes. `settings`: numbers put over the architecture, as
     `buffer.size=4 MiB`. `bind`, `groups`, `tile` fix the array of an Einsum, fusion groups, the tile of a rank; `fix` any part, as
     partial mapping files or `NAME.KEY=VALUE`; `like` the parts in `keep` as a mapping file has them. `free`: values of numbers of
     the architecture, `{"buffer.size": [2**20, 2**22]}`; a name without a dot stands in braces in `settings`.

@@ -247,8 +247,8 @@ class Machine:
         folds = -(-len(self.widest("k")) // (2, 3)[self.drawn.spatial.index("k")]) if "k" in self.drawn.spatial else 1
         walked.append(("k", folds))
         found = 1
-        for place, (rank, _) in enumerate(walked):
-            if rank not in ranks and any(inner in ranks and steps > 1 for inner, steps in walked[place + 1 :]):
+        for at, (rank, _) in enumerate(walked, 1):
+            if rank not in ranks and any(inner in ranks and steps > 1 for inner, steps in walked[at:]):
                 found *= len(tile[rank])
         return found
 
