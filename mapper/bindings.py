@@ -130,16 +130,22 @@ class Bindings:
         return whole(spread).reshape(-1)
 
     def _table(self, name: str, layouts: list[Layout], cycles: Costs) -> Floats:
-        known: dict[Any, float] = {}
         table = np.full((len(layouts), len(self.steps)), np.inf)
+        ranks = sorted({rank for layout in layouts for rank in layout if rank is not None})
+        number = {rank: at for at, rank in enumerate(ranks, 1)} | {None: 0}
+        codes = np.array([[number[rank] for rank in layout] for layout in layouts])
         for at, step in enumerate(self.steps):
             if name in self.able[step.name]:
-                for row, layout in enumerate(layouts):
-                    along = self.along(name, layout, step)
-                    key = at, tuple(along.items())
-                    if key not in known:
-                        known[key] = float(cycles(step, self.arrays[name], along)) if self._obeys(name, step, along) else math.inf
-                    table[row, at] = known[key]
+                spread = sorted(self.spatial(step) & set(ranks))
+                own = np.zeros(len(ranks) + 1, dtype=np.int64)
+                own[[number[rank] for rank in spread]] = np.arange(1, len(spread) + 1)
+                alike = own[codes] @ (len(spread) + 1) ** np.arange(codes.shape[1])  # the same for the step
+                _, first, where = np.unique(alike, return_index=True, return_inverse=True)
+                values = []
+                for row in first:
+                    along = self.along(name, layouts[row], step)
+                    values.append(float(cycles(step, self.arrays[name], along)) if self._obeys(name, step, along) else math.inf)
+                table[:, at] = np.array(values)[where.reshape(-1)]
         return table
 
     def tiled(self, least: Costs, costs: Costs, whole: Whole, count: int) -> Floats:

@@ -188,9 +188,11 @@ class _Ground:
         arrays, fixed = search.arch.arrays, problem.fixed
         self.bindings = Bindings(problem.cascade, self.nest.steps, arrays, fixed, self.single | short)
         self.whole = Floors(self.nest, None, self.single, problem.shares, search.leaves, problem.ways)
-        energy, words = self._least()
-        self.least = self.bindings.untiled(self._busy_whole, busiest), energy, words
-        """Cycles, energy and words that no tiling goes below."""
+        first = None if problem.axes else order(problem.objective)[0]
+        cycles = self.bindings.untiled(self._busy_whole, busiest) if first in (None, 0) else 0.0
+        energy, words = self._least() if first != 0 else (0.0, 0.0)
+        self.least = cycles, energy, words
+        """Cycles, energy and words that no tiling goes below, as far as they decide."""
 
     def _busy_whole(self, step: Step, array: Array, along: Map_[str, int]) -> float:
         return self._known("busy", step, array, along, self.whole.busy)

@@ -285,7 +285,8 @@ def looped_ranks(
 ) -> Looped:
     """The loops that a group may have; the smallest tiles are one `share`-th of a side."""
     einsums = [einsum for einsum in cascade.einsums if einsum.output in names]
-    ranks = [rank.name for rank in cascade.ranks if any(rank.name in iterated(einsum) for einsum in einsums)]
+    used = frozenset().union(*map(iterated, einsums))
+    ranks = [rank.name for rank in cascade.ranks if rank.name in used]
     states = [rank for rank in ranks if any(cascade.tensor(e.output).iterates == rank for e in einsums)]
     whole = {e.body.rank for e in einsums if isinstance(e.body, Scan | Select)}
     streams = {(access.tensor, access.indices) for e in einsums for access in accesses(e.body) if access.tensor not in names}

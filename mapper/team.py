@@ -95,7 +95,8 @@ class Team:
 def teams(cascade: Cascade, arch: Architecture, sizes: Sizes, names: frozenset[str]) -> Iterator[Team]:
     """All ways in which the instances may share the work of a group; first those that leave all others idle."""
     einsums = [einsum for einsum in cascade.einsums if einsum.output in names]
-    ranks = [rank for rank in cascade.ranks if any(rank.name in iterated(einsum) for einsum in einsums)]
+    used = frozenset().union(*map(iterated, einsums))
+    ranks = [rank for rank in cascade.ranks if rank.name in used]
     barred = {cascade.tensor(einsum.output).iterates for einsum in einsums}
     barred |= {einsum.body.rank for einsum in einsums if isinstance(einsum.body, Scan | Select)}
     free = [rank.name for rank in ranks if rank.name not in barred and sizes.extents[rank.name] > 1]
