@@ -45,7 +45,7 @@ class Descriptors(Facts):
             case Coord(rank=rank) if rank in self.program.tiled:
                 return self.local(rank, "first")
             case Coord(rank=rank) if rank == WHOLE_COORDINATE and self.parent is not None:
-                return self.local(self.parent, "first")
+                return f"tl.cast({self.local(self.parent, 'first')}, tl.int32)"  # the bounds of a mask may have 64 bits
             case Coord() if axis is not None:
                 return "0"
         return f"tl.cast({self.expr(index).code}, tl.int32)"
