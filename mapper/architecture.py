@@ -86,10 +86,10 @@ class Scaling(Block):
             raise ValueError("`at` and `bytes` must be two capacities")
         return self
 
-    def of(self, size: int, own: float, other: float) -> float:
-        """An energy at a capacity."""
-        power = math.log(other / own) / math.log(self.bytes / self.at)
-        return float(own * (size / self.at) ** power)
+    def of(self, size: Any, own: float, other: float) -> Any:
+        """An energy at a capacity, or at several."""
+        power = math.log(other / own) / math.log(self.bytes / self.at) if other != own else 0.0
+        return own * (size / self.at) ** power
 
 
 class Level(Block):
@@ -413,16 +413,21 @@ def of_document(document: Document, settings: tuple[str, ...] = ()) -> Architect
 
 
 def _scaled(arch: Architecture, given: set[tuple[str, ...]]) -> Architecture:
-    """With energies that follow the capacities, but for those that settings give themselves."""
+    """With energies that follow the capacities, but for those that settings give themselves; laws then start from there."""
     memory = dict(arch.memory)
     for name, level in arch.memory.items():
         law, size = level.scaling, level.size
-        if law is None or size is None or size == law.at:
+        if law is None or size is None:
             continue
-        energies = {
-            key: law.of(size, getattr(level, key), getattr(law, key))
-            for key in ("read_pj", "write_pj")
-            if ("memory", name, key) not in given and getattr(level, key) > 0
-        }
-        memory[name] = level.model_copy(update=energies)
+        rest: dict[str, Any] = {"at": size}
+        if size == law.bytes:
+            rest |= {"bytes": law.at, "read_pj": level.read_pj, "write_pj": level.write_pj}
+        energies: dict[str, float] = {}
+        for key in ("read_pj", "write_pj"):
+            own = getattr(level, key)
+            if ("memory", name, key) in given or own <= 0:
+                rest[key] = own
+            elif size != law.at:
+                energies[key] = law.of(size, own, getattr(law, key))
+        memory[name] = level.model_copy(update={**energies, "scaling": law.model_copy(update=rest)})
     return arch.model_copy(update={"memory": memory})

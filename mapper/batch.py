@@ -396,6 +396,11 @@ class Batch:
                     )
                 )  # fmt: skip
             found[path] = array
+        for name, level in self.arch.memory.items():
+            if level.scaling is not None and f"{name}.size" in found:
+                for key in ("read_pj", "write_pj"):
+                    law: tuple[float, float] = getattr(level, key), getattr(level.scaling, key)
+                    found.setdefault(f"{name}.{key}", np.asarray(level.scaling.of(found[f"{name}.size"], *law)))
         return found
 
     def loop_of(self, name: str) -> tuple[int, int]:
