@@ -53,7 +53,7 @@ from .partition import declared_in_tiles
 from .split_recurrence import Recurrence, addends, behind, recurrence
 from .step import Refused, Rewritten, Step, coords, fresh, in_order, next_position, reordered, shown, taken_names, text
 
-NAME = "chunk-recurrence"
+NAME = "chunked-form"
 MINUS_ONE = Map("neg", (ONE,))
 DEFAULT_CHUNK = 64
 """Positions of a chunk where the spec's sizes do not ask for less."""

@@ -144,7 +144,7 @@ def test_single_precision_stays_finite() -> None:
 def test_the_proof_and_the_spec() -> None:
     original = recurrence(GATED.format("G[m] * "), "Y, Z")
     found = derive(original, "m", form="chunked", tile=4)
-    (step,) = [step for step in found.steps if step.rewrite == "chunk-recurrence"]
+    (step,) = [step for step in found.steps if step.rewrite == "chunked-form"]
     assert step.target == "X"
     assert "X[m+1,e,f] = G[m] * X[m,e,f]" in step.before
     assert "X_ratio[m1,m0,mj] = cumprod[m0](where(mj < m0, G[m1*M0+m0], 1))" in step.after
