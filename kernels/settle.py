@@ -66,6 +66,7 @@ def _settle(plan: ModulePlan, passed_over: list[str], tries: int, allow_tf32: bo
         return known[tuple(turn)]
 
     turn = [0] * len(plan.kernels)
+    tried: list[set[int]] = [set() for _ in plan.kernels]
     least: list[tuple[int, int] | None] = [None] * len(plan.kernels)  # bytes spilled, candidate
     for _ in range(tries):
         found = compiled(turn)
@@ -78,7 +79,8 @@ def _settle(plan: ModulePlan, passed_over: list[str], tries: int, allow_tf32: bo
             if part.launches and not spilled:
                 continue
             passed_over.append(f"{_described(kernel)}: {part}")
-            turn[number] = _next(plan.kernels[number], turn[number], part.launches)
+            tried[number].add(turn[number])
+            turn[number] = _next(plan.kernels[number], turn[number], tried[number], part.launches)
         if module.launches and not module.spill_bytes:
             return found
         if any(number >= len(kernel.candidates) for number, kernel in zip(turn, plan.kernels, strict=True)):
@@ -87,11 +89,12 @@ def _settle(plan: ModulePlan, passed_over: list[str], tries: int, allow_tf32: bo
     return compiled(sound) if len(sound) == len(plan.kernels) else None
 
 
-def _next(kernel: Plan, number: int, launches: bool) -> int:
-    """The next candidate to try: where one spills, the next that is expected to need fewer registers."""
+def _next(kernel: Plan, number: int, tried: set[int], launches: bool) -> int:
+    """The next candidate to try: where one spills, the first that is expected to need fewer registers, if there is one."""
     least = kernel.candidates[number].registers
-    after = range(number + 1, len(kernel.candidates))
-    return next((n for n in after if not launches or kernel.candidates[n].registers < least), len(kernel.candidates))
+    rest = [n for n in range(len(kernel.candidates)) if n not in tried]
+    after = rest if not launches else [n for n in rest if kernel.candidates[n].registers < least] or rest
+    return after[0] if after else len(kernel.candidates)
 
 
 def _spilled(found: Settled) -> int:
