@@ -37,8 +37,8 @@ def test_kernels_by_descriptors_give_the_same_and_a_wrong_corner_does_not() -> N
         cases = [c for c in shape_grid(cascade) if c.name in ("ones", "primes", "tails", "no keys")]
         assert any(c.strided for c in cases)
         tasks.append((text, cascade, cases))
-    wrong = sources["softmax-causal"].replace("V_tiles.load([tl.cast(b, tl.int32), tl.cast(h, tl.int32), m_first",
-                                              "V_tiles.load([tl.cast(b, tl.int32), tl.cast(h, tl.int32), m_first + 1")  # fmt: skip
+    corner = "V_tiles.load([tl.cast(b, tl.int32), tl.cast(h, tl.int32), tl.cast(m_first"
+    wrong = sources["softmax-causal"].replace(corner, f"{corner} + 1")
     assert wrong != sources["softmax-causal"]
     tasks.append((wrong, tasks[0][1], tasks[0][2][:2]))
     *found, bad = check_all(tasks)
