@@ -148,6 +148,16 @@ def sized(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def choosing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the choices that a plan of kernels leaves to the user: `--descriptors`, `--persistent`, `--allow-tf32`."""
+    three = click.Choice(["auto", "on", "off"])
+    tiles = "Tiles by tensor descriptors: where they are predicted to help, wherever they can be, or nowhere."
+    walks = "Program instances that walk tiles: where that is predicted to be faster, wherever there are tiles enough, or nowhere."
+    function = click.option("--allow-tf32", is_flag=True, help="Let matrix units round float32 inputs to TF32.")(function)
+    function = click.option("--persistent", type=three, default="auto", show_default=True, help=walks)(function)
+    return click.option("--descriptors", type=three, default="auto", show_default=True, help=tiles)(function)
+
+
 def with_chosen_outputs(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--outputs`; the command gets `chosen`, which gives a cascade the outputs that the user wants."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from .common import DTYPES, guarded, sized, with_chosen_outputs, write_text
+from .common import DTYPES, choosing, guarded, sized, with_chosen_outputs, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,21 +83,7 @@ class Emitted:
     "--target", "targets", multiple=True, metavar="TARGET", help="Compile for this one too: sm_80, sm_90, sm_100, gfx942."
 )
 @click.option("--compile/--no-compile", "compiling", default=True, help="Compile ahead of time for the GPU of the plan.")
-@click.option(
-    "--descriptors",
-    type=click.Choice(["auto", "on", "off"]),
-    default="auto",
-    show_default=True,
-    help="Tiles by tensor descriptors: where they are predicted to help, wherever they can be, or nowhere.",
-)
-@click.option(
-    "--persistent",
-    type=click.Choice(["auto", "on", "off"]),
-    default="auto",
-    show_default=True,
-    help="Program instances that walk tiles: where that is predicted to be faster, wherever there are tiles enough, or nowhere.",
-)
-@click.option("--allow-tf32", is_flag=True, help="Let matrix units round float32 inputs to TF32.")
+@choosing
 @with_chosen_outputs
 @sized
 @guarded

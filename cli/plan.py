@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from .common import DTYPES, guarded, sized, with_chosen_outputs
+from .common import DTYPES, choosing, guarded, sized, with_chosen_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,21 +42,7 @@ class Planned:
     show_default=True,
     help="Type of the inputs.",
 )
-@click.option(
-    "--descriptors",
-    type=click.Choice(["auto", "on", "off"]),
-    default="auto",
-    show_default=True,
-    help="Tiles by tensor descriptors: where they are predicted to help, wherever they can be, or nowhere.",
-)
-@click.option(
-    "--persistent",
-    type=click.Choice(["auto", "on", "off"]),
-    default="auto",
-    show_default=True,
-    help="Program instances that walk tiles: where that is predicted to be faster, wherever there are tiles enough, or nowhere.",
-)
-@click.option("--allow-tf32", is_flag=True, help="Let matrix units round float32 inputs to TF32.")
+@choosing
 @click.option("--keep", type=click.IntRange(1, 1000), default=10, show_default=True, help="Candidates to list.")
 @with_chosen_outputs
 @sized
