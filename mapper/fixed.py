@@ -20,7 +20,7 @@ from dataclasses import fields, replace
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import yaml
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError
 
 from ..einsum.cascade import Cascade
 from ..einsum.diagnostics import Diagnostic, EinsmithError
@@ -194,7 +194,10 @@ def _setting(text: str, einsums: Collection[str], levels: Sequence[str]) -> Fixe
         case "array" | "stay" if isinstance(value, str):
             return Fixed(arrays={name: value}) if key == "array" else Fixed(stays={name: value})
         case "spatial" if isinstance(value, list):
-            return Fixed(layouts={name: _PartialBinding.model_validate({"spatial": value}).spatial or ()})
+            try:
+                return Fixed(layouts={name: _PartialBinding.model_validate({"spatial": value}).spatial or ()})
+            except ValidationError:
+                raise _wrong(f"`{text}`: `{key}` cannot be `{value_text}`", _FORMS) from None
         case "loops" if isinstance(value, list) and all(isinstance(rank, str) for rank in value):
             return Fixed(loops={name: tuple(value)})
         case "group" if isinstance(value, list):

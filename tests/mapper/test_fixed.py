@@ -245,6 +245,7 @@ def test_a_partial_file_and_single_settings(tmp_path: Path) -> None:
     ("words", "code", "said"),
     [
         (["--fix", "QK.spatial=[p, m]", "--fix", "QK.array=vector"], 1, "leave this free"),
+        (["--fix", "QK.spatial=[1, 2]"], 1, "cannot be"),
         (["--fix", "QK.lops=[p]"], 1, "did you mean `loops`?"),
         (["--fix", "QK.spatial=[[p, e], m]"], 1, "several ranks along one side"),
         (["--fix", "Q.hold={l9: p}"], 1, "the levels on the chip are"),
