@@ -20,7 +20,10 @@ i of a chunk is the product of the factors up to i times the state before the ch
 added there times the product of the factors between. Those products are taken as products, from j on: none is a quotient, so a
 factor of 0 or of any sign is like any other, and where factors are at most 1 no product exceeds 1.
 
-A factor that depends on a rank which the reader sums stays under that sum (gated linear attention: `KV_ratio[m1,m0,mj,e]`).
+A factor that depends on a rank which the reader sums stays under that sum (gated linear attention: `KV_ratio[m1,m0,mj,e]`). Such
+scores are no product of two matrices: taking the ratio apart into a part of m0 and a part of mj needs a quotient, and a quotient
+of products that underflow, or of a factor that is 0, is not what stands here. Chunks are short there: what lies before the chunk
+goes through the state, which is a product of matrices.
 """
 
 from __future__ import annotations
