@@ -75,10 +75,8 @@ class Memory(Addresses):
         if not whole:
             return together(always) if always else None
         everything = together([*always, *(tile for _, tile in whole)])
-        if len(whole) == 1:
-            rank = whole[0][0]
-            return f"{together(always) if always else 'True'} if {self.extent(rank)} == {self.blocks[rank]} else {everything}"
-        return everything
+        filled = " and ".join(f"{self.extent(rank)} == {self.blocks[rank]}" for rank in dict.fromkeys(rank for rank, _ in whole))
+        return f"{together(always) if always else 'True'} if {filled} else {everything}"
 
     def load(self, access: Access, tests: tuple[Tile, ...] = ()) -> Tile:
         """The tile that an access to an input reads; 0 where a test fails."""

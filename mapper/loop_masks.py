@@ -65,9 +65,12 @@ def conditions(program: Program, loop: Loop) -> tuple[Condition, ...]:
                 if free_ranks(condition) & {program.loop, program.inner}:
                     found.setdefault(condition)
     stored = any(e.output in program.stores for e in loop.body)
+    walked = program.cascade.rank(program.loop or "")
+    inside = half_lines(program, Map("<", (Coord(WHOLE_COORDINATE), program.cascade.rank(walked.part_of or walked.name).extent)))[0]
     result = []
     for condition in found:
         lines, exact = half_lines(program, condition)
+        lines = tuple(line for line in lines if line not in inside)  # no step goes beyond the end
         result.append(Condition(condition, lines, exact, bool(lines) and not stored and skippable(program, loop, condition)))
     return tuple(result)
 
@@ -83,19 +86,34 @@ FAR = Number(2**30)
 
 def half_lines(program: Program, condition: Expr) -> Lines:
     """The condition as a conjunction of half-lines in the loop coordinate, as far as it is one."""
-    return _conjunction(program, normalise(program, condition), True)
+    expr = normalise(program, condition)
+    if program.loop is not None and not free_ranks(expr) & {WHOLE_COORDINATE, program.inner}:
+        for rank in sorted(free_ranks(expr) & set(program.whole)):
+            spanned = _whole_coordinate(program, expr, rank)
+            if spanned != expr and rank not in free_ranks(spanned):
+                expr = spanned
+                break
+    return _conjunction(program, expr, True)
 
 
 def normalise(program: Program, expr: Expr) -> Expr:
     """`Coord("(loop)")` in place of m1*M0+m0, also within a longer sum (or of the loop rank itself, if it is not a part)."""
     if program.loop is None:
         return expr
-    parent = program.cascade.rank(program.loop).part_of
-    if parent is None:
+    if program.cascade.rank(program.loop).part_of is None:
         return transform(expr, lambda e: Coord(WHOLE_COORDINATE) if isinstance(e, Coord) and e.rank == program.loop else e)
-    parts = program.cascade.rank(parent).split
-    assert parts is not None
-    outer, inner, tile = Coord(parts.outer), Coord(parts.inner), parts.tile
+    return _whole_coordinate(program, expr, program.inner)
+
+
+def _whole_coordinate(program: Program, expr: Expr, within: str | None) -> Expr:
+    """`Coord("(loop)")` in place of m1*M0+x for a rank x of the positions of a step: m0 itself, or another one as long. Over all of
+    x that is all of the step, so that bounds over a step are the same."""
+    assert program.loop is not None
+    parent = program.cascade.rank(program.loop).part_of
+    parts = None if parent is None else program.cascade.rank(parent).split
+    if parts is None or within is None or program.cascade.rank(within).extent != parts.tile:
+        return expr
+    outer, inner, tile = Coord(parts.outer), Coord(within), parts.tile
     products = (Map("*", (outer, tile)), Map("*", (tile, outer)))
 
     def whole(node: Expr) -> Expr:

@@ -105,3 +105,34 @@ def test_skipping_gives_what_not_skipping_gives() -> None:
     whole = interpret.evaluate(cascade, {"X": x}, {"M0": 4})["Y"]
     cut = interpret.evaluate(cascade, {"X": x[:, :8]}, {"M0": 4})["Y"]
     assert np.allclose(whole, cut, rtol=1e-14)
+
+
+PAIRS = """
+name: pairs
+ranks: {{m: {{extent: M, split: [m1, m0], tile: M0, count: M1}}, j: {length}}}
+inputs: {{X: [m]}}
+cascade: |
+  A[m1,m0] = sum[j](where({condition}, X[m1*M0+j], 0)) * X[m1*M0+m0]
+  D[0]     = 0
+  D[m1+1]  = D[m1] + sum[m0](A[m1,m0])
+  Y        = D[M1]
+outputs: [Y]
+"""
+
+
+@pytest.mark.parametrize(
+    ("condition", "length", "exact", "bounded"),
+    [
+        ("m1*M0 + j < M", "M0", True, False),  # positions of a step all: the end of the walk is the bound
+        ("m1*M0 + j < M - 2", "M0", True, True),
+        ("m1*M0 + j < M and m1*M0 + m0 > 3", "M0", False, True),  # one of the two ranks at a time
+        ("m1*M0 + j < m1*M0 + m0", "M0", False, False),
+        ("m1*M0 + j < M", "7", False, False),  # more positions than a step has
+    ],
+)
+def test_another_rank_of_the_positions_of_a_step(condition: str, length: str, exact: bool, bounded: bool) -> None:
+    cascade = spec.loads(PAIRS.format(condition=condition, length=length))
+    arranged = program(cascade, {"m": 64, "m1": 16, "m0": 4, "j": 4 if length == "M0" else 7})
+    (found,) = conditions(arranged, arranged.loops[0])
+    assert found.exact == exact
+    assert bool(found.lines) == bounded
