@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from .common import guarded, sized
+from .common import DTYPES, guarded, sized
 
 if TYPE_CHECKING:
     from ..kernels.bench import Bench
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float16", "bfloat16", "float32"]),
+    type=click.Choice(DTYPES),
     default="float16",
     show_default=True,
     help="Type of the inputs.",

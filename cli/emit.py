@@ -52,7 +52,7 @@ class Emitted:
             best = kernel.best
             blocks = ", ".join(f"{name} {size}" for name, size in best.blocks.items())
             whose = f"  {kernel.cascade.name}" if several else self.file
-            lines.append(f"{whose}: tiles of {blocks}; {best.warps} warps, {best.stages} stages")
+            lines.append(f"{whose}: tiles of {blocks}; {best.manner}")
             memory = f"{best.shared_bytes:,} bytes shared, {best.registers} registers"
             lines.append(f"  predicted  {memory}; {tile_time(best.predicted_s)}, bound by {best.bound} (not measured)")
         lines += [f"  compiled   {one}" for one in self.compiled.values()]

@@ -16,6 +16,7 @@ from ..einsum.cascade import Cascade
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.sizes import bind
 from ..mapper.gpu import BYTES, Gpu
+from ..mapper.precision import WIDER
 from ..mapper.stages import ModulePlan, module_plans
 from .check import device, keywords
 from .child import ask, require
@@ -127,6 +128,7 @@ def bench(
         "dtype": dtype,
         "device": "cuda",
         "sdpa": attention.as_json() if attention else None,
+        "sdpa_dtype": WIDER.get(dtype, dtype),
         "allow_tf32": allow_tf32,
     }
     answer = ask("bench_worker", job, interpret=False, timeout_s=timeout_s)
@@ -150,10 +152,12 @@ def chosen(plan: ModulePlan, count: int) -> list[ModulePlan]:
 
 
 def described(plan: ModulePlan) -> str:
-    """A plan in a few words: tiles, warps and stages of its kernels."""
+    """A plan in a few words: tiles, warps, stages of its kernels; `d` for descriptors, `p` for programs that persist."""
     return "einsmith " + " + ".join(
         ",".join(f"{name}{size}" for name, size in kernel.best.blocks.items() if name not in kernel.program.whole)
         + f" w{kernel.best.warps} s{kernel.best.stages}"
+        + (" d" if kernel.best.described else "")
+        + (" p" if kernel.best.walk is not None else "")
         for kernel in plan.kernels
     )
 

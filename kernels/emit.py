@@ -119,7 +119,7 @@ class _Module:
         best = takes.plan.best
         blocks = ", ".join(f"{r} {best.blocks[r]}" for r in takes.program.axes) or "one number"
         return [
-            f"tiles of {blocks}; {best.warps} warps, {best.stages} stages.",
+            f"tiles of {blocks}; {best.manner}.",
             f"Predicted, not measured: {best.shared_bytes:,} bytes of shared memory, {best.registers} registers a thread,",
         ]
 

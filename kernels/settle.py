@@ -114,4 +114,4 @@ def _with(plan: ModulePlan, turn: Sequence[int]) -> ModulePlan:
 def _described(kernel: Plan) -> str:
     blocks = ", ".join(f"{name} {size}" for name, size in kernel.best.blocks.items())
     name = f"{kernel.cascade.name}: " if kernel.cascade.name else ""
-    return f"{name}{blocks}; {kernel.best.warps} warps, {kernel.best.stages} stages"
+    return f"{name}{blocks}; {kernel.best.manner}"

@@ -89,6 +89,16 @@ class Candidate:
         """May a compiler spill some? Few such are offered, unless nothing else fits."""
         return self.excess > ROOM
 
+    @property
+    def manner(self) -> str:
+        """How a kernel goes about its tiles, in words."""
+        parts = [f"{self.warps} warps, {self.stages} stages"]
+        if self.described:
+            parts.append(f"{', '.join(self.described)} by tensor descriptors")
+        if self.walk is not None:
+            parts.append(f"at most {self.walk.programs} programs, each for several tiles")
+        return "; ".join(parts)
+
     def as_json(self) -> dict[str, Any]:
         return {
             "blocks": dict(self.blocks), "warps": self.warps, "stages": self.stages, "shared_bytes": self.shared_bytes,

@@ -102,19 +102,21 @@ def test_each_candidate_of_a_plan_is_a_row_of_its_own() -> None:
     assert all(text.startswith("einsmith p") for text in found)
 
 
-def test_the_worker_times_compares_and_survives_a_fault() -> None:
+@pytest.mark.parametrize(("dtype", "wider", "far"), [("float32", "float32", 1e-5), ("float8_e4m3fn", "bfloat16", 2e-2)])
+def test_the_worker_times_compares_and_survives_a_fault(dtype: str, wider: str, far: float) -> None:
     """On the CPU plain torch and torch's own attention run, and a kernel does not: that is said in its row."""
     cascade = spec.load(ATTENTION / "softmax-causal.yaml")
-    source = emit_module(plan_module(cascade, gpu.load("h200"), SIZES, dtype="float32"))
+    source = emit_module(plan_module(cascade, gpu.load("h200"), SIZES, dtype=dtype))
     attention = as_sdpa(cascade)
     assert attention is not None
     job = {
         "modules": [{"impl": "ours", "file": str(stored(source))}],
         "inputs": {"Q": ([1, 2, 40, 16], "float"), "K": ([1, 2, 48, 16], "float"), "V": ([1, 2, 48, 16], "float")},
         "scalars": {},
-        "dtype": "float32",
+        "dtype": dtype,
         "device": "cpu",
         "sdpa": attention.as_json(),
+        "sdpa_dtype": wider,
         "allow_tf32": False,
     }
     answer = ask("bench_worker", job, interpret=False, timeout_s=120)
@@ -123,7 +125,8 @@ def test_the_worker_times_compares_and_survives_a_fault() -> None:
     assert "triton" in answer["where"]
     assert plain["ms"] > 0
     assert plain["low"] <= plain["ms"] <= plain["high"]
-    assert torchs["difference"] < 1e-5
+    assert torchs["difference"] < far
+    assert (wider in torchs["impl"]) == (wider != dtype)
     assert ours["ms"] is None
     assert ours["fault"]
 
