@@ -61,7 +61,7 @@ def _softplus_of(x):
 
 def _at(x, *indices):
     """Elements of a tensor; where an index leaves it, any element (the language reads none there)."""
-    inside = [torch.clamp(_t(i, x), 0, n - 1) for i, n in zip(indices, x.shape)]
+    inside = [torch.clamp(_t(i, x), 0, n - 1).to(torch.int64) for i, n in zip(indices, x.shape)]
     return x[tuple(torch.broadcast_tensors(*inside))] if inside else x
 
 
@@ -110,6 +110,16 @@ def _scatter(shape, places, x, op):
         at = at * extent + place.to(torch.int64)
     y = torch.full((math.prod(shape),), start, dtype=x.dtype, device=x.device)
     return y.scatter_reduce(0, at.reshape(-1), x.reshape(-1), name, include_self=True).view(shape).to(kind)
+
+
+def _scan(x, place, op):
+    """`torch.cumsum` or `torch.cumprod` with partial results in the type of x, as on a GPU: on a CPU torch keeps them in double."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or not x.shape[place]:
+        return getattr(torch, op)(x, place)
+    parts = list(x.unbind(place))
+    for i in range(1, len(parts)):
+        parts[i] = parts[i - 1] + parts[i] if op == "cumsum" else parts[i - 1] * parts[i]
+    return torch.stack(parts, place)
 
 
 def _maximum(x, place):
@@ -347,7 +357,7 @@ class _Writer:
             case Reduce():
                 return self.reduce(expr, axes)
             case Scan(op="cumsum" | "cumprod" as op):
-                return f"torch.{op}({self.along(expr.body, axes, expr.rank)}, {axes.index(expr.rank)})"
+                return f'_scan({self.along(expr.body, axes, expr.rank)}, {axes.index(expr.rank)}, "{op}")'
             case Scan():
                 return f"torch.cummax({self.along(expr.body, axes, expr.rank)}, {axes.index(expr.rank)})[0]"
             case Select(op=op):

@@ -282,3 +282,39 @@ cascade: |
                    N[h,y,x,u,v] * V[h,y//W*W + u - A,x//W*W + v - A,f], 0))
 outputs: [Y]
 """
+
+STICK = """
+name: what-is-left
+doc: Each key takes a share of what later ones leave, by sums of logarithms; a difference of a sum and a scan under an exponential.
+ranks: {h: H, p: N, m: N, e: E, f: F}
+inputs: {Q: [h, p, e], K: [h, m, e], V: [h, m, f]}
+params: {scale: 1/sqrt(E)}
+cascade: |
+  Z[h,p,m]  = Q[h,p,e] * K[h,m,e] * scale
+  L[h,p,m]  = where(m < p, -softplus(Z[h,p,m]), 0)
+  T[h,p]    = sum[m](L[h,p,m])
+  C[h,p,m]  = cumsum[m](L[h,p,m])
+  A[h,p,m]  = where(m < p, exp(Z[h,p,m] + L[h,p,m] + T[h,p] - C[h,p,m]), 0)
+  AV[h,p,f] = A[h,p,m] * V[h,m,f]
+outputs: [AV]
+"""
+
+BETWEEN = """
+name: between-places
+doc: Positions that are sums of gates; a table is read between its two nearest places, whose numbers are whole but computed.
+ranks: {p: P, m: M, k: K, e: E, f: F}
+inputs: {Q: [p, e], X: [m, e], V: [m, f], B: [k, e]}
+params: {scale: 1/sqrt(E)}
+cascade: |
+  S[p,m]  = Q[p,e] * X[m,e] * scale
+  G[p,m]  = where(m <= p, sigmoid(S[p,m]), 0)
+  R[p,m]  = min(sum[m](G[p,m]) - cumsum[m](G[p,m]) + G[p,m], K - 1)
+  T[p,k]  = Q[p,e] * B[k,e]
+  L[p,m]  = clamp(floor(R[p,m]), 0, K - 1)
+  H[p,m]  = clamp(ceil(R[p,m]), 0, K - 1)
+  W[p,m]  = R[p,m] - L[p,m]
+  Y[p,m]  = S[p,m] + T[p,L[p,m]] * (1 - W[p,m]) + T[p,H[p,m]] * W[p,m]
+  N[p,m]  = where(m <= p, exp(Y[p,m] - max[m](where(m <= p, Y[p,m], -inf))), 0)
+  O[p,f]  = sum[m](N[p,m] * V[m,f]) / sum[m](N[p,m])
+outputs: [O]
+"""

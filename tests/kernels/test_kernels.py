@@ -75,6 +75,14 @@ KERNELS: dict[str, tuple[str, dict[str, int], bool, int | list[int], list[Case] 
         cascades.SHIFTED, {"P": 64, "M": 64, "E": 16, "F": 16}, True, [1, 0],
         [Case("odd", {"P": 13, "M": 37, "E": 7, "F": 5}), Case("few", {"P": 1, "M": 3, "E": 1, "F": 1})],
     ),
+    "a sum less a scan": (
+        cascades.STICK, {"H": 2, "N": 300, "E": 16, "F": 16}, True, 1,
+        [Case("tails", {"H": 2, "N": 130, "E": 24, "F": 20}), Case("whole tiles", {"H": 2, "N": 128, "E": 32, "F": 32})],
+    ),
+    "places that are computed": (
+        cascades.BETWEEN, {"P": 64, "M": 64, "K": 16, "E": 16, "F": 16}, True, [0, 1],
+        [Case("odd", {"P": 13, "M": 29, "K": 5, "E": 7, "F": 9})],
+    ),
     "two walks": (
         cascades.TWO_WALKS, {"P": 64, "M": 300, "E": 16, "F": 16}, True, [2],
         [Case("odd", {"P": 13, "M": 67, "E": 7, "F": 5}), Case("none", {"P": 3, "M": 0, "E": 4, "F": 4})],
