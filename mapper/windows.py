@@ -57,7 +57,7 @@ def over_keys(cascade: Cascade) -> Cascade:
     """All windows as masks over the keys that they choose from; the same cascade if there are none that can be."""
     found = flat = flatten(cascade)
     for rank in flat.ranks:
-        found = _over_keys(found, rank.name) or found
+        found = _over_keys(found, rank.name, flat) or found
     return cascade if found is flat else found
 
 
@@ -78,8 +78,9 @@ class _Window:
     """Of the dimension that is read."""
 
 
-def _over_keys(cascade: Cascade, window: str) -> Cascade | None:
-    """One window rank; None if it is none, or not of a form that can be followed."""
+def _over_keys(cascade: Cascade, window: str, original: Cascade) -> Cascade | None:
+    """One window rank; None if it is none, or not of a form that can be followed. What holds of places outside of the tensor may be
+    proved on the cascade before other windows became masks: points that their masks leave are the points of those windows."""
     if not _may_go(cascade, window):
         return None
     read = _indices(cascade, window)
@@ -87,7 +88,7 @@ def _over_keys(cascade: Cascade, window: str) -> Cascade | None:
         own = cascade.tensor(tensor).ranks[dimension]
         coordinate = own if _unused(cascade, own) else fresh(cascade, f"{own}k")
         solved = _solved(cascade, window, index, Coord(coordinate), cascade.rank(own).extent)
-        if solved is not None and _outside_is_neutral(cascade, solved):
+        if solved is not None and (_outside_is_neutral(cascade, solved) or _outside_is_neutral(original, solved)):
             return _masked(_recounted(cascade, solved, coordinate), solved, coordinate)
     return None
 

@@ -23,7 +23,7 @@ SOFTMAX = frozenset((
     "softmax", "softmax-causal", "softmax-cross", "deferred-division", "tile-local-2pass", "tile-local-merge", "flash2", "fusemax",
     "gqa", "mqa", "diffqkv", "moh", "global-query", "alibi", "sink", "differential", "aaren", "reversed", "channel", "varlen",
     "sliding-window", "streaming", "duo", "moa", "s2-shard", "masformer", "concentric",
-    "modality-mutual", "na1d", "na1d-causal", "na2d", "na3d",
+    "modality-mutual", "na1d", "na1d-causal", "na2d", "na2d-causal", "na2d-dilated", "na3d",
     "halonet", "maxvit-block", "maxvit-grid", "davit-window", "s2-attn-shift", "hilo", "agent", "topk-attention",
     "online-normaliser",
 ))  # fmt: skip
@@ -102,6 +102,8 @@ OWN = {
     "na1d": {"W": (1, 5, 7, 6, 3)},
     "na1d-causal": {"W": (1, 3, 30, 4, 2)},
     "na2d": {"NY": (1, 5, 4, 7, 3), "NX": (1, 7, 9, 5, 3), "W": (1, 3, 4, 5, 1)},
+    "na2d-causal": {"NY": (1, 5, 4, 7, 3), "NX": (1, 7, 9, 5, 3), "W": (1, 3, 12, 5, 1)},
+    "na2d-dilated": {"NY": (1, 5, 9, 7, 3), "NX": (1, 7, 9, 5, 3), "W": (1, 2, 3, 2, 1)},
     "na3d": {"T": (1, 3, 2, 5, 4), "NY": (1, 4, 3, 2, 3), "NX": (1, 3, 5, 2, 3), "U": (1, 2, 5, 3, 1), "W": (1, 3, 2, 1, 3)},
     "halonet": {"NY": (1, 5, 4, 3, 4), "NX": (1, 7, 8, 5, 4), "W": (1, 3, 4, 2, 8), "A": (0, 1, 2, 4, 0)},
     "maxvit-block": {"JY": (1, 2, 3, 1, 2), "JX": (1, 1, 2, 3, 2), "W": (1, 3, 2, 2, 4)},
@@ -150,6 +152,8 @@ def params(name: str, pattern: str) -> list[dict[str, Any]]:
     match name:
         case "na1d" | "na1d-causal":
             return [{"D": 1}, {"D": 2}, {"D": 3}]
+        case "na2d-causal" | "na2d-dilated":
+            return [{"DY": 1, "DX": 1}, {"DY": 2, "DX": 2}, {"DY": 3, "DX": 1}]
         case "softplus-lssa":
             return [{**c, "power": power} for c in causal for power in (15, 3)]
         case "streaming" | "duo":
@@ -245,7 +249,13 @@ def _integers(name: str, tensor: str, shape: tuple[int, ...], extents: Any, rng:
 
 def admits(name: str, sizes: dict[str, int], parameters: dict[str, Any]) -> bool:
     """Whether the sizes fit the parameters (a dilated neighbourhood must fit on every line)."""
-    return name != "na1d" or sizes["M"] >= sizes["W"] * int(parameters["D"])
+    match name:
+        case "na1d":
+            return sizes["M"] >= sizes["W"] * int(parameters["D"])
+        case "na2d-dilated":
+            return all(sizes[f"N{side}"] >= sizes["W"] * int(parameters[f"D{side}"]) for side in "YX")
+        case _:
+            return True
 
 
 def told_by_shapes(name: str) -> set[str]:

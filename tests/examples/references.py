@@ -431,6 +431,18 @@ def na2d(Q: Tensor, K: Tensor, V: Tensor, W: int) -> Tensor:
     return masked_pixels(Q, K, V, both(neighbours(Q.shape[2], W, 1), neighbours(Q.shape[3], W, 1)))
 
 
+def na2d_dilated(Q: Tensor, K: Tensor, V: Tensor, W: int, DY: int = 2, DX: int = 2) -> Tensor:
+    return masked_pixels(Q, K, V, both(neighbours(Q.shape[2], W, DY), neighbours(Q.shape[3], W, DX)))
+
+
+def na2d_causal(Q: Tensor, K: Tensor, V: Tensor, W: int, DY: int = 1, DX: int = 1) -> Tensor:
+    def seen(length: int, dilation: int) -> Tensor:
+        p, m = positions(length, length)
+        return (m <= p) & ((p - m) % dilation == 0) & ((p - m) // dilation < W)
+
+    return masked_pixels(Q, K, V, both(seen(Q.shape[2], DY), seen(Q.shape[3], DX)))
+
+
 def na3d(Q: Tensor, K: Tensor, V: Tensor, U: int, W: int) -> Tensor:
     t, s = positions(Q.shape[2], Q.shape[2])
     frames = (s <= t) & (t - s < U)

@@ -91,7 +91,7 @@ def test_causal_patterns_look_at_nothing_later(name: str, pattern: str) -> None:
             continue
         arrays = catalogue.inputs(name, sizes, params, "normal", seed)
         before = value(name, arrays, sizes, params)
-        query = next(rank for rank in ("p", "m", "t") if rank in cascade.rank_order)
+        query = next(rank for rank in ("p", "m", "t", "y") if rank in cascade.rank_order)
         axis = cascade.tensor(cascade.outputs[0]).ranks.index(query)
         cut = before.shape[axis] // 2
         rng = np.random.default_rng(seed + 1)

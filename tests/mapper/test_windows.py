@@ -25,6 +25,8 @@ WINDOWS = {
     "na1d": [{}, {"D": 2}, {"D": 3}],
     "na1d-causal": [{}, {"D": 3}],
     "na2d": [{}],
+    "na2d-causal": [{}, {"DY": 3, "DX": 2}],
+    "na2d-dilated": [{}, {"DY": 1, "DX": 2}],
     "na3d": [{}],
     "halonet": [{}],
 }
@@ -107,6 +109,8 @@ PRODUCTS = {
     "na1d": 2,
     "na1d-causal": 2,
     "na2d": 2,
+    "na2d-causal": 2,
+    "na2d-dilated": 2,
     "na3d": 2,
     "maxvit-block": 2,
     "maxvit-grid": 2,
