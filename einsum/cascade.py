@@ -17,19 +17,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Literal, TypeAlias
+from functools import cached_property, wraps
+from operator import is_
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from .source import Span
 
 DType: TypeAlias = Literal["float", "int", "bool"]
+T = TypeVar("T")
 
 
 # --- expressions ------------------------------------------------------------------------------------------------------
 
 
+class Node:
+    """What expressions have in common: room for what was found out about one (see `fact`)."""
+
+    __slots__ = ("_facts",)
+    _facts: dict[object, Any]
+
+
 @dataclass(frozen=True, slots=True)
-class Number:
+class Number(Node):
     """A literal: int, float or inf (never NaN, never negative: that is `Map("neg", ...)`)."""
 
     value: int | float
@@ -37,7 +46,7 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(Node):
     """A parameter or an extent symbol, by name."""
 
     name: str
@@ -45,7 +54,7 @@ class Scalar:
 
 
 @dataclass(frozen=True, slots=True)
-class Coord:
+class Coord(Node):
     """A rank variable used as a number: the coordinate along that rank."""
 
     rank: str
@@ -53,7 +62,7 @@ class Coord:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class Access(Node):
     """One element of a tensor; each index is an integer expression."""
 
     tensor: str
@@ -62,7 +71,7 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
-class Map:
+class Map(Node):
     """An element-wise operation; `op` is a key of `MAP_OPS`. A chained comparison is an `and` of comparisons."""
 
     op: str
@@ -71,7 +80,7 @@ class Map:
 
 
 @dataclass(frozen=True, slots=True)
-class Reduce:
+class Reduce(Node):
     """`op[ranks](body)`: the ranks are bound in the body. `argmax` and `argmin` take exactly one rank."""
 
     op: str
@@ -81,7 +90,7 @@ class Reduce:
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class Scan(Node):
     """`op[rank](body)`: inclusive, along increasing `rank`, which stays free."""
 
     op: str
@@ -91,7 +100,7 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
-class Select:
+class Select(Node):
     """`op[rank](body)` with the results, best first, along the rank `fills`; `rank` is bound in the body."""
 
     op: str
@@ -239,7 +248,7 @@ class Cascade:
         return {name: tuple(einsums) for name, einsums in found.items()}
 
     @cached_property
-    def memo(self) -> dict[tuple[object, ...], object]:
+    def memo(self) -> dict[tuple[object, ...], Any]:
         """What has been worked out about this cascade, so that it need not be again; each key begins with whose it is."""
         return {}
 
@@ -295,13 +304,34 @@ def walk(expr: Expr) -> Iterator[Expr]:
         stack += children(node)[::-1]
 
 
+def fact(find: Callable[[Expr], T]) -> Callable[[Expr], T]:
+    """A function of an expression alone that is worked out once for each node: the same few are asked for again and again, and
+    rewrites keep what they do not change."""
+
+    @wraps(find)
+    def known(expr: Expr) -> T:
+        try:
+            facts = expr._facts
+        except AttributeError:
+            facts = {}
+            object.__setattr__(expr, "_facts", facts)
+        if find not in facts:
+            facts[find] = find(expr)
+        found: T = facts[find]
+        return found
+
+    return known
+
+
 def rebuild(expr: Expr, parts: tuple[Expr, ...]) -> Expr:
-    """The same node with other direct sub-expressions."""
+    """The same node with other direct sub-expressions; itself if they are none other."""
+    if all(map(is_, parts, children(expr))):
+        return expr
     match expr:
         case Access():
-            return replace(expr, indices=parts)
+            return Access(expr.tensor, parts, expr.span)
         case Map():
-            return replace(expr, args=parts)
+            return Map(expr.op, parts, expr.span)
         case Reduce() | Scan() | Select():
             return replace(expr, body=parts[0])
         case _:
@@ -310,11 +340,10 @@ def rebuild(expr: Expr, parts: tuple[Expr, ...]) -> Expr:
 
 def transform(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
     """Apply `change` to every node, from the inside out."""
-    parts = children(expr)
-    new = tuple(transform(part, change) for part in parts)
-    return change(expr if all(a is b for a, b in zip(new, parts, strict=True)) else rebuild(expr, new))
+    return change(rebuild(expr, tuple([transform(part, change) for part in children(expr)])))
 
 
+@fact
 def free_ranks(expr: Expr) -> frozenset[str]:
     """Rank variables that occur free: as coordinates, in index expressions, in scans; not those bound by a reduction."""
     match expr:
@@ -330,19 +359,13 @@ def free_ranks(expr: Expr) -> frozenset[str]:
             return frozenset().union(*(free_ranks(part) for part in children(expr)))
 
 
+@fact
 def accesses(expr: Expr) -> tuple[Access, ...]:
     """All accesses to tensors, those inside index expressions included, left to right."""
-    known = _ACCESSES.get(id(expr))
-    if known is None or known[0] is not expr:
-        if len(_ACCESSES) >= MOST_KNOWN:
-            _ACCESSES.clear()
-        known = _ACCESSES[id(expr)] = (expr, tuple([node for node in walk(expr) if isinstance(node, Access)]))
-    return known[1]
-
-
-MOST_KNOWN = 10_000
-_ACCESSES: dict[int, tuple[Expr, tuple[Access, ...]]] = {}
-"""Of expressions met lately, by identity: the same ones are asked for again and again, and comparing them would take as long."""
+    inside: tuple[Access, ...] = ()
+    for part in children(expr):
+        inside += accesses(part)
+    return (expr, *inside) if isinstance(expr, Access) else inside
 
 
 def substitute(expr: Expr, ranks: dict[str, Expr]) -> Expr:

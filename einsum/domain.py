@@ -29,6 +29,11 @@ class Domain:
     ranges: Mapping[str, Range]
 
     @cached_property
+    def key(self) -> tuple[tuple[str, Range], ...]:
+        """What tells it from other domains."""
+        return tuple(self.ranges.items())
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(self.ranges)
 
@@ -44,7 +49,7 @@ class Domain:
     def shape(self) -> tuple[int, ...]:
         return tuple(high - low for low, high in self.ranges.values())
 
-    @property
+    @cached_property
     def size(self) -> int:
         return math.prod(self.shape)
 
@@ -69,12 +74,25 @@ class Domain:
 
     def with_ranges(self, ranges: Mapping[str, Range]) -> Domain:
         """The domain with other or further ranges; new ranks come last."""
-        return Domain({**self.ranges, **ranges})
+        return self._related({**self.ranges, **ranges})
 
     def only(self, ranks: Iterable[str]) -> Domain:
         """The domain of some of the ranks, in the same order."""
         kept = set(ranks)
-        return Domain({name: bounds for name, bounds in self.ranges.items() if name in kept})
+        return self._related({name: bounds for name, bounds in self.ranges.items() if name in kept})
+
+    def _related(self, ranges: dict[str, Range]) -> Domain:
+        """A domain asked for before is the same object, with all that is known of it."""
+        key = tuple(ranges.items())
+        if key == self.key:
+            return self
+        if key not in self._others:
+            self._others[key] = Domain(ranges)
+        return self._others[key]
+
+    @cached_property
+    def _others(self) -> dict[tuple[tuple[str, Range], ...], Domain]:
+        return {}
 
     def project(self, active: Array | None, ranks: frozenset[str]) -> Array | None:
         """`active` over the domain of some of the ranks: does anything along the others count?"""

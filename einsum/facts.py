@@ -5,6 +5,12 @@ In: expressions of one cascade at given sizes. Out: facts, remembered by the ide
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arithmetic import Array
 from .cascade import (
     COMPARISONS,
     LOGICAL,
@@ -12,6 +18,7 @@ from .cascade import (
     Cascade,
     Coord,
     DType,
+    Einsum,
     Expr,
     Map,
     Number,
@@ -21,7 +28,9 @@ from .cascade import (
     Select,
     children,
 )  # fmt: skip
-from .domain import Partitions
+from .diagnostics import EinsmithError
+from .domain import Domain, Partitions, Range
+from .schedule import surrounding
 from .sizes import Sizes
 
 Shift = tuple[str | None, int] | None
@@ -29,6 +38,39 @@ Shift = tuple[str | None, int] | None
 
 _WHOLE = frozenset({"+", "-", "*", "//", "%", "neg", "abs", "min", "max", "clamp", "sign", "relu", "round", "floor", "ceil"})
 """Operations whose result is an integer if their arguments are."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Each dimension of a tensor is taken whole by one rank, at one fixed place, or by computed indices."""
+
+    cut: tuple[slice | int, ...]
+    """For each dimension; those with computed indices are whole."""
+    names: tuple[str, ...]
+    """Ranks that take a dimension of the cut, in its order."""
+    computed: tuple[int, ...]
+    """Dimensions with computed indices."""
+    front: tuple[int, ...]
+    """Dimensions of the cut, those with computed indices first."""
+
+
+def facts_of(cascade: Cascade, sizes: Sizes, evaluator: type) -> Facts:
+    """The facts that a kind of evaluator knows about a cascade with sizes, those of the last few sizes kept."""
+    key = (facts_of, evaluator, tuple(sizes.scalars.items()), tuple(sizes.extents.items()))
+    kept: dict[object, Facts] = cascade.memo.setdefault((facts_of,), {})
+    if key not in kept:
+        while len(kept) >= MOST_SIZES:
+            del kept[next(iter(kept))]
+        kept[key] = Facts(cascade, sizes, Partitions(cascade, sizes))
+    return kept[key]
+
+
+MOST_SIZES = 8
+"""Sizes of one cascade of which facts are kept."""
+MOST_PLACES = 4096
+"""Pairs of an expression and a domain of which facts are kept: an iterative rank has a domain for each of its steps."""
+MOST_POINTS = 2**10
+"""Elements of a value that is kept."""
 
 
 class Facts:
@@ -40,6 +82,10 @@ class Facts:
         self._kinds: dict[int, DType] = {}
         self._shifts: dict[int, tuple[Shift, ...]] = {}
         self._ranks: dict[tuple[int, frozenset[str]], frozenset[str]] = {}
+        self._places: dict[tuple[int, object], Places] = {}
+        self._points: dict[tuple[int, object], Array | None] = {}
+        self._domains: dict[object, tuple[Einsum, Domain]] = {}
+        self._targets: dict[int, tuple[Einsum, Access]] = {}
 
     def ranks_of(self, expr: Expr, around: frozenset[str]) -> frozenset[str]:
         """Ranks among those around it that the value of an expression depends on, the existence of points included."""
@@ -128,6 +174,78 @@ class Facts:
                 known = self._shifted(constant)
                 return None if known is None else (rank, known[1] if op == "+" else -known[1])
         return None
+
+    def places(self, expr: Access, domain: Domain, shape: tuple[int, ...]) -> Places:
+        """How an access at the points of a domain reads a tensor of some shape, always the same for one tensor."""
+        key = (id(expr), domain.key)
+        if key not in self._places:
+            if len(self._places) >= MOST_PLACES:
+                self._places.clear()
+            self._places[key] = self._placed(expr, domain, shape)
+        return self._places[key]
+
+    def _placed(self, expr: Access, domain: Domain, shape: tuple[int, ...]) -> Places:
+        shifts = self.shifts(expr)
+        used = (
+            [rank for index in expr.indices for rank in self.ranks_of(index, domain.ranks)]
+            if None in shifts
+            else [shift[0] for shift in shifts if shift and shift[0]]
+        )
+        cut: list[slice | int] = []
+        names: list[str] = []
+        computed: list[int] = []
+        for axis, (shifted, extent) in enumerate(zip(shifts, shape, strict=True)):
+            if shifted is not None:
+                name, shift = shifted
+                if name is None and 0 <= shift < extent:
+                    cut.append(shift)
+                    continue
+                if name is not None and used.count(name) == 1:
+                    low, high = domain.ranges[name]
+                    if low + shift >= 0 and high + shift <= extent:
+                        cut.append(slice(low + shift, high + shift))
+                        names.append(name)
+                        continue
+            cut.append(slice(None))
+            computed.append(axis)
+        left = [axis for axis, place in enumerate(cut) if isinstance(place, slice)]  # dimensions that remain
+        order = computed + [axis for axis in left if axis not in computed]
+        return Places(tuple(cut), tuple(names), tuple(computed), tuple(left.index(axis) for axis in order))
+
+    def at_points(self, expr: Expr, domain: Domain, value: Callable[[], Array]) -> Array | None:
+        """The value of an expression that reads no tensor, such as a mask, as it depends on the points alone; None where it has
+        none at some of them."""
+        key = (id(expr), domain.key)
+        if key in self._points:
+            return self._points[key]
+        try:
+            found = np.asarray(value()).view()
+        except EinsmithError:
+            found = None
+        if found is None or found.size <= MOST_POINTS:
+            if found is not None:
+                found.flags.writeable = False
+            if len(self._points) >= MOST_PLACES:
+                self._points.clear()
+            self._named.append(expr)
+            self._points[key] = found
+        return found
+
+    def domain(self, einsum: Einsum, at: Mapping[str, Range]) -> Domain:
+        """The points at which the body of an Einsum is evaluated, with the ranks in `at` at one coordinate."""
+        key = (id(einsum), *at.items())
+        if key not in self._domains:
+            if len(self._domains) >= MOST_PLACES:
+                self._domains.clear()
+            extents = self.sizes.extents
+            self._domains[key] = (einsum, Domain({rank: at.get(rank, (0, extents[rank])) for rank in surrounding(einsum)}))
+        return self._domains[key][1]
+
+    def target(self, einsum: Einsum) -> Access:
+        """The left-hand side of a scatter as an access."""
+        if id(einsum) not in self._targets:
+            self._targets[id(einsum)] = (einsum, Access(einsum.output, einsum.indices, einsum.span))
+        return self._targets[id(einsum)][1]
 
     def is_view(self, expr: Expr) -> bool:
         """Is it an access that needs no copy?"""

@@ -30,6 +30,7 @@ from .cascade import (
     Select,
     Tensor,
     children,
+    fact,
     free_ranks,
     rebuild,
 )  # fmt: skip
@@ -42,6 +43,7 @@ IDENTITY: dict[str, Expr] = {
 """Value of an empty reduction; what is put in place of points that are not accessed."""
 
 
+@fact
 def is_flat(expr: Expr) -> bool:
     """No reduction, scan or selection anywhere inside."""
     return not isinstance(expr, Reduce | Scan | Select) and all(is_flat(part) for part in children(expr))

@@ -41,7 +41,7 @@ def infer_sizes(
         raise SpecError(problems)
     symbols = set(cascade.symbols)
     progress = True
-    while progress:
+    while progress and symbols - known.keys():
         progress = False
         for tensor, axis, extent, have in dimensions:
             unknown = _unknown(extent, symbols - known.keys(), cascade, params)
@@ -56,8 +56,9 @@ def infer_sizes(
         if name not in known:
             known[name] = value
             origin[name] = "from the spec"
+    values = _scalars(known, cascade, params)
     for tensor, axis, extent, have in dimensions:
-        need = _value(extent, known, cascade, params)
+        need = _evaluated(extent, values)
         if need is not None and need != have:
             names = [name for name in _names(extent, cascade) if name in known]
             why = ", ".join(f"`{name}` is {known[name]} ({origin[name]})" for name in names)
@@ -117,12 +118,22 @@ def _unknown(expr: Expr, missing: set[str], cascade: Cascade, params: Mapping[st
 def _value(
     expr: Expr, known: Mapping[str, int | float], cascade: Cascade, params: Mapping[str, int | float] | None
 ) -> int | float | None:
+    return _evaluated(expr, _scalars(known, cascade, params))
+
+
+def _scalars(
+    known: Mapping[str, int | float], cascade: Cascade, params: Mapping[str, int | float] | None
+) -> dict[str, int | float]:
+    """Values of all scalars that have one, by those that are known."""
     values: dict[str, int | float] = dict(known)
     for name, definition in (*cascade.params, *cascade.counts.items()):
-        try:
-            values[name] = params[name] if params and name in params else evaluate_scalar(definition, values)
-        except (KeyError, ArithmeticError, ValueError):
-            continue
+        value = params[name] if params and name in params else _evaluated(definition, values)
+        if value is not None:
+            values[name] = value
+    return values
+
+
+def _evaluated(expr: Expr, values: Mapping[str, int | float]) -> int | float | None:
     try:
         return evaluate_scalar(expr, values)
     except (KeyError, ArithmeticError, ValueError):

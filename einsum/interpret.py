@@ -32,14 +32,15 @@ from .cascade import (
     Scan,
     Select,
     Tensor,
+    accesses,
 )  # fmt: skip
 from .contract import Factor, Path, contract, plan
 from .diagnostics import Diagnostic, EinsmithError
-from .domain import Domain, Partitions, Range, both
-from .facts import Facts, outermost_reductions, product
+from .domain import Domain, Range, both
+from .facts import facts_of, outermost_reductions, product
 from .inputs import as_arrays, checked, infer_sizes, random_inputs, require_memory
 from .reductions import COMBINE, accumulated, combined, descending, identity, reduced
-from .schedule import Loop, Step, reads, schedule, surrounding
+from .schedule import Loop, Step, last_uses, schedule
 from .sizes import Sizes, bind
 
 __all__ = ["evaluate", "infer_sizes", "random_inputs"]
@@ -87,22 +88,17 @@ class Evaluator:
 
     def __init__(self, cascade: Cascade, sizes: Sizes, tensors: dict[str, Array]) -> None:
         self.cascade, self.sizes, self.tensors = cascade, sizes, tensors
-        self.partitions = Partitions(cascade, sizes)
+        self.facts = facts_of(cascade, sizes, type(self))
+        self.partitions = self.facts.partitions
         self.limit = max(TEMPORARY, *(math.prod(self.shape(tensor)) for tensor in cascade.tensors))
         self.einsum = cascade.einsums[0] if cascade.einsums else None
-        self.facts = Facts(cascade, sizes, self.partitions)
         self._hoisted: dict[int, tuple[Domain, Array]] = {}
 
     # --- Einsums in order ---------------------------------------------------------------------------------------------
 
     def run(self, wanted: frozenset[str]) -> None:
-        order = schedule(self.cascade)
-        last: dict[str, int] = {}
-        for place, item in enumerate(order):
-            for einsum in [item.einsum] if isinstance(item, Step) else item.einsums():
-                last[einsum.output] = place
-                last.update((access.tensor, place) for access, _ in reads(einsum))
-        for place, item in enumerate(order):
+        last = last_uses(self.cascade)
+        for place, item in enumerate(schedule(self.cascade)):
             self._item(item, {})
             for name in [name for name, at in last.items() if at == place and name not in wanted]:
                 del self.tensors[name]
@@ -136,14 +132,11 @@ class Evaluator:
             raise self._error(Fault("E326", f"an integer tensor cannot hold the identity of `{body.op}`"), body, Domain({}))
         return identity(body.op, np.dtype(DTYPES[tensor.dtype]))
 
-    def _range(self, rank: str, at: Mapping[str, Range]) -> Range:
-        return at.get(rank, (0, self.sizes.extents[rank]))
-
     def _evaluate(self, einsum: Einsum, at: Mapping[str, Range]) -> None:
         """One Einsum, with the ranks in `at` at one coordinate."""
         self.einsum = einsum
         tensor = self.cascade.tensor(einsum.output)
-        domain = Domain({rank: self._range(rank, at) for rank in surrounding(einsum)})
+        domain = self.facts.domain(einsum, at)
         if tensor.kind == "scatter":
             self._scatter(einsum, tensor, domain)
             return
@@ -246,6 +239,13 @@ class Evaluator:
             cut = own.cut(values, here)
             assert cut is not None
             return domain.spread(cut, here.names)
+        if not accesses(expr):
+            known = self.facts.at_points(expr, domain, lambda: self._value(expr, domain, None))
+            if known is not None:
+                return known
+        return self._value(expr, domain, active)
+
+    def _value(self, expr: Expr, domain: Domain, active: Array | None) -> Array:
         match expr:
             case Number(value=number):
                 return self._constant(number, domain)
@@ -290,36 +290,12 @@ class Evaluator:
 
     def _access(self, expr: Access, domain: Domain, active: Array | None) -> Array:
         values = self.tensors[expr.tensor]
-        shifts = self.facts.shifts(expr)
-        used = (
-            [rank for index in expr.indices for rank in self.facts.ranks_of(index, domain.ranks)]
-            if None in shifts
-            else [shift[0] for shift in shifts if shift and shift[0]]
-        )
-        # each dimension is taken whole by one rank, at one fixed place, or by computed indices
-        places: list[Any] = []
-        names: list[str] = []
-        computed: list[int] = []
-        for axis, (shifted, extent) in enumerate(zip(shifts, values.shape, strict=True)):
-            if shifted is not None:
-                name, shift = shifted
-                if name is None and 0 <= shift < extent:
-                    places.append(shift)
-                    continue
-                if name is not None and used.count(name) == 1:
-                    low, high = domain.ranges[name]
-                    if low + shift >= 0 and high + shift <= extent:
-                        places.append(slice(low + shift, high + shift))
-                        names.append(name)
-                        continue
-            places.append(slice(None))
-            computed.append(axis)
-        cut = values[(*places, ...)]
+        places = self.facts.places(expr, domain, values.shape)
+        names, computed = places.names, places.computed
+        cut = values[(*places.cut, ...)]
         if not computed:
-            return domain.spread(cut, tuple(names))
-        left = [axis for axis, place in enumerate(places) if isinstance(place, slice)]  # dimensions of `cut`
-        order = computed + [axis for axis in left if axis not in computed]
-        front = cut.transpose([left.index(axis) for axis in order])
+            return domain.spread(cut, names)
+        front = cut.transpose(places.front)
         indices = [self._index(expr, axis, values.shape[axis], domain, active) for axis in computed]
         if 0 in front.shape[: len(computed)]:  # nothing to access, and nothing that counts accesses it
             return np.zeros((1,) * len(domain.ranges), values.dtype)
@@ -607,7 +583,7 @@ class Evaluator:
         domain = free.with_ranges(bound.ranges)
         if body.op in ("mean", "argmax", "argmin"):
             raise self._error(Fault("E212", f"`{body.op}` cannot combine the contributions of a scatter"), body, domain)
-        target = Access(tensor.name, einsum.indices, einsum.span)
+        target = self.facts.target(einsum)
         with self._hoisting(body.body, domain, self.partitions.existing(domain)):
             for block in domain.blocks(BLOCK):
                 existing = self.partitions.existing(block)

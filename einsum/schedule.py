@@ -44,6 +44,28 @@ class _Edge:
 
 def schedule(cascade: Cascade) -> tuple[Step | Loop, ...]:
     """Steps and loops in an order in which everything is defined before it is read."""
+    key = (schedule,)
+    if key not in cascade.memo:
+        cascade.memo[key] = _scheduled(cascade)
+    found: tuple[Step | Loop, ...] = cascade.memo[key]
+    return found
+
+
+def last_uses(cascade: Cascade) -> dict[str, int]:
+    """The place in the schedule after which a tensor is not needed by any Einsum."""
+    key = (last_uses,)
+    if key not in cascade.memo:
+        last: dict[str, int] = {}
+        for place, item in enumerate(schedule(cascade)):
+            for einsum in [item.einsum] if isinstance(item, Step) else item.einsums():
+                last[einsum.output] = place
+                last.update((access.tensor, place) for access, _ in reads(einsum))
+        cascade.memo[key] = last
+    found: dict[str, int] = cascade.memo[key]
+    return found
+
+
+def _scheduled(cascade: Cascade) -> tuple[Step | Loop, ...]:
     edges = [edge for reader in range(len(cascade.einsums)) for edge in _edges(cascade, reader)]
     order = _order(cascade, tuple(range(len(cascade.einsums))), edges)
     if order is None:

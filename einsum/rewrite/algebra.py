@@ -10,7 +10,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TypeAlias
 
-from ..cascade import Access, Coord, Expr, Map, Number, Reduce, Scalar, Scan, Select
+from ..cascade import Access, Coord, Expr, Map, Number, Reduce, Scalar, Scan, Select, fact
 
 ZERO = Number(0)
 ONE = Number(1)
@@ -100,6 +100,7 @@ def same(a: Expr, b: Expr) -> bool:
     return a == b or canonical(a) == canonical(b)
 
 
+@fact
 def canonical(expr: Expr) -> Key:
     """A hashable canonical form."""
     return _freeze(polynomial(expr))
@@ -109,8 +110,9 @@ def _freeze(poly: Polynomial) -> Key:
     return tuple(sorted(poly.items(), key=repr))
 
 
+@fact
 def polynomial(expr: Expr) -> Polynomial:
-    """The expression as a polynomial in atoms; powers may be negative."""
+    """The expression as a polynomial in atoms; powers may be negative. Nobody changes what is returned."""
     match expr:
         case Number(value=value) if value == value and abs(value) != float("inf"):
             return {(): Fraction(value)} if value else {}

@@ -27,6 +27,7 @@ from ..cascade import (
     Reduce,
     Scan,
     Select,
+    accesses,
     free_ranks,
     substitute,
     walk,
@@ -86,14 +87,13 @@ class Fiber:
     def roots(self, expr: Expr) -> frozenset[str]:
         """Names of the complete values nearest to the expression: those it depends on without another one in between."""
         found: set[str] = set()
-        for node in walk(expr):
-            if isinstance(node, Access):
-                found |= {node.tensor} if self._is_end(node) else self._tensor_roots(node.tensor)
+        for access in accesses(expr):
+            found |= {access.tensor} if self._is_end(access) else self._tensor_roots(access.tensor)
         return frozenset(found)
 
     def leaves(self, expr: Expr) -> frozenset[str]:
         """Tensors read in the expression, or in the mixed map Einsums behind it, that are complete and do not move."""
-        nodes = (node for node in walk(self.look_through(expr)) if isinstance(node, Access))
+        nodes = accesses(self.look_through(expr))
         return frozenset(node.tensor for node in nodes if self.complete(node) and not self.moves(node))
 
     def roots_behind(self, root: str) -> frozenset[str]:
