@@ -60,7 +60,7 @@ def terms(expr: Expr, fiber: Fiber) -> tuple[Term, ...]:
         return (Term(expr),)
     merged: dict[object, Term] = {}
     for term in found:
-        key = canonical(term.factor)
+        key = canonical(term.factor), fiber.leaves(term.stays)
         if key in merged:
             merged[key] = replace(term, stays=add(merged[key].stays, term.stays))
         else:
@@ -79,7 +79,7 @@ def _open(expr: Expr, fiber: Fiber, sums: bool) -> list[Term]:
             if inner is None:
                 return [Term(expr)]
             opened = _open(inner, fiber, sums)
-            return opened if any(term.leaves for term in opened) else [Term(expr)]
+            return opened if _apart(opened, fiber) else [Term(expr)]
         case Map(op="+" | "-", args=(a, b)) if not sums:
             (left,), (right,) = _open(a, fiber, sums), _open(b, fiber, sums)
             if not left.leaves or canonical(left.factor) != canonical(right.factor):
@@ -119,7 +119,7 @@ def _open(expr: Expr, fiber: Fiber, sums: bool) -> list[Term]:
             chosen = [replace(term, stays=_where(condition, term.stays, ZERO)) for term in _open(yes, fiber, sums)]
             other = [replace(term, stays=_where(condition, ZERO, term.stays)) for term in _open(no, fiber, sums)]
             opened = [term for term in chosen + other if not is_number(term.stays, 0)] or [Term(ZERO)]
-            if not any(term.leaves for term in opened):
+            if not _apart(opened, fiber):
                 return [Term(expr)]
             if len(opened) == 2 and len(chosen) == len(other) == 1 and canonical(opened[0].factor) == canonical(opened[1].factor):
                 yes_part, no_part = _open(yes, fiber, sums)[0].stays, _open(no, fiber, sums)[0].stays
@@ -140,11 +140,16 @@ def _open(expr: Expr, fiber: Fiber, sums: bool) -> list[Term]:
             return moving + above + below
         case Reduce(op="sum", ranks=ranks, body=body):
             opened = _open(body, fiber, sums)
-            if not any(t.leaves for t in opened) or any(free_ranks(t.factor) & frozenset(ranks) for t in opened):
+            if not _apart(opened, fiber) or any(free_ranks(t.factor) & frozenset(ranks) for t in opened):
                 return [Term(expr)]
             return [replace(term, stays=Reduce("sum", ranks, term.stays)) for term in opened]
         case _:
             return [Term(expr)]
+
+
+def _apart(opened: list[Term], fiber: Fiber) -> bool:
+    """Is anything won by opening: may a factor leave, or do terms depend on different complete values?"""
+    return any(term.leaves for term in opened) or len({fiber.leaves(term.stays) for term in opened}) > 1
 
 
 def _through(expr: Expr, fiber: Fiber) -> Expr:

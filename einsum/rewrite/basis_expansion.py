@@ -5,8 +5,9 @@ after     Y_1[p] = sum[m](X[p,m] * W[p,m])
           Y_2[p] = sum[m](W[p,m])
           Y[p]   = Y_1[p] - Y_2[p] * G[p]
 
-Each term's sum is then free of G. Products of differences are refused where `running_moments` applies:
-raw moments cancel where the offset is large.
+Each term's sum is then free of G. Terms without such a factor part where they depend on different complete values, so that each
+may run beside its own: sum((exp(X - G) + eps) * W) = sum(exp(X - G) * W) + eps * sum(W). Products of differences are refused where
+`running_moments` applies: raw moments cancel where the offset is large.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def basis_expansion(cascade: Cascade, target: str, rank: str) -> Rewritten | Ref
     if not fiber.completes(einsum) or not fiber.complete(reduce.body):
         return None
     found = terms(reduce.body, fiber)
-    if len(found) < 2 or not any(term.leaves for term in found):
+    if len(found) < 2:
         return None
     degree = max(term.opened for term in found)
     if degree > 1 and not isinstance(moments(reduce.body, "sum", frozenset(reduce.ranks), fiber, proven=True), Obstacle):
@@ -44,12 +45,8 @@ def basis_expansion(cascade: Cascade, target: str, rank: str) -> Rewritten | Ref
         return Refused(NAME, target, inside, "the factor depends on a rank that is summed")
     after, new = distribute(cascade, einsum, found, tuple(f"{target}_{i + 1}" for i in range(len(found))))
     factors = ", ".join(f"`{text(term.factor)}`" for term in found if term.leaves)
-    step = Step(
-        NAME,
-        target,
-        shown([einsum], cascade),
-        f"{reduce.op}(a1*b1 + a2*b2 + ...) = {reduce.op}(a1)*b1 + {reduce.op}(a2)*b2 + ...",
-        f"the factors {factors} do not depend on {', '.join(f'`{r}`' for r in reduce.ranks)}; {len(found)} terms",
-        shown(new, after),
-    )
+    rule = f"{reduce.op}(a1*b1 + a2*b2 + ...) = {reduce.op}(a1)*b1 + {reduce.op}(a2)*b2 + ..."
+    free = f"the factors {factors} do not depend on {', '.join(f'`{r}`' for r in reduce.ranks)}"
+    condition = f"{free if factors else 'the terms depend on different complete values'}; {len(found)} terms"
+    step = Step(NAME, target, shown([einsum], cascade), rule, condition, shown(new, after))
     return Rewritten(after, step)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ..analysis.passes import levels
-from ..cascade import Access, Cascade, Expr, Reduce, Scalar, transform, walk
+from ..cascade import Access, Cascade, Expr, Reduce, Scalar, accesses, transform, walk
 from ..diagnostics import Diagnostic, EinsmithError
 from ..flatten import flatten
 from ..sizes import evaluate_scalar
@@ -113,7 +113,9 @@ def _chunked(cascade: Cascade, found: Derivation, rank: str, tile: int | None, c
         (symbol,) = (name for name in after.symbols if name not in cascade.symbols)
         kept = {tensor.name for tensor in after.tensors}
         states = tuple(t.name for t in flat.tensors if t.kind == "state" and t.name not in kept)
-        known = tuple(name for name in states if any(t.name == name for t in cascade.tensors))
+        read = tuple(e.output for e in flat.einsums if any(access.tensor in states for access in accesses(e.body)))
+        inside = {tensor.name for tensor in flatten(cascade).tensors} - set(cascade.outputs)
+        known = tuple(name for name in dict.fromkeys((*states, *read)) if name in inside)
         for length in CHECKED_CHUNKS:
             checked += _compared("chunked", cascade, after, rank, {symbol: length}, known)
     passes = levels(after, rank).passes

@@ -11,11 +11,11 @@ what moves along the fiber leaves the sum over the fiber.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, accesses, free_ranks
-from .algebra import ONE, divide, negate, product
+from .algebra import ONE, canonical, divide, negate, product
 from .contraction import MAX_FACTORS, Node, Opening, Orders, Product, Writer, over, signed, under
 from .cost import sizes_of
 from .fiber import Fiber
@@ -85,7 +85,7 @@ class Prepared:
     negative: bool
 
 
-def prepared(one: Product, prefixes: bool) -> Prepared | None:
+def prepared(one: Product, prefixes: bool, cascade: Cascade) -> Prepared | None:
     """Divisors and conditions where they belong; None where a summed rank occurs in no factor.
 
     `prefixes`: a condition such as m <= p stays on its own, though it might go with a factor that has both ranks.
@@ -96,9 +96,10 @@ def prepared(one: Product, prefixes: bool) -> Prepared | None:
     outer = tuple(divisor for divisor, _ in one.divisors if not free_ranks(divisor) & one.bound)
     for divisor, above in one.divisors:
         if free_ranks(divisor) & one.bound:
-            place = next((i for i, each in enumerate(own) if each in above and free_ranks(divisor) <= free_ranks(each)), None)
-            if place is None:
+            places = [i for i, each in enumerate(own) if each in above and free_ranks(divisor) <= free_ranks(each)]
+            if not places:
                 return None  # 0/0 is 0 where it stands, x/0 is not
+            place = next((i for i in places if _vanishes_with(own[i], divisor, cascade)), places[0])
             factors[place] = divide(factors[place], divisor)
     ties: list[Expr] = []
     for condition in one.conditions:
@@ -115,6 +116,29 @@ def prepared(one: Product, prefixes: bool) -> Prepared | None:
     if not factors or not one.bound <= everywhere or len(factors) > MAX_FACTORS:
         return None
     return Prepared(tuple(factors), scalars, outer, held, tuple(ties), one.bound, one.negative)
+
+
+def _vanishes_with(factor: Expr, divisor: Expr, cascade: Cascade) -> bool:
+    """Is the factor what the divisor sums up, or a sum of that times more? Where nothing has weight, both are 0."""
+    below = _summed(divisor, cascade)
+    return below is not None and (below == {canonical(factor)} or below <= (_summed(factor, cascade) or set()))
+
+
+def _summed(expr: Expr, cascade: Cascade) -> set[object] | None:
+    """The factors of what a tensor is the sum of."""
+    definitions = cascade.definitions(expr.tensor) if isinstance(expr, Access) else ()
+    if len(definitions) != 1 or not isinstance(definitions[0].body, Reduce) or definitions[0].body.op != "sum":
+        return None
+    return {canonical(part) for part in _product_of(definitions[0].body.body)}
+
+
+def _product_of(expr: Expr) -> Iterator[Expr]:
+    match expr:
+        case Map(op="*", args=(a, b)):
+            yield from _product_of(a)
+            yield from _product_of(b)
+        case _:
+            yield expr
 
 
 def is_prefix(condition: Expr) -> bool:
@@ -147,12 +171,12 @@ def contract(
 
     prefixes: list[str] = []
     for one in found:
-        ready = prepared(one, prefixes=True)
+        ready = prepared(one, True, cascade)
         if ready is None:
             return None
         prefix = prefix_state(ready, out, size, writer, target) if ready.ties else None
         if isinstance(prefix, Refused):
-            ready = prepared(one, prefixes=False)
+            ready = prepared(one, False, cascade)
             if ready is None or ready.ties:
                 return prefix
         if isinstance(prefix, tuple):

@@ -1064,6 +1064,18 @@ AV[p,f] = BN[p,m] / BD[p] * V[m,f]
         1,
     ),
     Case(
+        "shifted-exponentials",  # random features: a small number beside each exponential
+        _spec(
+            "shifted-exponentials",
+            "X: [m, n], V: [m, f]",
+            "G = max[m,n](X[m,n])\nW[m,n] = exp(X[m,n] - G) + 0.1\nD[n] = sum[m](W[m,n])\nY[n,f] = sum[m](W[m,n] * V[m,f])/D[n]",
+            "Y",
+            ranks="m: M, n: N, f: F",
+        ),
+        2,
+        1,
+    ),
+    Case(
         "low-rank-bias",
         _attention("low-rank-bias", "S[p,m] = QK[p,m] + sum[r](L[p,r] * R[m,r])", f"{QKV}, L: [p, r], R: [m, r]").replace(
             "f: F}", "f: F, r: R0}"

@@ -200,6 +200,20 @@ Y[m] = sum[e](Q[m,e] * Z[m+1,e])"""
     agree(original, in_chunks(original), random_inputs(original, sizes, None, np.random.default_rng(4)), sizes, 4)
 
 
+def test_a_softmax_between_two_states() -> None:
+    """Gated slots: what is read of one state weighs what is read of another. An infinite query is no mask and says nothing."""
+    body = """
+X[0,e] = 0
+X[m+1,e] = sigmoid(A[m,e]) * X[m,e] + (1 - sigmoid(A[m,e])) * G[m]
+Z[0,e,f] = 0
+Z[m+1,e,f] = sigmoid(A[m,e]) * Z[m,e,f] + (1 - sigmoid(A[m,e])) * V[m,f]
+L[m,e] = sum[f](C[m,f] * Z[m+1,e,f]) * X[m+1,e]
+P[m,e] = exp(L[m,e] - max[e](L[m,e]))
+Y[m,f] = sum[e](P[m,e] / sum[e](P[m,e]) * Z[m+1,e,f])"""
+    found = derive(recurrence(body), "m", form="chunked", tile=4)
+    assert {t.name: t.iterates for t in found.cascade.tensors if t.kind == "state"} == {"X_chunk": "m1", "Z_chunk": "m1"}
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

@@ -111,6 +111,22 @@ def test_masked_parts_weigh_nothing() -> None:
         assert not evaluate(found.cascade, inputs, {**sizes, **own})["AV"][2:].any()
 
 
+def test_a_divisor_stays_with_what_vanishes_with_it() -> None:
+    """Landmarks: 0/0 is 0 where nothing has weight, while what the quotient is multiplied with over 0 is not finite."""
+    text = """
+ranks: {p: P, m: M, l: L, k: L, e: E, f: F}
+inputs: {A: [p, k], Z: [k, l], Q: [l, e], K: [m, e], V: [m, f]}
+sizes: {P: 64, M: 64, L: 8, E: 16, F: 16}
+cascade: |
+  S[l,m] = Q[l,e] * K[m,e]
+  W[l,m] = exp(S[l,m] - max[m](S[l,m]))
+  D[l,m] = W[l,m] / sum[m](W[l,m])
+  Y[p,f] = A[p,k] * Z[k,l] * D[l,m] * V[m,f]
+outputs: [Y]
+"""
+    assert derive(spec.loads(text), "m", form="split").passes_after["ms"] == 1
+
+
 def test_no_elements_at_all() -> None:
     found = split("softmax")
     sizes = {"P": 2, "M": 0, "E": 3, "F": 2}
