@@ -37,9 +37,10 @@ def one_pass(
     if any(tensor.iterates is not None for tensor in cascade.tensors):
         return OnePass(cascade, None, 1, "")
     extents = bind(cascade, sizes, params).extents
-    rank = sequential_rank(inline(flatten(cascade)), extents, small)
-    if rank is None or cascade.rank(rank).part_of is not None:
+    walked = sequential_rank(inline(flatten(cascade)), extents, small)
+    if walked is None:
         return OnePass(cascade, None, 1, "")
+    rank = cascade.rank(walked).part_of or walked
     from ..einsum.analysis.passes import levels
 
     before = levels(cascade, rank).passes.get(rank, 0)

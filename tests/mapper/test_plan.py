@@ -17,6 +17,7 @@ from einsmith.mapper.plan import Plan, plan
 from einsmith.mapper.pressure import Pressure
 from einsmith.mapper.products import PLAIN, contractions
 from einsmith.mapper.program import program
+from einsmith.mapper.stages import plan_module
 from einsmith.mapper.staging import Staging
 
 ONE_PASS = """
@@ -271,3 +272,22 @@ def test_a_rank_that_was_to_be_held_whole_is_derived_when_it_is_walked() -> None
     found = plan(cascade, gpu.load("h200"), {**SIZES, "E": 64, "F": 64, "W": 256})
     assert len(found.program.loops) == 1
     assert "derived: 1 instead of 3 passes over `w`" in found.notes
+
+
+def test_a_rank_that_the_user_has_cut_is_derived_too() -> None:
+    """The textbook form over tiles: whether the rank is cut already says nothing about its passes."""
+    text = """
+name: over-tiles
+ranks: {h: H, p: P, m: {extent: M, split: [m1, m0], tile: M0}, e: E, f: F}
+inputs: {Q: [h, p, e], K: [h, m, e], V: [h, m, f]}
+sizes: {H: 8, P: 512, M: 512, M0: 64, E: 64, F: 64}
+cascade: |
+  S[h,p,m1,m0] = Q[h,p,e] * K[h,m1*M0+m0,e]
+  N[h,p,m1,m0] = exp(S[h,p,m1,m0] - max[m1,m0](S[h,p,m1,m0]))
+  O[h,p,f]     = sum[m1,m0](N[h,p,m1,m0] * V[h,m1*M0+m0,f]) / sum[m1,m0](N[h,p,m1,m0])
+outputs: [O]
+"""
+    found = plan_module(spec.loads(text), gpu.load("h200"))
+    (kernel,) = found.kernels
+    assert len(kernel.program.loops) == 1
+    assert found.note == "derived: 1 instead of 2 passes over `m`"
