@@ -99,8 +99,8 @@ def prepared(one: Product, prefixes: bool, cascade: Cascade) -> Prepared | None:
             places = [i for i, each in enumerate(own) if each in above and free_ranks(divisor) <= free_ranks(each)]
             if not places:
                 return None  # 0/0 is 0 where it stands, x/0 is not
-            place = next((i for i in places if _vanishes_with(own[i], divisor, cascade)), places[0])
-            factors[place] = divide(factors[place], divisor)
+            of = next((i for i in places if _vanishes_with(own[i], divisor, cascade)), places[0])
+            factors[of] = divide(factors[of], divisor)
     ties: list[Expr] = []
     for condition in one.conditions:
         if free_ranks(condition) & one.bound:
