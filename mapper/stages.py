@@ -10,13 +10,13 @@ taken where they are predicted to be faster, or where the compiler finds no regi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any
 
-from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Reduce, Tensor, accesses, transform
+from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Reduce, Tensor, accesses, free_ranks, transform
 from ..einsum.diagnostics import EinsmithError
 from ..einsum.display import Displayed
 from ..einsum.sizes import bind
@@ -27,8 +27,10 @@ from .forms import contracted, forms
 from .gpu import Gpu
 from .one_pass import OnePass, one_pass
 from .parts import merging, part_counts, with_parts
-from .plan import Candidate, Merit, Plan, better, plan, tile_time
+from .plan import LATENCY_ROOM, Candidate, Merit, Plan, better, plan, tile_time
+from .positions import with_steps
 from .prepare import prepared
+from .products import MATRIX_SIDE, contractions, products
 from .program import position, program
 
 
@@ -235,7 +237,7 @@ class _Planner:
     @cached_property
     def cuttable(self) -> Cascade:
         """The cascade, in which what a running state leaves behind is a tensor of its own."""
-        return with_last_positions(self.cascade)
+        return with_last_positions(with_steps(self.cascade, self.inside))
 
     @cached_property
     def units(self) -> Groups:
@@ -314,10 +316,10 @@ class _Planner:
         if len(first.kernels) == 1:
             yield from self.split(first, first.kernels[0])
         todo = [(first, groups)]
-        parted = self.apart(groups)
-        if parted is not None:
-            yield parted[0]
-            todo.append(parted)
+        for parted in (self.apart(groups), self.products_apart(first, groups)):
+            if parted is not None:
+                yield parted[0]
+                todo.append(parted)
         while todo:
             module, groups = todo.pop()
             for number, kernel in enumerate(module.kernels):
@@ -366,6 +368,38 @@ class _Planner:
         return (
             together.products >= first.products + second.products and together.predicted_s < first.predicted_s + second.predicted_s
         )
+
+    def products_apart(self, module: ModulePlan, groups: Groups) -> tuple[ModulePlan, Groups] | None:
+        """The same with a kernel each for sums that could be matrix products and are not, as a tile has more ranks beside than a
+        product has; None if there are none."""
+        parted: Groups = []
+        for group, kernel in zip(groups, module.kernels, strict=True):
+            done = {product.output for product in products(kernel.program)}
+            units = [unit for unit in self.units if set(unit) <= set(group)]
+            lone = [self._is_product(unit) and not _made_by(unit[0], done) for unit in units]
+            if not any(lone):
+                parted.append(group)
+                continue
+            cuts = [self.cut(tuple(e for unit in level for e in unit)) for level in _by_depth(units, lone)]
+            if not all(cuts):
+                return None
+            parted += [each for cut in cuts if cut for each in cut]
+        launches_s = len(parted) * self.gpu.launch.latency_s
+        if len(parted) == len(groups) or len(parted) > MOST_KERNELS or launches_s > LATENCY_ROOM * module.predicted_s:
+            return None
+        try:
+            return self.module(parted), parted
+        except EinsmithError:
+            return None
+
+    def _is_product(self, unit: tuple[Einsum, ...]) -> bool:
+        """Is an Einsum a sum of products of two tensors, with sides long enough for matrix units?"""
+        if len(unit) > 1 or not isinstance(unit[0].body, Reduce) or unit[0].body.op != "sum":
+            return False
+        long = {rank for rank, extent in self.extents.items() if extent >= MATRIX_SIDE}
+        sides = [free_ranks(access) for access in accesses(unit[0].body)]
+        summed = set(unit[0].body.ranks) & long
+        return any(a & b & summed and (a - b) & long and (b - a) & long for a in sides for b in sides)
 
     def once(self, groups: Groups, number: int, kernel: Plan) -> tuple[ModulePlan, Groups] | None:
         """The same with what one kernel computes again and again done by a kernel before it; None if there is nothing to gain."""
@@ -622,6 +656,23 @@ def _components(group: tuple[Einsum, ...]) -> Groups:
     return sorted(parts, key=lambda part: group.index(part[0]))
 
 
+def _by_depth(units: Groups, lone: Sequence[bool]) -> list[Groups]:
+    """Groups in levels, those that are to be alone in levels of their own: each level reads earlier ones and itself only."""
+    owner = {e.output: number for number, unit in enumerate(units) for e in unit}
+    levels: dict[tuple[int, int], Groups] = {}
+    depth: list[int] = []
+    for number, unit in enumerate(units):
+        fed = {owner[a.tensor] for e in unit for a in reads(e) if a.tensor in owner} - {number}
+        depth.append(max((depth[n] for n in fed), default=0) + lone[number])
+        levels.setdefault((depth[number], 0 if lone[number] else 1), []).append(unit)
+    return [levels[level] for level in sorted(levels)]
+
+
+def _made_by(einsum: Einsum, outputs: Collection[str]) -> bool:
+    """Is an Einsum among those of a kernel? The planner names what it makes of one after it."""
+    return any(name == einsum.output or name.startswith(f"{einsum.output}_") for name in outputs)
+
+
 def _part(cascade: Cascade, groups: Groups, number: int) -> Cascade:
     """One group as a cascade of its own: what it reads from outside is an input, what others read or the user wants an output."""
     mine = groups[number]
@@ -638,15 +689,13 @@ def _part(cascade: Cascade, groups: Groups, number: int) -> Cascade:
 def operand_only(module: ModulePlan, tensor: str) -> bool:
     """Is a tensor that lies between kernels read by them as an operand of matrix products and in no other way? Then it may lie
     there in the type of the inputs, as it would be rounded to that anyway."""
-    from .plan import products
-
     for kernel in module.kernels:
         if tensor not in {t.name for t in kernel.cascade.inputs}:
             continue
         every = [a for e in kernel.program.cascade.einsums for a in accesses(e.body) if a.tensor == tensor]
         sides = [
             side[0]
-            for split in products(kernel.program)
+            for split in contractions(kernel.program)
             for side in (split.left, split.right)
             if len(side) == 1 and getattr(side[0], "tensor", None) == tensor
         ]

@@ -17,7 +17,7 @@ from einsmith.mapper.plan import Plan, plan
 from einsmith.mapper.pressure import Pressure
 from einsmith.mapper.products import PLAIN, contractions
 from einsmith.mapper.program import program
-from einsmith.mapper.stages import plan_module
+from einsmith.mapper.stages import module_plans, plan_module
 from einsmith.mapper.staging import Staging
 
 ONE_PASS = """
@@ -291,3 +291,28 @@ outputs: [O]
     (kernel,) = found.kernels
     assert len(kernel.program.loops) == 1
     assert found.note == "derived: 1 instead of 2 passes over `m`"
+
+
+def test_products_that_no_tile_of_one_kernel_can_do_are_kernels_of_their_own() -> None:
+    """Heads are mixed before and after a softmax: one kernel would hold all of them in a tile, and a product has two sides."""
+    text = """
+name: mixed-heads
+ranks: {i: H, h: H, o: H, p: P, m: M, e: E, f: F}
+inputs: {Q: [i, p, e], K: [i, m, e], V: [o, m, f], X: [i, h], Y: [h, o]}
+params: {scale: 1/sqrt(E)}
+sizes: {H: 8, P: 512, M: 512, E: 64, F: 64}
+cascade: |
+  J[i,p,m] = Q[i,p,e] * K[i,m,e] * scale
+  L[h,p,m] = J[i,p,m] * X[i,h]
+  N[h,p,m] = exp(L[h,p,m] - max[m](L[h,p,m]))
+  A[h,p,m] = N[h,p,m] / sum[m](N[h,p,m])
+  U[o,p,m] = A[h,p,m] * Y[h,o]
+  O[o,p,f] = U[o,p,m] * V[o,m,f]
+outputs: [O]
+"""
+    first, *others = module_plans(spec.loads(text), gpu.load("h200"))
+    assert first.between == ("J", "U")
+    assert [kernel.merit.products > 0 for kernel in first.kernels] == [True, True, True]
+    single = next(one for one in others if len(one.kernels) == 1)
+    assert single.merit.products == 0
+    assert first.predicted_s < single.predicted_s / 2
