@@ -89,7 +89,7 @@ class Signature:
         for name in self.body.scalars:
             found[self.spelled(name)] = self.spelled(name)
         for name, expr in self.body.computed.items():
-            found[name] = python(expr, self.spelled)
+            found[name] = f"float({python(expr, self.spelled)})"  # also where it is whole: the kernel computes with it
         return found
 
     def constexprs(self) -> list[str]:

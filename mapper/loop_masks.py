@@ -254,6 +254,8 @@ def _strided(program: Program, expr: Expr) -> tuple[Expr, Expr] | None:
 
 def _positive(program: Program, expr: Expr) -> bool:
     """Is a scalar 1 or more wherever something is divided by it? The host part sees to it for parameters that extents need."""
+    if any(rank.extent == expr for rank in program.cascade.ranks):
+        return True
     match expr:
         case Number(value=value):
             return value >= 1

@@ -38,7 +38,6 @@ from ..einsum.cascade import (
     Select,
     Tensor,
     accesses,
-    ceil_div,
     children,
     free_ranks,
     rebuild,
@@ -227,7 +226,7 @@ def _recounted(cascade: Cascade, window: _Window, coordinate: str) -> Cascade:
 
     declared = cascade.ranks
     if coordinate not in {rank.name for rank in declared}:
-        extent = window.extent if window.stride is None else ceil_div(window.extent, window.stride)
+        extent = window.extent if window.stride is None else _lines(window.extent, window.stride)
         at = cascade.rank_order[window.rank] + 1
         declared = (*declared[:at], Rank(coordinate, extent), *declared[at:])
     found = replace(cascade, ranks=declared)
@@ -254,6 +253,11 @@ def _recounted(cascade: Cascade, window: _Window, coordinate: str) -> Cascade:
         for e in cascade.einsums
     )
     return replace(found, tensors=tensors, einsums=einsums)
+
+
+def _lines(extent: Expr, stride: Expr) -> Expr:
+    """Coordinates on the longest line of a stride: ceil(extent / stride), by whole operations, as coordinates are divided by it."""
+    return Map("//", (Map("-", (Map("+", (extent, stride)), Number(1))), stride))
 
 
 def _folding(cascade: Cascade, window: _Window, coordinate: str) -> Callable[[Expr], Expr]:
