@@ -237,7 +237,7 @@ class _Planner:
     @cached_property
     def cuttable(self) -> Cascade:
         """The cascade, in which what a running state leaves behind is a tensor of its own."""
-        return with_last_positions(with_steps(self.cascade, self.inside))
+        return with_last_positions(self.cascade)
 
     @cached_property
     def units(self) -> Groups:
@@ -254,15 +254,23 @@ class _Planner:
             form, planned = self.kernel(self.cascade)
             return ModulePlan(self.textbook, (planned,), form.note), [self.cuttable.einsums]
         except EinsmithError as refusal:
-            units = self.units
-            groups = _fewest_groups(self.cuttable, units, self.extents) if len(units) > 1 else None
+            groups = self.fewest_groups()
             if groups is None:
-                raise (_alone(self.cuttable, units, self.extents) or refusal) from None
+                raise (_alone(self.cuttable, self.units, self.extents) or refusal) from None
             try:
                 groups = self.fitting(groups)
                 return self.module(groups), groups
             except EinsmithError as other:
                 raise other from refusal
+
+    def fewest_groups(self) -> Groups | None:
+        """The best cut; where there is none, with the positions of running states as tensors between kernels."""
+        groups = _fewest_groups(self.cuttable, self.units, self.extents) if len(self.units) > 1 else None
+        stepped = self.cuttable if groups else with_steps(self.cuttable, self.inside)
+        if stepped is not self.cuttable:
+            self.cuttable, self.units = stepped, _units(stepped, self.inside)
+            groups = _fewest_groups(self.cuttable, self.units, self.extents)
+        return groups
 
     def fitting(self, groups: Groups) -> Groups:
         """The same groups, cut further where no tile of one fits the GPU. Raises the refusal of a group that cannot be cut."""
