@@ -47,6 +47,24 @@ KERNELS = {
     **{f"read {name}": recurrence(GATES["of both signs"], reader) for name, reader in READERS.items()},
 }
 
+KERNELS["read beside a running maximum"] = """
+name: stabilised
+ranks: {b: B, m: M, e: E, f: F}
+inputs: {G: [b, m], A: [b, m], K: [b, m, e], Q: [b, m, e], V: [b, m, f]}
+cascade: |
+  P[b,0]       = -inf
+  P[b,m+1]     = max(P[b,m] - softplus(G[b,m]), A[b,m])
+  R[b,m]       = exp(P[b,m] - softplus(G[b,m]) - P[b,m+1])
+  X[b,0,e,f]   = 0
+  X[b,m+1,e,f] = R[b,m] * X[b,m,e,f] + exp(A[b,m] - P[b,m+1]) * K[b,m,e] * V[b,m,f]
+  Z[b,0,e]     = 0
+  Z[b,m+1,e]   = R[b,m] * Z[b,m,e] + exp(A[b,m] - P[b,m+1]) * K[b,m,e]
+  U[b,m,f]     = Q[b,m,e] * X[b,m+1,e,f]
+  W[b,m]       = Q[b,m,e] * Z[b,m+1,e]
+  Y[b,m,f]     = U[b,m,f] / max(abs(W[b,m]), exp(-P[b,m+1]))
+outputs: [Y]
+"""
+
 
 @functools.cache
 def results() -> dict[str, tuple[str, Checked]]:

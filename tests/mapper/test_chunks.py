@@ -57,6 +57,32 @@ def test_a_state_that_stays_is_walked_by_a_kernel_of_its_own() -> None:
     assert set(found.between) == {"S_factor", "S_term"}
 
 
+STABILISED = """
+name: stabilised
+ranks: {b: B, h: H, m: M, e: E, f: F}
+inputs: {G: [b, h, m], I: [b, h, m], K: [b, h, m, e], Q: [b, h, m, e], V: [b, h, m, f]}
+cascade: |
+  P[b,h,0]       = -inf
+  P[b,h,m+1]     = max(P[b,h,m] + G[b,h,m], I[b,h,m])
+  R[b,h,m]       = exp(P[b,h,m] + G[b,h,m] - P[b,h,m+1])
+  X[b,h,0,e,f]   = 0
+  X[b,h,m+1,e,f] = R[b,h,m] * X[b,h,m,e,f] + exp(I[b,h,m] - P[b,h,m+1]) * K[b,h,m,e] * V[b,h,m,f]
+  U[b,h,m,f]     = Q[b,h,m,e] * X[b,h,m+1,e,f]
+  Y[b,h,m,f]     = U[b,h,m,f] * exp(P[b,h,m+1])
+outputs: [Y]
+"""
+
+
+def test_positions_of_a_state_that_stays_lie_between_kernels() -> None:
+    """What is read of it within its loop, by what goes chunk by chunk, is a tensor with an element for each step."""
+    sizes = {"B": 4, "H": 16, "M": 2048, "E": 64, "F": 64}
+    found = plan_module(spec.loads(STABILISED), gpu.load("h200"), sizes)
+    assert "X: `m` in chunks of" in found.note
+    assert [kernel.program.loop for kernel in found.kernels] == ["m", "m1"]
+    assert "P_next" in found.between
+    assert len(contractions(found.kernels[1].program)) >= 3
+
+
 def test_every_length_is_the_same_function() -> None:
     cascade = prepared(spec.load(EXAMPLES / "vig.yaml"))
     sizes = {"B": 1, "H": 1, "M": 37, "E": 3, "F": 2}
