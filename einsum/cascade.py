@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from operator import is_
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
 from .source import Span
 
 DType: TypeAlias = Literal["float", "int", "bool"]
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 # --- expressions ------------------------------------------------------------------------------------------------------
@@ -249,7 +250,8 @@ class Cascade:
 
     @cached_property
     def memo(self) -> dict[tuple[object, ...], Any]:
-        """What has been worked out about this cascade, so that it need not be again; each key begins with whose it is."""
+        """What has been worked out about this cascade, so that it need not be again; each key begins with whose it is (see
+        `remembered`)."""
         return {}
 
     def passes(self, rank: str) -> int:
@@ -288,11 +290,15 @@ def ceil_div(extent: Expr, tile: Expr) -> Expr:
 
 def children(expr: Expr) -> tuple[Expr, ...]:
     """Direct sub-expressions, index expressions of accesses included."""
-    if isinstance(expr, Map):  # no patterns here: everything walks expressions
-        return expr.args
-    if isinstance(expr, Access):
-        return expr.indices
-    return (expr.body,) if isinstance(expr, Reduce | Scan | Select) else ()
+    kind = type(expr)  # no patterns here: everything walks expressions
+    if kind is Map:
+        return expr.args  # type: ignore[union-attr]
+    if kind is Access:
+        return expr.indices  # type: ignore[union-attr]
+    return (expr.body,) if kind in WITH_BODY else ()  # type: ignore[union-attr]
+
+
+WITH_BODY = frozenset((Reduce, Scan, Select))
 
 
 def walk(expr: Expr) -> Iterator[Expr]:
@@ -301,7 +307,8 @@ def walk(expr: Expr) -> Iterator[Expr]:
     while stack:
         node = stack.pop()
         yield node
-        stack += children(node)[::-1]
+        if parts := children(node):
+            stack += parts[::-1]
 
 
 def fact(find: Callable[[Expr], T]) -> Callable[[Expr], T]:
@@ -318,6 +325,20 @@ def fact(find: Callable[[Expr], T]) -> Callable[[Expr], T]:
         if find not in facts:
             facts[find] = find(expr)
         found: T = facts[find]
+        return found
+
+    return known
+
+
+def remembered(find: Callable[Concatenate[Cascade, P], T]) -> Callable[Concatenate[Cascade, P], T]:
+    """A function of a cascade, and of what can be a key, that is worked out once for each cascade. Nobody changes its result."""
+
+    @wraps(find)
+    def known(cascade: Cascade, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        key = (find, *args, *kwargs.items())
+        if key not in cascade.memo:
+            cascade.memo[key] = find(cascade, *args, **kwargs)
+        found: T = cascade.memo[key]
         return found
 
     return known

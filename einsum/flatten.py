@@ -33,6 +33,7 @@ from .cascade import (
     fact,
     free_ranks,
     rebuild,
+    remembered,
 )  # fmt: skip
 from .dtypes import with_dtypes
 
@@ -49,6 +50,7 @@ def is_flat(expr: Expr) -> bool:
     return not isinstance(expr, Reduce | Scan | Select) and all(is_flat(part) for part in children(expr))
 
 
+@remembered
 def flatten(cascade: Cascade) -> Cascade:
     """The cascade with every nested reduction named; the same object if there is none."""
     if all(_flat_einsum(einsum) for einsum in cascade.einsums):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .cascade import Access, Cascade, Coord, Einsum, Expr, Reduce, Select, Tensor, children, free_ranks
+from .cascade import Access, Cascade, Coord, Einsum, Expr, Reduce, Select, Tensor, children, free_ranks, remembered
 from .diagnostics import Diagnostic, EinsmithError
 
 
@@ -42,30 +42,9 @@ class _Edge:
     carried: str | None = None
 
 
+@remembered
 def schedule(cascade: Cascade) -> tuple[Step | Loop, ...]:
     """Steps and loops in an order in which everything is defined before it is read."""
-    key = (schedule,)
-    if key not in cascade.memo:
-        cascade.memo[key] = _scheduled(cascade)
-    found: tuple[Step | Loop, ...] = cascade.memo[key]
-    return found
-
-
-def last_uses(cascade: Cascade) -> dict[str, int]:
-    """The place in the schedule after which a tensor is not needed by any Einsum."""
-    key = (last_uses,)
-    if key not in cascade.memo:
-        last: dict[str, int] = {}
-        for place, item in enumerate(schedule(cascade)):
-            for einsum in [item.einsum] if isinstance(item, Step) else item.einsums():
-                last[einsum.output] = place
-                last.update((access.tensor, place) for access, _ in reads(einsum))
-        cascade.memo[key] = last
-    found: dict[str, int] = cascade.memo[key]
-    return found
-
-
-def _scheduled(cascade: Cascade) -> tuple[Step | Loop, ...]:
     edges = [edge for reader in range(len(cascade.einsums)) for edge in _edges(cascade, reader)]
     order = _order(cascade, tuple(range(len(cascade.einsums))), edges)
     if order is None:
@@ -73,6 +52,17 @@ def _scheduled(cascade: Cascade) -> tuple[Step | Loop, ...]:
         names = ", ".join(f"`{cascade.einsums[i].output}`" for i in cycle)
         raise EinsmithError(Diagnostic("E214", f"{names}: a cycle within one step", cascade.einsums[cycle[0]].span))
     return order
+
+
+@remembered
+def last_uses(cascade: Cascade) -> dict[str, int]:
+    """The place in the schedule after which a tensor is not needed by any Einsum."""
+    last: dict[str, int] = {}
+    for place, item in enumerate(schedule(cascade)):
+        for einsum in [item.einsum] if isinstance(item, Step) else item.einsums():
+            last[einsum.output] = place
+            last.update((access.tensor, place) for access, _ in reads(einsum))
+    return last
 
 
 def reads(einsum: Einsum) -> Iterable[tuple[Access, frozenset[str]]]:

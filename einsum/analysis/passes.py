@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scan, Select, children, walk
+from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scan, Select, children, remembered, walk
 from ..flatten import flatten
 from ..sizes import evaluate_scalar
 from ..symbolic import ONE, Formula, Key, constant, floor_div, formula, symbol
@@ -737,7 +737,20 @@ class _Analysis:
 
 def levels(cascade: Cascade | Prepared, rank: str) -> Levels:
     """Levels of a cascade along a rank and its parts. Raises KeyError for a rank that it does not have."""
-    prepared = cascade if isinstance(cascade, Prepared) else prepare(cascade)
+    return _levels(cascade, rank) if isinstance(cascade, Prepared) else _known_levels(cascade, rank)
+
+
+@remembered
+def _known_levels(cascade: Cascade, rank: str) -> Levels:
+    return _levels(_prepared(cascade), rank)
+
+
+@remembered
+def _prepared(cascade: Cascade) -> Prepared:
+    return prepare(cascade)
+
+
+def _levels(prepared: Prepared, rank: str) -> Levels:
     flat = prepared.cascade
     fiber, whole = prepared.fiber(rank), prepared.along(rank)
     alone = _parts_alone(prepared, fiber, whole)

@@ -8,6 +8,7 @@ in its non-polynomial parts; equal canonical forms mean equal values over the re
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cached_property
 from typing import TypeAlias
 
 from ..cascade import Access, Coord, Expr, Map, Number, Reduce, Scalar, Scan, Select, fact
@@ -87,7 +88,25 @@ def product(factors: tuple[Expr, ...]) -> Expr:
     return result
 
 
-Key: TypeAlias = tuple[object, ...]
+class Key(tuple[object, ...]):
+    """What an atom, or a whole expression, is known by. Keys stand in keys and are compared again and again: hash and text are
+    worked out once."""
+
+    @cached_property
+    def _hash(self) -> int:
+        return tuple.__hash__(self)
+
+    @cached_property
+    def _text(self) -> str:
+        return tuple.__repr__(self)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return self._text
+
+
 Polynomial: TypeAlias = dict[tuple[tuple[Key, Fraction], ...], Fraction]
 """Monomials (sorted atoms with their powers) and their coefficients."""
 
@@ -107,7 +126,7 @@ def canonical(expr: Expr) -> Key:
 
 
 def _freeze(poly: Polynomial) -> Key:
-    return tuple(sorted(poly.items(), key=repr))
+    return Key(sorted(poly.items(), key=repr))
 
 
 @fact
@@ -137,7 +156,7 @@ def polynomial(expr: Expr) -> Polynomial:
 
 
 def _atom(expr: Expr) -> Polynomial:
-    key: Key
+    key: tuple[object, ...]
     match expr:
         case Number(value=value):
             key = ("number", repr(value))
@@ -156,7 +175,7 @@ def _atom(expr: Expr) -> Polynomial:
             key = ("scan", op, rank, canonical(body))
         case Select(op=op, rank=rank, fills=fills, body=body):
             key = ("select", op, rank, fills, canonical(body))
-    return {((key, Fraction(1)),): Fraction(1)}
+    return {((Key(key), Fraction(1)),): Fraction(1)}
 
 
 def _sum(a: Polynomial, b: Polynomial, sign: int) -> Polynomial:
@@ -195,4 +214,4 @@ def _power(base: Polynomial, exponent: Fraction) -> Polynomial:
         for _ in range(int(exponent)):
             result = _product(result, base)
         return result
-    return {((("power", _freeze(base)), exponent),): Fraction(1)}
+    return {((Key(("power", _freeze(base))), exponent),): Fraction(1)}

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..cascade import Cascade
+from ..flatten import flatten
 from .cost import Cost, cost, scalars
 from .search import SIMPLIFYING, Choices, Search
+from .step import reordered
 
 MOST = 12
 """Alternatives that are tried beside the first form."""
@@ -36,6 +38,7 @@ class Alternative:
 
 def alternatives(cascade: Cascade, rank: str, tile: int | None, iterate: bool, dense: bool = False) -> tuple[Alternative, ...]:
     """The forms found, best first; different cascades only. `dense`: operations that masks leave out are counted too."""
+    cascade = replace(reordered(flatten(cascade)))  # one object for all forms, which share what they find out about it
     seen: set[tuple[Cascade, bool]] = set()
 
     def tried(choices: Choices) -> Alternative | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from ..cascade import Access, Cascade, Einsum, Map, Reduce
+from ..cascade import Access, Cascade, Einsum, Map, Reduce, remembered
 from .accumulate import COMBINE, loop_rank
 from .computer_algebra import counterexample
 from .fiber import Fiber
@@ -41,6 +41,7 @@ class Phases:
         return frozenset(root for root in self.beside)
 
 
+@remembered
 def phases(cascade: Cascade, rank: str) -> Phases:
     """The phase of each root, in the order of definition."""
     fiber = Fiber(cascade, rank)

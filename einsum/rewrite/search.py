@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
 
 from ..analysis.passes import levels
-from ..cascade import Cascade, Reduce
+from ..cascade import Cascade, Reduce, remembered
 from ..flatten import flatten
 from .accumulate import COMBINE, accumulate, loop_rank
 from .basis_expansion import basis_expansion
@@ -44,6 +45,8 @@ from .running_topk import running_topk, selects
 from .split_reduction import split_reduction
 from .step import Refused, Rewritten, Step, reordered, text
 
+T = TypeVar("T")
+P = ParamSpec("P")
 Simplifying = Callable[[Cascade, str, str], Rewritten | Refused | None]
 SIMPLIFYING: dict[str, Simplifying] = {
     "deferred-division": deferred_division,  # sum(a / s) = sum(a) / s
@@ -114,9 +117,9 @@ class Search:
         """The first step: reductions depend on as few complete values as can be."""
         self._tidy()
         for einsum in self.cascade.einsums:
-            self.take(hoist_gather(self.cascade, einsum.output, self.rank))
+            self.take(self.tried(hoist_gather, einsum.output, self.rank))
         for target in self._reductions():
-            self.take(split_reduction(self.cascade, target, self.rank))
+            self.take(self.tried(split_reduction, target, self.rank))
         self._simplify()
         self._drop_dead()
 
@@ -148,6 +151,10 @@ class Search:
         self.steps.append(result.step)
         return result
 
+    def tried(self, rewrite: Callable[Concatenate[Cascade, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """What a rewrite makes of the current cascade; other forms that came to the same one know it already."""
+        return remembered(rewrite)(self.cascade, *args, **kwargs)
+
     # --- 1: fewer dependencies ----------------------------------------------------------------------------------------------
 
     def _simplify(self) -> None:
@@ -164,7 +171,7 @@ class Search:
         for name, rewrite in self.choices.simplifying():
             if not self.choices.allow(name, target):
                 continue
-            result = rewrite(self.cascade, target, self.rank)
+            result = self.tried(rewrite, target, self.rank)
             if isinstance(result, Rewritten) and self._fewer(result.cascade, target, needed):
                 self.take(result)
                 return True
@@ -210,7 +217,7 @@ class Search:
         for root in members:
             counted = any(root in beside for beside in found.beside.values())
             self.take(mean_as_sum(self.cascade, root, self.rank, counted))
-        while self.take(common_subexpressions(self.cascade)):
+        while self.take(self.tried(common_subexpressions)):
             pass
         found = phases(self.cascade, self.rank)
         members = [root for root in self._reductions() if found.of.get(root) in in_loops]
@@ -245,16 +252,16 @@ class Search:
 
     def _tidy(self) -> None:
         self._inline()
-        while self.take(common_subexpressions(self.cascade)):
+        while self.take(self.tried(common_subexpressions)):
             pass
         self._drop_dead()
 
     def _inline(self) -> None:
         if self.steps:
-            self.take(inline(self.cascade))
+            self.take(self.tried(inline))
 
     def _drop_dead(self) -> None:
-        self.take(dead_einsums(self.cascade))
+        self.take(self.tried(dead_einsums))
 
     # --- what remains ------------------------------------------------------------------------------------------------------------
 

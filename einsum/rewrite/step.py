@@ -107,7 +107,8 @@ def reordered(cascade: Cascade) -> Cascade:
     inferred."""
     known = {tensor.name: tensor for tensor in cascade.tensors}
     names = dict.fromkeys((*(t.name for t in cascade.inputs), *(einsum.output for einsum in cascade.einsums)))
-    return with_dtypes(replace(cascade, tensors=tuple(known[name] for name in names)))
+    after = with_dtypes(replace(cascade, tensors=tuple(known[name] for name in names)))
+    return cascade if after.tensors == cascade.tensors else after
 
 
 def derived_doc(cascade: Cascade, what: str) -> str:
