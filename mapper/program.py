@@ -98,7 +98,8 @@ def program(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) ->
 
 def arrangements(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> Iterator[Program]:
     """Other roles for the same ranks: what `program` holds whole, one coordinate (or a tile) per program instance, and the other
-    way round; tiles along another rank of the grid; the same with the ranks of the grid cast in another way."""
+    way round; tiles along another rank of the grid, or along none (where all else is held whole, a tile of heads would only add an
+    axis to each product); the same with the ranks of the grid cast in another way."""
     hold = False
     for cast in recasts(in_place(cascade), extents):
         try:
@@ -113,7 +114,7 @@ def arrangements(cascade: Cascade, extents: Mapping[str, int], small: int = SMAL
         grids = dict.fromkeys(_parallel(blocked, extents, longest) for longest in (WHOLE, 1, 0, LARGEST_WHOLE))
         for grid in grids:
             others = ((rank,) for rank in grid if extents.get(rank, 1) > 1 or rank in cast.made)
-            for tiled in dict.fromkeys([_tiled(blocked, grid, phases, extents), *others]):
+            for tiled in dict.fromkeys([_tiled(blocked, grid, phases, extents), *others, ()]):
                 yield _arranged(cascade, blocked, grid, tiled, phases)
 
 

@@ -83,6 +83,46 @@ def test_positions_of_a_state_that_stays_lie_between_kernels() -> None:
     assert len(contractions(found.kernels[1].program)) >= 3
 
 
+SLOTS = """
+name: slots
+ranks: {b: B, h: H, m: M, s: S, e: E, f: F}
+inputs: {A: [b, h, m, s], K: [b, h, m, e], Q: [b, h, m, e], V: [b, h, m, f]}
+cascade: |
+  X[b,h,0,s,e]   = 0
+  X[b,h,m+1,s,e] = A[b,h,m,s] * X[b,h,m,s,e] + (1 - A[b,h,m,s]) * K[b,h,m,e]
+  Z[b,h,0,s,f]   = 0
+  Z[b,h,m+1,s,f] = A[b,h,m,s] * Z[b,h,m,s,f] + (1 - A[b,h,m,s]) * V[b,h,m,f]
+  L[b,h,m,s]     = Q[b,h,m,e] * X[b,h,m+1,s,e]
+  P[b,h,m,s]     = exp(L[b,h,m,s] - max[s](L[b,h,m,s]))
+  Y[b,h,m,f]     = sum[s](P[b,h,m,s] / sum[s](P[b,h,m,s]) * Z[b,h,m+1,s,f])
+outputs: [Y]
+"""
+NORM = """
+name: norm
+ranks: {b: B, h: H, m: M, e: E, f: F}
+inputs: {K: [b, h, m, e], Q: [b, h, m, e], V: [b, h, m, f]}
+cascade: |
+  X[b,h,0,e,f]   = 0
+  X[b,h,m+1,e,f] = (1 - exp2(-5 - h)) * X[b,h,m,e,f] + K[b,h,m,e] * V[b,h,m,f]
+  U[b,h,m,f]     = Q[b,h,m,e] * X[b,h,m+1,e,f]
+  Y[b,h,m,f]     = U[b,h,m,f] * rsqrt(mean[f](U[b,h,m,f] ** 2) + 1e-6)
+outputs: [Y]
+"""
+
+
+@pytest.mark.parametrize("text", [SLOTS, NORM], ids=["softmax over slots", "norm of the output"])
+def test_where_all_else_is_whole_there_are_no_tiles_of_heads(text: str) -> None:
+    """Every rank but batch and head is reduced: with a tile of heads each product would have an axis more than products have."""
+    sizes = {"B": 4, "H": 16, "M": 2048, "S": 32, "E": 64, "F": 64}
+    cascade = spec.loads(text)
+    found = plan_module(cascade, gpu.load("h200"), {name: sizes[name] for name in cascade.symbols})
+    assert "in chunks of" in found.note
+    (kernel,) = found.kernels
+    assert kernel.program.grid == ("b", "h")
+    assert kernel.program.tiled == ()
+    assert len(contractions(kernel.program)) >= 4
+
+
 def test_every_length_is_the_same_function() -> None:
     cascade = prepared(spec.load(EXAMPLES / "vig.yaml"))
     sizes = {"B": 1, "H": 1, "M": 37, "E": 3, "F": 2}
