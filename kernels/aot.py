@@ -15,6 +15,7 @@ from typing import Any
 from ..einsum.cascade import Cascade
 from ..mapper.plan import Plan
 from ..mapper.stages import ModulePlan
+from .check import keywords
 from .child import ask
 from .store import stored
 
@@ -91,12 +92,13 @@ def compile_modules(
 ) -> list[dict[str, Compiled]]:
     """Compile several modules in one process: texts and plans of one cascade that differ in their first candidates."""
     plan = modules[0][1]
-    extents = (plan.kernels[0] if isinstance(plan, ModulePlan) else plan).sizes.extents
-    known = {r.name: extents[r.name] for r in cascade.ranks if r.name in extents}
+    sizes = (plan.kernels[0] if isinstance(plan, ModulePlan) else plan).sizes
+    known = {r.name: sizes.extents[r.name] for r in cascade.ranks if r.name in sizes.extents}
+    given = {name: int(value) for name, value in sizes.scalars.items() if name in cascade.symbols}
     job = {
         "modules": [{"file": str(stored(source))} for source, _ in modules],
         "inputs": {t.name: ([known[r] for r in t.ranks], t.dtype) for t in cascade.inputs},
-        "scalars": {},
+        "scalars": keywords(modules[0][0], given, None),
         "dtype": plan.dtype,
         "targets": list(targets or (plan.gpu.target,)),
         "allow_tf32": allow_tf32,

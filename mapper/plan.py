@@ -217,8 +217,8 @@ def plan(
     persistent: Choice = "auto",
 ) -> Plan:
     """Plan a cascade for a GPU. `tiles`: sizes known not to change the function, as a derivation brought them in; of others that is
-    found out by trying. `between`: inputs that another kernel leaves. Raises EinsmithError (E602 to E606) where there is no kernel
-    for it or no tile fits."""
+    found out by trying. `between`: inputs that another kernel leaves, and outputs for another one. Raises EinsmithError (E602 to
+    E606) where there is no kernel for it or no tile fits."""
     if dtype not in BYTES:
         raise EinsmithError(Diagnostic("E606", f"no kernels for inputs of type `{dtype}`", help=f"one of {', '.join(BYTES)}"))
     precision = Precision(dtype, frozenset(between))

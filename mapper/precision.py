@@ -25,7 +25,7 @@ class Precision:
     dtype: str
     """Of the inputs."""
     between: frozenset[str] = frozenset()
-    """Inputs that another kernel left."""
+    """Inputs that another kernel left, and outputs that another one reads."""
 
     @property
     def computed_type(self) -> str:

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..einsum.cascade import Access, Coord, Einsum, Expr, Reduce, accesses, walk
+from ..einsum.cascade import Access, Coord, Einsum, Expr, Reduce, accesses, remembered, walk
 from .contraction import Contraction, contraction, simplified, unconditional
 from .gpu import Gpu
+from .grouping import Grouping
 from .precision import NARROW_STEPS, Precision
-from .program import Loop, Program, Straight
+from .program import Loop, Program, Straight, position
 
 PLAIN = Precision("float16")
 """A type that is read, computed and written alike."""
@@ -55,6 +56,12 @@ class Side:
     axes: tuple[str, ...]
     from_product: bool = False
     """Computed, and from a matrix product: then it lies in registers as the unit leaves its results."""
+    tensors: frozenset[str] = frozenset()
+    """What it is computed from."""
+    tile: tuple[str, str] | None = None
+    """The tensor that a computed operand is a tile of, and the axis of the contraction."""
+    scaled: object = None
+    """What is read, where a computed operand is a tile of the step times what does not change from step to step."""
 
     @property
     def is_read(self) -> bool:
@@ -77,6 +84,8 @@ class Product:
     """Does another product of the same phase need its result?"""
     narrow: bool = False
     """Are both operands taken as they are in memory, in a type that is only read?"""
+    group: int = 0
+    """Products of one number share out their results alike."""
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -112,8 +121,8 @@ def shares(
 ) -> tuple[int, int]:  # fmt: skip
     """Warps along the rows and along the columns of a product.
 
-    Groups of warps share out rows. Single warps do so for all products of a loop, or columns where the last one is wider than high;
-    or each product for itself, where a product that feeds another shares out rows alone.
+    Groups of warps share out rows. Single warps do so for all products of a chain, or columns where the last one is wider than
+    high, or both for one that stands alone. On AMD each product does for itself, and one that feeds another shares out rows alone.
     """
     if unit == "warpgroup":
         return warps, 1
@@ -123,8 +132,24 @@ def shares(
     if not gpu.shared_memory.asynchronous:
         rows = warps if product.feeds else max(1, min(warps, blocks[product.rows] // instruction_rows(product, gpu, blocks)))
         return rows, warps // rows
-    last = [one for one in together if one.phase == product.phase][-1]
+    chain = [one for one in together if one.group == product.group and one.unit(gpu, blocks, warps, unit == "none") == unit]
+    if len(chain) == 1:
+        return _evenly(blocks[product.rows], blocks[product.columns], warps)
+    last = chain[-1]
     return (warps, 1) if blocks[last.rows] >= blocks[last.columns] else (1, warps)
+
+
+def _evenly(rows: int, columns: int, warps: int) -> tuple[int, int]:
+    """Warps along the rows and columns of a product that stands alone: each warp about as many of its instruction's rows as of
+    its columns."""
+    high, wide = -(-rows // MATRIX_SIDE), -(-columns // (MATRIX_SIDE // 2))
+    along, across = 1, 1
+    while along * across < warps:
+        if high >= wide:
+            along, high = 2 * along, max(high // 2, 1)
+        else:
+            across, wide = 2 * across, wide // 2
+    return along, across
 
 
 def lies_as(program: Program, together: Sequence[Product]) -> dict[str, Product]:
@@ -148,12 +173,13 @@ def body_of(phase: Straight | Loop) -> tuple[Einsum, ...]:
     return phase.body if isinstance(phase, Loop) else phase.einsums
 
 
-def sums(program: Program, einsum: Einsum) -> list[Reduce]:
+@remembered
+def sums(program: Program, einsum: Einsum) -> tuple[Reduce, ...]:
     """Reductions of an Einsum, after what need not be under the sum was taken out of it."""
     body: Expr = einsum.body
     if isinstance(body, Reduce):
         body = simplified(program, body)
-    return [node for node in walk(body) if isinstance(node, Reduce)]
+    return tuple(node for node in walk(body) if isinstance(node, Reduce))
 
 
 def is_read(program: Program, factors: tuple[Expr, ...]) -> bool:
@@ -166,6 +192,7 @@ def mentions(expr: Expr, rank: str) -> bool:
     return any(isinstance(node, Coord) and node.rank == rank for node in walk(expr))
 
 
+@remembered
 def products(program: Program, precision: Precision = PLAIN, raising: bool = True) -> tuple[Product, ...]:
     """All matrix products, in the order in which the kernel does them. `raising`: an operand that is raised counts as computed."""
     found: list[Product] = []
@@ -193,7 +220,11 @@ def products(program: Program, precision: Precision = PLAIN, raising: bool = Tru
                 order[einsum.output] = (rows, columns)
             if here or any(access.tensor in made for access in accesses(einsum.body)):
                 made.add(einsum.output)
-    return tuple(replace(_raised(one, precision) if raising else one, feeds=_feeds(program, one)) for one in found)
+    groups = Grouping(program, found).groups()
+    return tuple(
+        replace(_raised(one, precision) if raising else one, feeds=_feeds(program, one), group=group)
+        for one, group in zip(found, groups, strict=True)
+    )
 
 
 def _raised(product: Product, precision: Precision) -> Product:
@@ -208,6 +239,7 @@ def _raised(product: Product, precision: Precision) -> Product:
     return replace(product, left=left, right=right)
 
 
+@remembered
 def contractions(program: Program) -> tuple[Contraction, ...]:
     """All matrix products, as their Einsums have them."""
     return tuple(
@@ -225,15 +257,24 @@ def _feeds(program: Program, product: Product) -> bool:
     for einsum in body_of(program.phases[product.phase]):
         if einsum.output in program.cascade.outputs or einsum.output == product.output:
             continue
-        read = {access.tensor for access in accesses(einsum.body)}
+        read = {access.tensor for access in accesses(einsum.body) if not _before(program, access)}
         if not read & reached:
             continue
         for reduce in sums(program, einsum):
             split = contraction(program, reduce)
-            if split is not None and {a.tensor for side in (split.left, split.right) for f in side for a in accesses(f)} & reached:
+            sides = () if split is None else (*split.left, *split.right)
+            if {a.tensor for f in sides for a in accesses(f) if not _before(program, a)} & reached:
                 return True
         reached.add(einsum.output)
     return False
+
+
+def _before(program: Program, access: Access) -> bool:
+    """Is a state read as it was before the step?"""
+    tensor = program.cascade.tensor(access.tensor)
+    if tensor.iterates is None:
+        return False
+    return position(program.cascade, tensor.name, access.indices[tensor.ranks.index(tensor.iterates)]) == "now"
 
 
 def _side(
@@ -259,7 +300,25 @@ def _side(
     else:
         held = tuple(a for a in program.axes if a in axes)
     changing = fresh is None or bool(names & fresh) or any(program.loop and mentions(access, program.loop) for access in read)
-    return Side("computed" if changing else "kept", None, held, bool(names & made))
+    single = factors[0] if len(factors) == 1 else None
+    tile = (single.tensor, axes[0]) if isinstance(single, Access) and changing else None
+    scaled = _scaled(program, factors, fresh) if fresh is not None else None
+    return Side("computed" if changing else "kept", None, held, bool(names & made), frozenset(names), tile, scaled)
+
+
+def _scaled(program: Program, factors: tuple[Expr, ...], fresh: set[str]) -> object:
+    """What is read, where an operand is one tile that is read at every step times one that is the same at each."""
+    found: list[object] = []
+    rest = 0
+    for whole in map(unconditional, factors):
+        if not isinstance(whole, Access):
+            return None
+        moves = program.loop is not None and mentions(whole, program.loop)
+        if program.cascade.tensor(whole.tensor).kind == "input":
+            found += [(whole.tensor, whole.indices)] * moves
+        else:
+            rest += whole.tensor not in fresh and not moves
+    return found[0] if len(factors) == 2 and len(found) == rest == 1 else None
 
 
 def _turns(side: Side, wanted: tuple[str, str]) -> int:
@@ -267,6 +326,7 @@ def _turns(side: Side, wanted: tuple[str, str]) -> int:
     return int(side.source in ("computed", "kept") and side.axes != wanted)
 
 
+@remembered
 def streamed(program: Program) -> tuple[tuple[int, Access], ...]:
     """Tiles read at every step that matrix products need, as operands or through what is computed first; each with its loop.
 
@@ -293,6 +353,7 @@ def streamed(program: Program) -> tuple[tuple[int, Access], ...]:
     return tuple(found)
 
 
+@remembered
 def staged(program: Program, precision: Precision = PLAIN) -> tuple[Operand, ...]:
     """Operands of matrix products that are read from memory, each once."""
     found: dict[object, Operand] = {}

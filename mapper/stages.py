@@ -309,8 +309,9 @@ class _Planner:
         return self.known[part]
 
     def left(self, part: Cascade) -> set[str]:
-        """Inputs of a part that another kernel leaves."""
-        return {t.name for t in part.inputs} - {t.name for t in self.textbook.inputs}
+        """Inputs of a part that another kernel leaves, and what it leaves itself for another one."""
+        inputs = {t.name for t in part.inputs} - {t.name for t in self.textbook.inputs}
+        return inputs | (set(part.outputs) - set(self.textbook.outputs))
 
     def module(self, groups: Groups) -> ModulePlan:
         parts = [_part(self.cuttable, groups, number) for number in range(len(groups))]

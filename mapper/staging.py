@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from ..einsum.cascade import Access, Einsum, accesses
 from .contraction import contraction, unconditional
 from .gpu import Gpu
+from .grouping import Grouping, Meeting
 from .precision import WIDER, Precision
 from .products import COLUMN_ROWS, Product, Side, Unit, body_of, lies_as, mentions, products, shares, streamed, sums, wide_rows
 from .program import Program
@@ -25,8 +26,12 @@ BARRIER = 8
 """Bytes of one barrier in shared memory."""
 ALIGNMENT = 1024
 """Bytes to which buffers of a unit that reads shared memory are aligned."""
+WORD = 4
+"""Bytes of a number that is computed with."""
 WARP_ROWS = 16
 """Rows of a product that one warp of a group does."""
+COLUMNS = 8
+"""Columns of the instruction of one warp."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,11 @@ class Staging:
         self.products = products(program, precision, raising)
         self.in_registers = Staging(program, gpu, precision, exact, False) if raising and precision.dtype in WIDER else None
         """Where single warps do all products, they raise operands in their registers."""
-        self.scratches = _scratches(program, self.products)
+        self.scratches = _scratches(program, self.products, precision.between)
+        self.lies = lies_as(program, self.products)
+        """Tensor -> the product whose result it lies as."""
+        grouping = Grouping(program, self.products)
+        self.meetings, self.delayed = tuple(grouping.meetings), grouping.delayed
         self.reads = _reads(self.products)
         operands = {(side.key, product.phase) for product in self.products for side in product.sides}
         self.streams = [
@@ -87,7 +96,10 @@ class Staging:
 
     def element(self, access: Access) -> int:
         """Bytes of one value as it is in memory."""
-        return {"float": self.precision.read(access.tensor), "int": 4, "bool": 1}[self.program.cascade.tensor(access.tensor).dtype]
+        kind = self.program.cascade.tensor(access.tensor).dtype
+        if kind == "float" and access.tensor in self.precision.between:
+            return WORD  # left in the type of operands only where every reader takes it as one
+        return {"float": self.precision.read(access.tensor), "int": WORD, "bool": 1}[kind]
 
     def size(self, side: Side, blocks: Mapping[str, int]) -> int:
         """Bytes of an operand."""
@@ -112,6 +124,7 @@ class Staging:
             held = lasting + (passing if unit == "tensor memory" else 0)
             base[product.phase] = max(base.get(product.phase, 0), held)
         handed = [base.get(s.phase, 0) + self._handed(s, blocks, warps) for s in self.scratches]
+        handed += [base.get(m.phase, 0) + self._brought(m, blocks, warps) for m in self.meetings]
         handed += [use.lasting[n] + use.passing[n] + size for n, size in use.turned.items()]
         total = max([operands, *handed])
         if "tensor memory" in units:
@@ -138,9 +151,13 @@ class Staging:
             size = self.size(side, blocks)
             first, last = self.products[numbers[0]], self.products[numbers[-1]]
             native = any(units[n] in ("warpgroup", "tensor memory") for n in numbers)
-            if side.source == "moving" and stages > 1:
+            only = native and all(units[n] in ("warpgroup", "tensor memory") for n in numbers) and side.key not in self.by_lanes
+            if side.source == "moving" and stages > 1 and direct and not native and self._both_ways(numbers, side):
+                use.add(numbers[0], size, together)
+                use.turned[numbers[0]] = size
+            elif side.source == "moving" and stages > 1:
                 turned = first.turned(side, units[numbers[0]]) or (direct and not native and self._turned(side))
-                copies = 1 if turned else stages if native else stages - 1
+                copies = 1 if turned else stages if only else stages - 1
                 for n in self.of_phase[first.phase]:
                     lasting[n] += copies * size
             elif side.source == "moving":
@@ -161,22 +178,77 @@ class Staging:
             for side in product.sides:
                 if not side.is_read and self._exchanged(product, side, unit, blocks, warps, together):
                     size = self.size(side, blocks)
-                    if side.source == "kept" and not together and not side.from_product:
+                    ends = self._ends(number, side, units) if direct else [number]
+                    if direct and stages > 1 and side.scaled is not None and self._waits(side, units):
+                        for n in self.of_phase[product.phase]:
+                            lasting[n] += WORD * math.prod(blocks[a] for a in side.axes)
+                    elif side.source == "kept" and not together and not side.from_product:
                         use.alone.append(size)
                     elif side.source == "kept":
                         for n in self.of_phase[product.phase]:
                             lasting[n] += size
-                    elif unit == "warpgroup" and side is product.left and stages > 1:
+                    elif not ends:
+                        continue  # it is there for an earlier product
+                    elif unit == "warpgroup" and side is product.left and stages > 1 and not side.from_product and ends == [number]:
                         use.turned[number] = size  # it stays in registers, in another layout
                     else:
-                        use.add(number, size, together and (side.from_product or stages > 1 or unit != "warp"))
+                        beside = ends != [number] or side.from_product or stages > 1 or unit != "warp"
+                        use.add(number, size, together and beside)
+                        use.passing[number] += size * (len(ends) - 1)
+                        for end in ends:
+                            for n in range(number + 1, end + 1):
+                                use.passing[n] += size
         return use
+
+    def _ends(self, number: int, side: Side, units: Sequence[Unit]) -> list[int]:
+        """The last product that each copy of a computed operand is there for; none if it is there for an earlier product, too.
+
+        A tile of several products waits for all of them, in one copy for units that read shared memory and one for those that have
+        it in registers. A product that starts from the result of a later one is done after that.
+        """
+        product = self.products[number]
+        if side.tile is None:
+            return [self.delayed.get(number, number)]
+        last: dict[bool, int] = {}
+        for n in self.of_phase[product.phase]:
+            for other in self.products[n].sides:
+                if other.tile == side.tile:
+                    if n < number:
+                        return []
+                    direct = units[n] == "tensor memory" or (units[n] == "warpgroup" and other is self.products[n].right)
+                    last[direct] = self.delayed.get(n, n)
+        return list(last.values())
+
+    def _waits(self, side: Side, units: Sequence[Unit]) -> bool:
+        """Does the tile of the step that a computed operand is made of wait in shared memory, for another product, too? Then it is
+        read as that operand lies, and what it is multiplied by is brought to lie like that, once before the loop."""
+        for numbers, one in self.reads:
+            if one.key == side.scaled:
+                return any(units[n] in ("warpgroup", "tensor memory") for n in numbers) or self._in_rows(one)
+        return False
+
+    def _both_ways(self, numbers: Sequence[int], side: Side) -> bool:
+        """Do products of single warps take a tile of the step that lies in memory column by column as it is, and turned? Then it is
+        not fetched ahead: it is read where it is needed, and goes through shared memory once for each way."""
+        if not self._turned(side):
+            return False
+        ways = set()
+        for product in (self.products[n] for n in numbers):
+            for one in product.sides:
+                if one.key == side.key:
+                    wanted = (product.rows, product.k) if one is product.left else (product.k, product.columns)
+                    ways.add(one.axes == wanted)
+        return len(ways) > 1
 
     def _turned(self, side: Side) -> bool:
         """Does a tile lie in memory the other way round than the product of single warps needs it, so that it is fetched ahead to
         registers and turned there? Not where vector code reads it, too."""
+        return not self._in_rows(side) and side.key not in self.by_lanes
+
+    def _in_rows(self, side: Side) -> bool:
+        """Does a tile lie in memory row by row?"""
         assert isinstance(side.key, tuple)
-        return not mentions(side.key[1][-1], side.axes[-1]) and side.key not in self.by_lanes
+        return mentions(side.key[1][-1], side.axes[-1])
 
     def _exchanged(
         self, product: Product, side: Side, unit: Unit, blocks: Mapping[str, int], warps: int, together: bool
@@ -190,7 +262,12 @@ class Staging:
             return True
         rows = blocks[product.rows]
         if unit == "warpgroup":
-            return side.source == "kept" and rows < WARP_ROWS * warps
+            # where rows do not suffice for all warps, a product that feeds no other shares out columns, too
+            origin = self._origin(side)
+            few = side.source == "kept" or (origin is not None and origin.phase == product.phase and not origin.feeds)
+            return few and rows < WARP_ROWS * warps
+        if self.gpu.shared_memory.asynchronous and (origin := self._origin(side)) is not None and origin.group != product.group:
+            return self._apart(origin, product, blocks, warps)
         if side.source == "kept" and together:
             return True
         if (
@@ -201,6 +278,16 @@ class Staging:
         heights = {wide_rows(blocks[one.rows], blocks[one.columns]) for one in self.products if one.phase == product.phase}
         high = wide_rows(rows, blocks[product.columns])
         return len(heights) > 1 or 1 < min(warps, -(-rows // high)) < warps
+
+    def _origin(self, side: Side) -> Product | None:
+        """The product whose result a computed operand lies as."""
+        return next((self.lies[tensor] for tensor in sorted(side.tensors) if tensor in self.lies), None)
+
+    def _apart(self, one: Product, other: Product, blocks: Mapping[str, int], warps: int) -> bool:
+        """Do warps need values of one product's result that others have, where it lies as the rows of another product do?"""
+        here = _among_warps(one, self.products, self.gpu, blocks, warps, one.unit(self.gpu, blocks, warps, self.exact))
+        wanted = _among_warps(other, self.products, self.gpu, blocks, warps, other.unit(self.gpu, blocks, warps, self.exact))
+        return bool(here) and here != {key: n for key, n in wanted.items() if key[0] == other.rows}
 
     def _columns(self, units: list[Unit], blocks: Mapping[str, int]) -> int:
         """Columns of tensor memory: a 32-bit value of a sum, half of that for a computed left operand."""
@@ -217,7 +304,7 @@ class Staging:
         """Bytes of an exchange between warps that is not of an operand."""
         kept = math.prod(blocks[a] for a in scratch.kept)
         if not scratch.reduced:
-            return self.bytes * kept
+            return (WORD if scratch.left else self.bytes) * kept
         along = min(warps, math.prod(blocks[a] for a in scratch.reduced))
         product = scratch.product
         if product is not None:
@@ -227,6 +314,33 @@ class Staging:
                 along = rows if product.rows in scratch.reduced else columns
                 along = warps if unit == "tensor memory" and along > 1 else along  # each warp has a place for every row
         return 4 * kept * along if along > 1 else 0
+
+    def _brought(self, meeting: Meeting, blocks: Mapping[str, int], warps: int) -> int:
+        """Bytes through which a tile is brought to lie as another one beside it."""
+        product, other = (None if n is None else self.products[n] for n in (meeting.product, meeting.other))
+        size = WORD * math.prod(blocks[a] for a in meeting.axes)
+        if product is None or other is None:
+            return size
+        if product.unit(self.gpu, blocks, warps, self.exact) in ("tensor memory", "none"):
+            return 0  # it is read from there as it is needed, or lies as all of vector code
+        here, there = (
+            _among_warps(one, self.products, self.gpu, blocks, warps, one.unit(self.gpu, blocks, warps, self.exact))
+            for one in (product, other)
+        )
+        return 0 if here == there else size
+
+
+def _among_warps(
+    product: Product, together: Sequence[Product], gpu: Gpu, blocks: Mapping[str, int], warps: int, unit: Unit
+) -> dict[tuple[str, int], int]:  # fmt: skip
+    """Axes of a product's result along which warps have different parts, with how many coordinates one warp has in a row, and how
+    many parts there are."""
+    rows, columns = shares(product, together, gpu, blocks, warps, unit)
+    parts = {
+        (product.rows, WARP_ROWS): min(rows, -(-blocks[product.rows] // WARP_ROWS)),
+        (product.columns, COLUMNS): min(columns, -(-blocks[product.columns] // COLUMNS)),
+    }
+    return {axis: count for axis, count in parts.items() if count > 1}
 
 
 @dataclass(frozen=True)
@@ -238,6 +352,8 @@ class Scratch:
     reduced: tuple[str, ...] = ()
     product: Product | None = None
     """That the reduced tile comes from."""
+    left: bool = False
+    """A result for another kernel, in 32 bits."""
 
 
 def _reads(products: tuple[Product, ...]) -> list[tuple[list[int], Side]]:
@@ -251,7 +367,7 @@ def _reads(products: tuple[Product, ...]) -> list[tuple[list[int], Side]]:
     return list(found.values())
 
 
-def _scratches(program: Program, together: tuple[Product, ...]) -> tuple[Scratch, ...]:
+def _scratches(program: Program, together: tuple[Product, ...], between: frozenset[str]) -> tuple[Scratch, ...]:
     found: dict[Scratch, None] = {}
     moved: dict[Scratch, tuple[str, ...]] = {}  # tiles of inputs and results -> their axes as they are in memory
     made = lies_as(program, together)
@@ -270,7 +386,7 @@ def _scratches(program: Program, together: tuple[Product, ...]) -> tuple[Scratch
                 axes = tuple(a for a in program.axes if a in program.axes_of(access))
                 if len(axes) > 1:
                     order = tuple(a for index in access.indices for a in axes if mentions(index, a))
-                    moved[Scratch(number, axes)] = order
+                    moved[Scratch(number, axes, left=access.tensor == einsum.output and access.tensor in between)] = order
     widest = {(axes, order) for scratch, order in moved.items() if len(axes := scratch.kept) == max(len(s.kept) for s in moved)}
     if not together and len(widest) == 1:  # all with most axes lie in registers as they are in memory
         moved = {scratch: order for scratch, order in moved.items() if (scratch.kept, order) not in widest}
