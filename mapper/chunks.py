@@ -8,9 +8,9 @@ is decided by predicted time (`stages`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ..einsum.cascade import Cascade, Expr, Number, Scalar, transform
+from ..einsum.cascade import Cascade
 from ..einsum.flatten import flatten
 from ..einsum.rewrite.step import Refused
 from .products import MATRIX_SIDE
@@ -37,6 +37,7 @@ def chunked(cascade: Cascade) -> Iterator[Chunked]:
         return
     from ..einsum.rewrite.chunked_form import chunked_form
     from ..einsum.rewrite.common_subexpressions import common_subexpressions
+    from ..einsum.rewrite.partition import of_length
 
     flat = flatten(cascade)
     for rank in whole:
@@ -48,26 +49,6 @@ def chunked(cascade: Cascade) -> Iterator[Chunked]:
             form = (shared or result).cascade
             kept = {tensor.name for tensor in flat.tensors}
             inside = frozenset(t.name for t in form.tensors if t.name not in kept and rank not in t.ranks)
-            yield Chunked(_of_length(form, cascade, length), f"{result.step.target}: `{rank}` in chunks of {length}", inside)
-
-
-def _of_length(form: Cascade, original: Cascade, length: int) -> Cascade:
-    """The form with its length of a chunk as a number."""
-    (symbol,) = (name for name in form.symbols if name not in original.symbols)
-
-    def number(expr: Expr) -> Expr:
-        return transform(expr, lambda node: Number(length) if node == Scalar(symbol) else node)
-
-    ranks = tuple(
-        replace(
-            rank,
-            extent=number(rank.extent),
-            split=None if rank.split is None else replace(rank.split, tile=number(rank.split.tile)),
-        )
-        for rank in form.ranks
-    )
-    einsums = tuple(
-        replace(einsum, indices=tuple(map(number, einsum.indices)), body=number(einsum.body)) for einsum in form.einsums
-    )
-    sizes = tuple((name, value) for name, value in form.sizes if name != symbol)
-    return replace(form, ranks=ranks, einsums=einsums, sizes=sizes)
+            for symbol in set(form.symbols) - set(cascade.symbols):
+                form = of_length(form, symbol, length)
+            yield Chunked(form, f"{result.step.target}: `{rank}` in chunks of {length}", inside)

@@ -43,6 +43,8 @@ class ModulePlan(Displayed):
     note: str = ""
     parts: int = 1
     """Parts of the walked rank that run side by side; the last kernel merges them."""
+    chunked: bool = False
+    """Do recurrences go chunk by chunk?"""
 
     @property
     def best(self) -> Candidate:
@@ -187,7 +189,7 @@ def module_plans(
     every.sort(key=lambda one: one.predicted_s)
     first = every[0]
     for other in every[1:]:
-        if better(other.merit, first.merit):
+        if better(*_comparable(other, first)):
             first = other
     yield first
     yield from (other for other in every if other is not first)
@@ -201,10 +203,17 @@ def _in_chunks(cascade: Cascade, planner: Callable[[Chunked], _Planner]) -> list
             found, _ = planner(each).first()
         except EinsmithError:
             break
-        plans.append(replace(found, note="; ".join(note for note in (each.note, found.note) if note)))
-        if len(plans) > 1 and not better(plans[-1].merit, plans[-2].merit):
+        plans.append(replace(found, note="; ".join(note for note in (each.note, found.note) if note), chunked=True))
+        if len(plans) > 1 and not better(*_comparable(plans[-1], plans[-2])):
             break
     return plans
+
+
+def _comparable(one: ModulePlan, other: ModulePlan) -> tuple[Merit, Merit]:
+    """Merits of two plans. Chunks of two lengths count as having as many products: a longer one takes more for the same."""
+    if not (one.chunked and other.chunked):
+        return one.merit, other.merit
+    return one.merit, replace(other.merit, products=one.merit.products)
 
 
 Groups = list[tuple[Einsum, ...]]

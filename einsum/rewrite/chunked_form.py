@@ -29,8 +29,8 @@ goes through the state, which is a product of matrices.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from ..cascade import (
     Access,
@@ -39,42 +39,84 @@ from ..cascade import (
     Einsum,
     Expr,
     Map,
-    Rank,
+    Number,
     Reduce,
-    Scan,
-    Split,
     Tensor,
     accesses,
     free_ranks,
+    needed_for,
     substitute,
     transform,
 )
-from .algebra import ONE, ZERO, add, divide, is_number, multiply, negate, product
+from .algebra import ONE, ZERO, add, divide, multiply, negate, product
+from .chunk import Chunk
+from .chunk_products import Products, composed
 from .fiber import is_step_of
+from .linear_system import System, circles, factors_of, linear_system
 from .loop import Obstructed
-from .partition import declared_in_tiles
 from .split_recurrence import Recurrence, addends, behind, recurrence
 from .step import Refused, Rewritten, Step, coords, fresh, in_order, next_position, reordered, shown, taken_names, text
+from .unit_triangular import Solver
 
 NAME = "chunked-form"
-MINUS_ONE = Map("neg", (ONE,))
 DEFAULT_CHUNK = 64
 """Positions of a chunk where the spec's sizes do not ask for less."""
 
 
 def chunked_form(cascade: Cascade, rank: str, tile: int | None = None) -> Rewritten | Refused:
     """All linear recurrences along `rank` in chunks of `tile` positions; refused where there is none."""
-    found, reason = _linear(cascade, rank)
+    given, systems, reason = cascade, list[System](), Obstructed(rank, f"no state runs along `{rank}`")
+    needed = needed_for(given, given.outputs)
+    for circle in circles(given, rank):
+        if not circle & needed:
+            continue
+        try:
+            opened, system = linear_system(cascade, rank, circle)
+            for name in system.states:
+                _check_readers(opened, rank, opened.tensor(name))
+            _check_passing(opened, rank, system)
+        except Obstructed as obstructed:
+            reason = obstructed
+        else:
+            cascade = opened
+            systems.append(system)
+    found, other = _linear(cascade, rank)
     if not found:
+        reason = reason if reason.einsum != rank else other
         return Refused(NAME, reason.einsum, Coord(rank), reason.reason)
-    given = cascade
-    while (apart := _apart(cascade, rank, found)) is not cascade:
+    cascade = _live(cascade, systems)
+    while (apart := _apart(cascade, rank, found, composed(cascade, rank, found, systems))) is not cascade:
         cascade = apart
         found, _ = _linear(cascade, rank)  # a state that only the step of another one read is then read by an Einsum
-    return _Chunks(given, cascade, rank, tile, found).run()
+    return _Chunks(given, cascade, rank, tile, found, tuple(systems)).run()
 
 
-def _apart(cascade: Cascade, rank: str, found: tuple[Recurrence, ...]) -> Cascade:
+def _check_passing(cascade: Cascade, rank: str, system: System) -> None:
+    """States of a system are passed on without their values at each position, which depend on what the system gives."""
+    found, _ = _linear(cascade, rank)
+    passed = composed(cascade, rank, found, (system,))
+    for one in found:
+        for addend in addends(one.added) if one.name in system.states else ():
+            other = next((node.tensor for node in accesses(addend) if node.tensor in system.states), None)
+            if other is not None and addend not in passed[one.name]:
+                raise Obstructed(
+                    one.name, f"`{text(addend)}` passes `{other}` on by a factor for each element, or element by element"
+                )
+    missing = set(system.states) - {one.name for one in found}
+    if missing:
+        raise Obstructed(min(missing), "its factor depends on states that depend on it")
+
+
+def _live(cascade: Cascade, systems: Collection[System]) -> Cascade:
+    """Without what only the steps of the systems needed before."""
+    if not systems:
+        return cascade
+    read = {node.tensor for system in systems for expr in system.expressions for node in accesses(expr)}
+    needed = needed_for(cascade, (*cascade.outputs, *read))
+    return reordered(replace(cascade, einsums=tuple(e for e in cascade.einsums if e.output in needed)))
+
+
+def _apart(cascade: Cascade, rank: str, found: tuple[Recurrence, ...], passed: Mapping[str, Collection[Expr]]) -> Cascade:
     """Factors and terms that read other states as Einsums of their own: those states may run in another way.
 
     S[m+1,e] = S[m,e] * exp(Z[m,e] - Z[m+1,e]) + K[m,e]      S_factor[m,e] = exp(Z[m,e] - Z[m+1,e])
@@ -101,7 +143,8 @@ def _apart(cascade: Cascade, rank: str, found: tuple[Recurrence, ...]) -> Cascad
             continue
         body = multiply(named(one.decay, f"{one.name}_factor"), Access(one.name, coords(one.ranks)))
         for term in addends(one.added):
-            body = add(body, product(tuple(named(part, f"{one.name}_term") for part in _factors(term))))
+            parts = (term,) if term in passed[one.name] else tuple(named(p, f"{one.name}_term") for p in factors_of(term))
+            body = add(body, product(parts))
         einsums.append(replace(einsum, body=body))
     return cascade if not tensors else reordered(replace(cascade, tensors=(*cascade.tensors, *tensors), einsums=tuple(einsums)))
 
@@ -120,7 +163,18 @@ def _linear(cascade: Cascade, rank: str) -> tuple[tuple[Recurrence, ...], Obstru
             reason = obstructed
         else:
             found.append(one)
+    while other := _read_by_others(cascade, rank, found):
+        reason = Obstructed(other.name, "the step of a state that stays as it is reads it")
+        found.remove(other)
     return tuple(found), reason
+
+
+def _read_by_others(cascade: Cascade, rank: str, found: Collection[Recurrence]) -> Recurrence | None:
+    """One of the states that the step of a state which is none of them reads."""
+    names = {one.name for one in found}
+    others = [e for e in cascade.einsums if is_step_of(e, rank) and e.output not in names]
+    read = {node.tensor for einsum in others for node in accesses(einsum.body)}
+    return next((one for one in found if one.name in read), None)
 
 
 def _check_readers(cascade: Cascade, rank: str, tensor: Tensor) -> None:
@@ -137,7 +191,8 @@ def _check_readers(cascade: Cascade, rank: str, tensor: Tensor) -> None:
                 raise Obstructed(tensor.name, f"it is read at `{text(place)}`")
             if place is not None and any(rank in free_ranks(index) for index in access.indices if index != place):
                 raise Obstructed(tensor.name, f"`{einsum.output}` chooses elements of it by `{rank}`")
-            if place in (Coord(rank), next_position(rank)) and Coord(rank) not in einsum.indices:
+            step = is_step_of(einsum, rank)
+            if place in (Coord(rank), next_position(rank)) and not step and Coord(rank) not in einsum.indices:
                 raise Obstructed(tensor.name, f"`{einsum.output}` reads all of its positions at once")
 
 
@@ -152,190 +207,157 @@ class _Term:
 
 
 @dataclass(frozen=True)
-class _Tensors:
-    """What stands for a state: its value before each chunk, and products of its factor (none where that is 1), by whether it is
-    read before its step."""
+class _Pairs:
+    """What a read finds of one term that states were given within the chunk: `left * sum[column](weights * right)`."""
 
-    given: Recurrence
-    chunk: str
-    ratio: dict[bool, str] = field(default_factory=dict)
-    """After j, up to i; up to but not including i, where it is read before the step."""
-    decay: dict[bool, str] = field(default_factory=dict)
-    """From the start of the chunk up to i; up to but not including i."""
+    left: tuple[Expr, ...]
+    weights: Access
+    given: tuple[Expr, ...]
+    """Factors of the term that depend on nothing that is summed, as they are written."""
 
 
-class _Chunks:
+class _Chunks(Chunk):
     """The rewrite, Einsum by Einsum."""
 
     def __init__(
-        self, given: Cascade, cascade: Cascade, rank: str, tile: int | None, found: tuple[Recurrence, ...]
-    ) -> None:  # fmt: skip
-        self.given, self.old, self.rank, self.found = given, cascade, rank, found
-        self.taken = taken_names(cascade)
-        self.past = fresh(f"{rank}j", self.taken)
-        declared, split, _ = declared_in_tiles(cascade, rank, tile, DEFAULT_CHUNK)
-        self.taken |= taken_names(declared)
-        ranks: list[Rank] = []
-        for each in declared.ranks:
-            ranks.append(each)
-            if each.name == split.inner:
-                ranks.append(Rank(self.past, split.tile))
-        self.new = replace(declared, ranks=tuple(ranks))
-        self.split: Split = split
-        self.tensors: list[Tensor] = []
-        self.states: dict[str, _Tensors] = {}
+        self,
+        given: Cascade,
+        cascade: Cascade,
+        rank: str,
+        tile: int | None,
+        found: tuple[Recurrence, ...],
+        systems: tuple[System, ...],
+    ) -> None:
+        super().__init__(cascade, rank, tile, DEFAULT_CHUNK, fixed=bool(systems))
+        self.given, self.systems = given, systems
+        passed = composed(cascade, rank, found, systems)
+        self.found = tuple(
+            replace(one, added=_sum(term for term in addends(one.added) if term not in passed[one.name])) for one in found
+        )
+        self.states = {one.name: one for one in self.found}
+        self.products = Products(self, self.found, {name: tuple(terms.values()) for name, terms in passed.items()})
+        self.before_chunk: dict[str, str] = {}
+        """The state before each chunk, by the state."""
+        self.solved: dict[str, Access] = {}
+        """Unknowns at positions `past`."""
         self.large: set[str] = set()
         """What sums up the largest tensors, ratios for each pair of positions and each element that is summed."""
 
-    # --- places ---
-
-    def position(self, inside: str) -> Expr:
-        return Map("+", (Map("*", (Coord(self.split.outer), self.split.tile)), Coord(inside)))
-
-    def now(self, expr: Expr) -> Expr:
-        """An expression at position i = m0 of the chunk."""
-        return substitute(expr, {self.rank: self.position(self.split.inner)})
-
-    def past_one(self, expr: Expr) -> Expr:
-        """An expression at position j = mj of the chunk, 0 beyond the end of the rank."""
-        if self.rank not in free_ranks(expr):
-            return expr
-        return Map("where", (self.exists, substitute(expr, {self.rank: self.position(self.past)}), ZERO))
-
-    @property
-    def exists(self) -> Expr:
-        """Is position j there?"""
-        return Map("<", (self.position(self.past), self.old.rank(self.rank).extent))
-
-    def before(self, strict: bool) -> Expr:
-        """Is position j among those that position i sees?"""
-        return Map("<" if strict else "<=", (Coord(self.past), Coord(self.split.inner)))
-
-    def define(self, name: str, ranks: frozenset[str], body: Expr) -> tuple[str, Einsum]:
-        """A tensor over these ranks."""
-        name = fresh(name, self.taken)
-        order = in_order(ranks, self.new)
-        self.tensors.append(Tensor(name, order))
-        return name, Einsum(name, coords(order), body)
-
-    def at(self, name: str, given: dict[str, Expr]) -> Access:
-        """A tensor that was made here, at its own coordinates or those given."""
-        tensor = next(tensor for tensor in self.tensors if tensor.name == name)
-        return Access(name, tuple(given.get(each, Coord(each)) for each in tensor.ranks))
+    def here(self, expr: Expr, inside: str) -> Expr:
+        """As in any chunk; an unknown is there once it is solved."""
+        if isinstance(expr, Access) and expr.tensor in self.solved:
+            names = {self.past: inside}
+            at = {r: i for r, i in zip(self.old.tensor(expr.tensor).ranks, expr.indices, strict=True) if r != self.rank}
+            return substitute(self.solved[expr.tensor], {**at, **{old: Coord(new) for old, new in names.items()}})
+        return super().here(expr, inside)
 
     # --- states ---
 
-    def state(self, one: Recurrence) -> Iterator[Einsum]:
-        """The Einsums that take the place of a state."""
-        outer = self.split.outer
+    def declare(self, one: Recurrence) -> None:
+        """The state before each chunk."""
         chunk = fresh(f"{one.name}_chunk", self.taken)
-        order = in_order((frozenset(one.ranks) - {self.rank}) | {outer}, self.new)
-        self.tensors.append(Tensor(chunk, order, kind="state", iterates=outer))
-        found = self.states[one.name] = _Tensors(one, chunk)
-        rest: Expr = ONE
-        total: Expr = ONE
-        if not is_number(one.decay, 1):
-            yield from self.products(found)
-            cut = self.read_at(one, self.old.rank(self.rank).extent)
-            rest, einsum = self.at_end(found, "rest", found.ratio[False], cut)
-            yield einsum
-            total, einsum = self.at_end(found, "all", found.decay[False], cut)
-            yield einsum
-        step = multiply(total, Access(chunk, coords(order)))
-        for term in addends(one.added):
-            factors = [rest, *(self.past_one(part) for part in _factors(term))]
-            if self.rank not in free_ranks(term):  # the same at each position: as often as there are any
-                factors.append(Map("where", (self.exists, ONE, ZERO)))
-            name, einsum = self.define(f"{one.name}_added", frozenset(order), Reduce("sum", (self.past,), product(tuple(factors))))
-            yield einsum
-            step = add(step, self.at(name, {}))
-        yield Einsum(chunk, tuple(ZERO if each == outer else Coord(each) for each in order), one.initial)
-        yield Einsum(chunk, tuple(next_position(each) if each == outer else Coord(each) for each in order), step)
+        order = in_order((frozenset(one.ranks) - {self.rank}) | {self.split.outer}, self.new)
+        self.tensors.append(Tensor(chunk, order, kind="state", iterates=self.split.outer))
+        self.before_chunk[one.name] = chunk
 
-    def products(self, found: _Tensors) -> Iterator[Einsum]:
-        """Products of the factor within a chunk: between two positions, and from its start on."""
-        one, inner = found.given, self.split.inner
-        factor = self.now(one.decay)
-        # a factor that is the same at every position has the same products in every chunk, but for the last, which may be cut
-        varies = self.rank in free_ranks(one.decay) or self.read_at(one, self.old.rank(self.rank).extent)
-        over = (free_ranks(one.decay) - {self.rank}) | ({self.split.outer} if varies else set())
-        one_before = substitute(factor, {inner: Map("-", (Coord(inner), ONE))})
-        past_next = Map("+", (Coord(self.past), ONE))
+    def advance(self, one: Recurrence) -> None:
+        """A state goes on by a chunk."""
+        outer, inner = self.split.outer, self.split.inner
+        chunk = self.before_chunk[one.name]
+        order = next(tensor.ranks for tensor in self.tensors if tensor.name == chunk)
+        cut = self.products.read_at_end(one.name)
+        step: Expr = ZERO
+        for origin in self.products.origins(one.name):
+            suffix = "" if origin == one.name else f"_{origin}"
+            rest: Expr = ONE
+            if self.terms(origin):
+                ratio = self.products.ratio(one.name, origin, False, inner, self.past)
+                rest = self.products.at_end(one.name, f"rest{suffix}", ratio, cut)
+            decay = self.products.decay(one.name, origin, False, inner)
+            total = self.products.at_end(one.name, f"all{suffix}", decay, cut)
+            step = add(step, multiply(total, self.at(self.before_chunk[origin], {})))
+            for term in self.terms(origin):
+                factors = [rest, *(self.here(part, self.past) for part in factors_of(term))]
+                if self.rank not in free_ranks(term):  # the same at each position: as often as there are any
+                    factors.append(Map("where", (self.exists(self.past), ONE, ZERO)))
+                summed = Reduce("sum", (self.past,), product(tuple(factors)))
+                step = add(step, self.define(f"{one.name}_added", frozenset(order), summed))
+        start = tuple(ZERO if each == outer else Coord(each) for each in order)
+        self.einsums.append(Einsum(chunk, start, one.initial))
+        then = tuple(next_position(each) if each == outer else Coord(each) for each in order)
+        self.einsums.append(Einsum(chunk, then, step))
 
-        def scan(name: str, ranks: set[str], first: Expr, body: Expr) -> tuple[str, Einsum]:
-            condition = Map("<", (first, Coord(inner)))
-            within = Scan("cumprod", inner, body if first == MINUS_ONE else Map("where", (condition, body, ONE)))
-            return self.define(f"{one.name}_{name}", over | ranks, within)
+    def terms(self, state: str) -> tuple[Expr, ...]:
+        """What is added to a state at each position, other states apart."""
+        added = self.states[state].added
+        return () if added == ZERO else addends(added)
 
-        found.ratio[False], einsum = scan("ratio", {inner, self.past}, Coord(self.past), factor)
-        yield einsum
-        found.decay[False], einsum = scan("decay", {inner}, MINUS_ONE, factor)
-        yield einsum
-        if self.read_at(one, Coord(self.rank)):
-            found.ratio[True], einsum = scan("ratio_before", {inner, self.past}, past_next, one_before)
-            yield einsum
-            found.decay[True], einsum = scan("decay_before", {inner}, ZERO, one_before)
-            yield einsum
-
-    def at_end(self, found: _Tensors, name: str, products: str, cut: bool) -> tuple[Access, Einsum]:
-        """The products at the last position of a chunk; where that is not there, 0, unless what follows it is read (`cut`)."""
-        inner, outer, tile = self.split.inner, self.split.outer, self.split.tile
-        last = Map("==", (Map("+", (Coord(inner), ONE)), tile))
-        if cut:
-            next_chunk = Map("*", (Map("+", (Coord(outer), ONE)), tile))
-            end = Map("min", (self.old.rank(self.rank).extent, next_chunk))
-            last = Map("==", (Map("+", (self.position(inner), ONE)), end))
-        tensor = self.at(products, {})
-        ranks = free_ranks(tensor) - {inner}
-        body = Reduce("sum", (inner,), Map("where", (last, tensor, ZERO)))
-        name, einsum = self.define(f"{found.given.name}_{name}", ranks, body)
-        return self.at(name, {}), einsum
-
-    def read_at(self, one: Recurrence, place: Expr) -> bool:
-        """Does anything but its step read the state there?"""
-        return any(
-            node.tensor == one.name and node.indices[one.ranks.index(self.rank)] == place
-            for einsum in self.old.einsums
-            if einsum.output != one.name
-            for node in accesses(einsum.body)
-        )
+    def solve(self, system: System) -> None:
+        """The unknowns of a system at all positions of the chunk at once: rows are positions `past`."""
+        unknowns = system.unknowns
+        row, column = self.past, self.spare[0]
+        number = {unknown.name: place for place, unknown in enumerate(unknowns)}
+        matrix: dict[tuple[int, int], Expr] = {}
+        known: list[Access] = []
+        for place, unknown in enumerate(unknowns):
+            start = self.here(unknown.constant, column)
+            for coefficient, read in unknown.reads:
+                term = _Term(read.ranks, read.factors, read.state, ONE)
+                for pairs in self.pairs(unknown.label, term, True, row, column):
+                    others = tuple(part for part in pairs.given if not _is_one_of(part, number))
+                    found = next((part for part in pairs.given if _is_one_of(part, number)), None)
+                    factors = (
+                        self.here(coefficient, row),
+                        *pairs.left,
+                        *(self.here(part, column) for part in others),
+                        pairs.weights,
+                    )
+                    if isinstance(found, Access):
+                        at = place, number[found.tensor]
+                        matrix[at] = add(matrix.get(at, ZERO), product(factors))
+                value = self.value(unknown.label, term, True, column, skip=number)
+                start = add(start, multiply(self.here(coefficient, column), value))
+            around = frozenset(unknown.ranks) - {self.rank} | {self.split.outer, column}
+            known.append(self.define(f"{unknown.label}_start", around, start))
+        names = [unknown.label for unknown in unknowns]
+        size = self.split.tile
+        assert isinstance(size, Number)
+        system_of = {
+            (q, p): self.define(f"{names[q]}_pairs" if q == p else f"{names[q]}_{names[p]}_pairs", free_ranks(body), body)
+            for (q, p), body in matrix.items()
+        }
+        for unknown, access in zip(unknowns, Solver(self, int(size.value)).solve(names, system_of, known), strict=True):
+            self.solved[unknown.name] = access
 
     # --- readers ---
 
-    def reader(self, einsum: Einsum) -> Iterator[Einsum]:
+    def reader(self, einsum: Einsum) -> None:
         """The Einsums that take the place of one that reads chunked states."""
         whole = self.linear(einsum.body)
         if whole is None:
             made: dict[Expr, Expr] = {}
             for access in dict.fromkeys(accesses(einsum.body)):
                 if access.tensor in self.states and self.place(access) is not None:
-                    made[access], parts = self.term(f"{access.tensor}_here", _Term((), (), access, ONE))
-                    yield from parts
-            yield replace(einsum, body=transform(einsum.body, lambda node: self.ended(made.get(node, node))))
+                    made[access] = self.term(f"{access.tensor}_here", _Term((), (), access, ONE))
+            self.einsums.append(replace(einsum, body=transform(einsum.body, lambda node: self.ended(made.get(node, node)))))
             return
         body: Expr = ZERO
         for term in whole:
-            if isinstance(term, _Term):
-                value, parts = self.term(einsum.output, term)
-                yield from parts
-                body = add(body, divide(value, term.divisor))
-            else:
-                body = add(body, term)
-        yield replace(einsum, body=body)
+            body = add(body, divide(self.term(einsum.output, term), term.divisor) if isinstance(term, _Term) else term)
+        self.einsums.append(replace(einsum, body=body))
 
     def ended(self, node: Expr) -> Expr:
         """The last position of a state is that after the last chunk."""
         if not isinstance(node, Access) or node.tensor not in self.states:
             return node
-        one = self.states[node.tensor]
-        given = dict(zip(one.given.ranks, node.indices, strict=True))
+        given = dict(zip(self.states[node.tensor].ranks, node.indices, strict=True))
         del given[self.rank]
         given[self.split.outer] = self.new.rank(self.split.outer).extent
-        return self.at(one.chunk, given)
+        return self.at(self.before_chunk[node.tensor], given)
 
     def place(self, access: Access) -> bool | None:
         """Is a state read before its step (True) or after it (False)? None where it is read at its end."""
-        index = access.indices[self.states[access.tensor].given.ranks.index(self.rank)]
+        index = access.indices[self.states[access.tensor].ranks.index(self.rank)]
         return True if index == Coord(self.rank) else False if index == next_position(self.rank) else None
 
     def linear(self, body: Expr) -> tuple[_Term | Expr, ...] | None:
@@ -346,7 +368,7 @@ class _Chunks:
         found: list[_Term | Expr] = []
         for addend in _multiplied_out(body.body, self.states):
             term, divisor = _divided(addend, bound)
-            parts = _factors(term)
+            parts = factors_of(term)
             states = [p for p in parts if isinstance(p, Access) and p.tensor in self.states and self.place(p) is not None]
             others = [part for part in parts if part not in states]
             inside = [node for part in (*others, divisor) for node in accesses(part) if node.tensor in self.states]
@@ -358,87 +380,151 @@ class _Chunks:
             found.append(_Term(body.ranks, tuple(others), states[0], divisor))
         return tuple(found) if any(isinstance(term, _Term) for term in found) else None
 
-    def term(self, name: str, term: _Term) -> tuple[Expr, list[Einsum]]:
-        """One addend: what the chunk itself adds, and what came before it. Its value at position m, and the Einsums for it."""
-        one, inner, outer = self.states[term.state.tensor], self.split.inner, self.split.outer
-        strict = self.place(term.state)
-        assert strict is not None
-        given = {r: i for r, i in zip(one.given.ranks, term.state.indices, strict=True) if r != self.rank}
-        here = {r: self.now(i) for r, i in given.items()}
-        bound = frozenset(term.ranks)
-        left = tuple(self.now(part) for part in term.factors)
-        ratio = tuple(self.at(made[strict], here) for made in (one.ratio,) if made)
-        decay = tuple(self.at(made[strict], here) for made in (one.decay,) if made)
-        einsums: list[Einsum] = []
-
-        def defined(suffix: str, body: Expr, *always: str) -> Access:
-            made, einsum = self.define(f"{name}_{suffix}", free_ranks(body) | set(always), body)
-            einsums.append(einsum)
-            return self.at(made, {})
-
-        def under(parts: Iterable[Expr], inside: bool = True) -> tuple[Expr, ...]:
-            """Those that the sum of the reader is about, or the others."""
-            return tuple(part for part in parts if bool(free_ranks(part) & bound) == inside)
-
-        value: Expr = ZERO
-        for addend in addends(substitute(one.given.added, given)):
-            right = tuple(self.past_one(part) for part in _factors(addend))
-            pairs = under(ratio, inside=False)
-            if bound:
-                scores = Reduce("sum", term.ranks, product(under((*left, *right, *ratio))))
-                held = defined("scores", scores, outer, inner, self.past)
-                if under(ratio):
-                    self.large.add(held.tensor)
-                pairs = (*pairs, held)
-            weights = defined("weights", Map("where", (self.before(strict), product(pairs), ZERO)), outer, inner, self.past)
-            summed = Reduce("sum", (self.past,), product((weights, *under(right, inside=False))))
-            value = add(value, product((*under(left, inside=False), defined("within", summed, outer, inner))))
-        start: Expr = product((*under((*decay, *left)), self.at(one.chunk, {**here, outer: Coord(outer)})))
-        if bound:
-            start = defined("state", Reduce("sum", term.ranks, start), outer, inner)
-        value = defined("chunked", add(value, product((*under((*decay, *left), inside=False), start))), outer, inner)
+    def term(self, name: str, term: _Term) -> Expr:
+        """One addend at position m."""
+        before, inner, outer = self.place(term.state), self.split.inner, self.split.outer
+        assert before is not None
+        value = self.value(name, term, before, inner)
+        chunked = self.define(f"{name}_chunked", free_ranks(value) | {outer, inner}, value)
         place = Coord(self.rank)
         which: dict[str, Expr] = {outer: Map("//", (place, self.split.tile)), inner: Map("%", (place, self.split.tile))}
-        return self.at(value.tensor, which), einsums
+        return self.at(chunked.tensor, which)
+
+    def value(self, name: str, term: _Term, before: bool, row: str, skip: Collection[str] = ()) -> Expr:
+        """One addend at a position of the chunk: what the chunk itself adds, and what came before it. `skip`: without what these
+        unknowns add."""
+        column = self.other(row)
+        value: Expr = ZERO
+        for pairs in self.pairs(name, term, before, row, column, skip):
+            right = tuple(self.here(part, column) for part in pairs.given)
+            summed = Reduce("sum", (column,), product((pairs.weights, *right)))
+            within = self.define(f"{name}_within", free_ranks(summed) | {self.split.outer, row}, summed)
+            value = add(value, product((*pairs.left, within)))
+        _, at = self.places(term, row)
+        bound = frozenset(term.ranks)
+        left = tuple(self.here(part, row) for part in term.factors)
+        for origin in self.products.origins(term.state.tensor):
+            decay = self.products.decay(term.state.tensor, origin, before, row)
+            factors = left if decay is None else (substitute(decay, at), *left)
+            chunk = self.at(self.before_chunk[origin], {**at, self.split.outer: Coord(self.split.outer)})
+            start = product((*_under(factors, bound), chunk))
+            if bound:
+                summed = Reduce("sum", term.ranks, start)
+                start = self.define(f"{name}_state", free_ranks(summed) | {self.split.outer, row}, summed)
+            value = add(value, product((*_beside(factors, bound), start)))
+        return value
+
+    def places(self, term: _Term, row: str) -> tuple[dict[str, Expr], dict[str, Expr]]:
+        """The elements of a state that a term reads: as they are written, and at a position of the chunk."""
+        ranks = self.states[term.state.tensor].ranks
+        given = {r: i for r, i in zip(ranks, term.state.indices, strict=True) if r != self.rank}
+        return given, {r: self.here(i, row) for r, i in given.items()}
+
+    def pairs(
+        self, name: str, term: _Term, before: bool, row: str, column: str, skip: Collection[str] = ()
+    ) -> Iterator[_Pairs]:  # fmt: skip
+        """For each term that a state was given at a position `column`, what a read of it at `row` finds."""
+        given, at = self.places(term, row)
+        bound = frozenset(term.ranks)
+        left = tuple(self.here(part, row) for part in term.factors)
+        seen = Map("<" if before else "<=", (Coord(column), Coord(row)))
+        for origin in self.products.origins(term.state.tensor):
+            for addend in self.terms(origin):
+                parts = factors_of(substitute(addend, given))
+                if any(_is_one_of(part, skip) for part in parts):
+                    continue
+                products = self.products.ratio(term.state.tensor, origin, before, row, column)
+                ratio = () if products is None else (substitute(products, at),)
+                pairs = _beside(ratio, bound)
+                if bound:
+                    right = tuple(self.here(part, column) for part in _under(parts, bound))
+                    scores = Reduce("sum", term.ranks, product((*_under(left, bound), *right, *_under(ratio, bound))))
+                    held = self.define(f"{name}_scores", free_ranks(scores) | {self.split.outer, row, column}, scores)
+                    if _under(ratio, bound):
+                        self.large.add(held.tensor)
+                    pairs = (*pairs, held)
+                body = Map("where", (seen, product(pairs), ZERO))
+                weights = self.define(f"{name}_weights", free_ranks(body) | {self.split.outer, row, column}, body)
+                yield _Pairs(_beside(left, bound), weights, _beside(parts, bound))
 
     # --- the whole ---
 
     def run(self) -> Rewritten:
-        gone = {one.name: one for one in self.found}
-        einsums: list[Einsum] = []
-        new: list[Einsum] = []
-        for einsum in self.old.einsums:  # states first: what reads them is written by their tensors
-            if einsum.output in gone and is_step_of(einsum, self.rank):
-                made = list(self.state(gone[einsum.output]))
-                new += made
-                einsums += made
+        for one in self.found:
+            self.declare(one)
+        for system in self.systems:
+            self.solve(system)
+        for one in self.found:  # states first: what reads them is written by their tensors
+            self.advance(one)
+        kept: list[Einsum] = []
         for einsum in self.old.einsums:
-            if einsum.output in gone:
+            if einsum.output in self.states:
                 continue
-            reads = any(node.tensor in gone for node in accesses(einsum.body))
-            made = list(self.reader(einsum)) if reads else [einsum]
-            new += made if reads else []
-            einsums += made
+            if any(node.tensor in self.states for node in accesses(einsum.body)):
+                self.reader(einsum)
+            else:
+                self.einsums.append(einsum)
+                kept.append(einsum)
+        new = [einsum for einsum in self.einsums if einsum not in kept]
+        gone = {*self.states, *self.solved}
         declared = tuple(tensor for tensor in self.old.tensors if tensor.name not in gone)
-        einsums.sort(key=lambda einsum: einsum.output not in self.large)  # as soon as may be: then they are not needed any more
-        after = replace(self.new, tensors=(*declared, *self.tensors), einsums=_in_turn(einsums, new))
-        after = reordered(after)
+        self.einsums.sort(
+            key=lambda einsum: einsum.output not in self.large
+        )  # as soon as may be: then they are not needed any more
+        early = {self.before_chunk[name] for system in self.systems for name in system.states}
+        einsums = _in_turn(self.einsums, new, early)
+        after = reordered(replace(self.new, ranks=self.declared(), tensors=(*declared, *self.tensors), einsums=einsums))
         m, m1, m0, tile = self.rank, self.split.outer, self.split.inner, text(self.split.tile)
+        rule = (
+            f"{m} = {m1}*{tile} + {m0}: the state at {m} is the state before the chunk times the factors up to {m0}, plus what was "
+            f"added at each {self.past} up to {m0} times the factors between"
+        )
+        condition = (
+            "each step is a factor times the old value plus a term, both free of the state; products of factors are taken from "
+            "each place on, so that nothing is divided; points beyond the end add 0"
+        )
+        if self.systems:
+            names = ", ".join(unknown.label for system in self.systems for unknown in system.unknowns)
+            rule += f"; {names}, which read the state themselves, solve a unit triangular system in each chunk"
+            condition += (
+                f"; {names} are free of it but for sums over the state before the step, so that each depends on those before it "
+                "only: the matrix is strictly lower triangular, and its inverse is made of those of its halves"
+            )
         step = Step(
             NAME,
-            ", ".join(gone),
+            ", ".join(self.states),
             shown([einsum for einsum in self.given.einsums if einsum not in after.einsums], self.given),
-            f"{m} = {m1}*{tile} + {m0}: the state at {m} is the state before the chunk times the factors up to {m0}, plus what was "
-            f"added at each {self.past} up to {m0} times the factors between",
-            "each step is a factor times the old value plus a term, both free of the state; products of factors are taken from "
-            + "each place on, so that nothing is divided; points beyond the end add 0",
+            rule,
+            condition,
             shown([einsum for einsum in after.einsums if einsum not in self.given.einsums], after),
         )
         return Rewritten(after, step)
 
 
-def _in_turn(einsums: list[Einsum], new: list[Einsum]) -> tuple[Einsum, ...]:
-    """The Einsums in an order in which each comes after what it reads, otherwise as they are."""
+def _sum(terms: Iterable[Expr]) -> Expr:
+    whole: Expr = ZERO
+    for term in terms:
+        whole = add(whole, term)
+    return whole
+
+
+def _is_one_of(expr: Expr, names: Collection[str]) -> bool:
+    return isinstance(expr, Access) and expr.tensor in names
+
+
+def _under(parts: Iterable[Expr], bound: frozenset[str]) -> tuple[Expr, ...]:
+    """Those that a sum is about."""
+    return tuple(part for part in parts if free_ranks(part) & bound)
+
+
+def _beside(parts: Iterable[Expr], bound: frozenset[str]) -> tuple[Expr, ...]:
+    """Those that may stand outside of a sum."""
+    return tuple(part for part in parts if not free_ranks(part) & bound)
+
+
+def _in_turn(einsums: list[Einsum], new: list[Einsum], early: Collection[str]) -> tuple[Einsum, ...]:
+    """The Einsums in an order in which each comes after what it reads, otherwise as they are; states in `early` are read on the way
+    to their step."""
     left = Counter(einsum.output for einsum in einsums)
     made = {einsum.output for einsum in new}
     begun: set[str] = set()
@@ -447,9 +533,10 @@ def _in_turn(einsums: list[Einsum], new: list[Einsum]) -> tuple[Einsum, ...]:
 
     def ready(einsum: Einsum) -> bool:
         """Is all that it reads defined? Of a loop that stands as it was, what came first comes first."""
-        together = [e for e in new if e.output == einsum.output] or [einsum]  # a start stands with its step
+        alone = einsum.output in early or einsum not in new
+        together = [einsum] if alone else [e for e in new if e.output == einsum.output]  # a start stands with its step
         read = {node.tensor for e in together for expr in (e.body, *e.indices) for node in accesses(expr)} - {einsum.output}
-        return all(not left[name] or (name in begun and not {name, einsum.output} & made) for name in read)
+        return all(not left[name] or (name in begun and (name in early or not {name, einsum.output} & made)) for name in read)
 
     while waiting:
         chosen = next(einsum for einsum in waiting if ready(einsum))
@@ -485,14 +572,3 @@ def _divided(expr: Expr, bound: frozenset[str]) -> tuple[Expr, Expr]:
             return inner, multiply(divisor, b)
         case _:
             return expr, ONE
-
-
-def _factors(expr: Expr) -> tuple[Expr, ...]:
-    """The factors of a product, a sign being one."""
-    match expr:
-        case Map(op="*", args=(a, b)):
-            return (*_factors(a), *_factors(b))
-        case Map(op="neg", args=(a,)):
-            return (MINUS_ONE, *_factors(a))
-        case _:
-            return (expr,)

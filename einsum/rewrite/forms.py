@@ -35,6 +35,8 @@ CHECKED_PARTS = ((2, 3), (7, 1))
 
 CHECKED_CHUNKS = (3, 1)
 """Positions of a chunk at which a chunked form is compared with the original."""
+CHECKED_LENGTHS = (8, 3)
+"""The same where the length is a number in the form: with halves of halves; several chunks, halves of different lengths."""
 
 
 def derive_form(
@@ -110,16 +112,25 @@ def _chunked(cascade: Cascade, found: Derivation, rank: str, tile: int | None, c
     _valid(after)
     checked: tuple[str, ...] = ()
     if check:
-        (symbol,) = (name for name in after.symbols if name not in cascade.symbols)
         kept = {tensor.name for tensor in after.tensors}
         states = tuple(t.name for t in flat.tensors if t.kind == "state" and t.name not in kept)
         read = tuple(e.output for e in flat.einsums if any(access.tensor in states for access in accesses(e.body)))
         inside = {tensor.name for tensor in flatten(cascade).tensors} - set(cascade.outputs)
         known = tuple(name for name in dict.fromkeys((*states, *read)) if name in inside)
-        for length in CHECKED_CHUNKS:
-            checked += _compared("chunked", cascade, after, rank, {symbol: length}, known)
+        given = [name for name in after.symbols if name not in cascade.symbols]
+        for length in CHECKED_CHUNKS if given else CHECKED_LENGTHS:
+            other = after if given else _at_length(flat, rank, length)
+            lines = _compared("chunked", cascade, other, rank, dict.fromkeys(given, length), known)
+            checked += lines if given else tuple(f"chunks of {length}: {line}" for line in lines)
     passes = levels(after, rank).passes
     return replace(found, original=cascade, cascade=after, steps=tuple(steps), passes_after=passes, checked=checked)
+
+
+def _at_length(flat: Cascade, rank: str, length: int) -> Cascade:
+    """The same form with another length of a chunk, where that is a number in it."""
+    other = chunked_form(flat, rank, length)
+    assert isinstance(other, Rewritten)
+    return _tidied(other.cascade, [])[0]
 
 
 def _smaller_tiles(cascade: Cascade, names: Names) -> Cascade:

@@ -32,6 +32,7 @@ from ..cascade import (
     Tensor,
     children,
     rebuild,
+    transform,
     walk,
 )
 from .step import Rewritten, Step, fresh, shown, taken_names, text
@@ -115,6 +116,27 @@ def declared_in_tiles(cascade: Cascade, rank: str, tile: int | None, most: int =
         ranks_list.append(Rank(inner, Scalar(size), part_of=rank))
     sizes = (*cascade.sizes, (size, tile or _default_tile(cascade, declared, most)))
     return replace(cascade, ranks=tuple(ranks_list), sizes=sizes), split, True
+
+
+def of_length(cascade: Cascade, symbol: str, length: int) -> Cascade:
+    """The cascade with an extent symbol, such as the length of a tile, as a number."""
+
+    def number(expr: Expr) -> Expr:
+        return transform(expr, lambda node: Number(length) if node == Scalar(symbol) else node)
+
+    ranks = tuple(
+        replace(
+            rank,
+            extent=number(rank.extent),
+            split=None if rank.split is None else replace(rank.split, tile=number(rank.split.tile)),
+        )
+        for rank in cascade.ranks
+    )
+    einsums = tuple(
+        replace(einsum, indices=tuple(map(number, einsum.indices)), body=number(einsum.body)) for einsum in cascade.einsums
+    )
+    sizes = tuple((name, value) for name, value in cascade.sizes if name != symbol)
+    return replace(cascade, ranks=ranks, einsums=einsums, sizes=sizes)
 
 
 def _extent(rank: Rank, split: Split) -> Rank:

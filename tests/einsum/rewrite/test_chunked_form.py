@@ -219,11 +219,6 @@ Y[m,f] = sum[e](P[m,e] / sum[e](P[m,e]) * Z[m+1,e,f])"""
     [
         ("X[0,e] = 0\nX[m+1,e] = tanh(X[m,e]) + K[m,e]\nY[m] = sum[e](X[m+1,e])", "is not its old value times a factor"),
         ("X[0,e] = 0\nX[m+1,e] = X[m,e] * X[m,e] + K[m,e]\nY[m] = sum[e](X[m+1,e])", "is not its old value times a factor"),
-        (
-            "X[0,e,f] = 0\nU[m,f] = sum[e](K[m,e] * X[m,e,f])\nX[m+1,e,f] = X[m,e,f] + K[m,e] * (V[m,f] - U[m,f])\n"
-            "Y[m,f] = sum[e](Q[m,e] * X[m+1,e,f])",
-            "both free of `X`",
-        ),  # the delta rule: a matrix applied to the state
         ("X[0,e] = 0\nX[m+1,e] = X[m,e] + K[m,e]\nY[m,e] = X[M-m,e]", "it is read at `M - m`"),
         ("X[0,e] = 0\nX[m+1,e] = X[m,e] + K[m,e]\nY[e] = sum[m](X[m+1,e])", "reads all of its positions at once"),
         ("X[0,e] = 0\nX[m+1,e] = X[m,e] + K[m,e]\nY[m] = X[m+1,m%E]", "chooses elements of it by `m`"),
