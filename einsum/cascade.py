@@ -16,26 +16,30 @@ Conventions that every stage relies on:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, wraps
 from operator import is_
-from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from .source import Span
 
 DType: TypeAlias = Literal["float", "int", "bool"]
 T = TypeVar("T")
 P = ParamSpec("P")
+Owner = TypeVar("Owner", bound="Remembering")
 
 
 # --- expressions ------------------------------------------------------------------------------------------------------
 
 
 class Node:
-    """What expressions have in common: room for what was found out about one (see `fact`)."""
+    """What expressions have in common: room for what was found out about one (see `fact`), its hash among it."""
 
     __slots__ = ("_facts",)
     _facts: dict[object, Any]
+
+    def __hash__(self) -> int:
+        return _hash(self)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Number(Node):
 
     value: int | float
     span: Span | None = field(default=None, compare=False, repr=False)
+    __hash__ = Node.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class Scalar(Node):
 
     name: str
     span: Span | None = field(default=None, compare=False, repr=False)
+    __hash__ = Node.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ class Coord(Node):
 
     rank: str
     span: Span | None = field(default=None, compare=False, repr=False)
+    __hash__ = Node.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,7 @@ class Access(Node):
     tensor: str
     indices: tuple[Expr, ...]
     span: Span | None = field(default=None, compare=False, repr=False)
+    __hash__ = Node.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,7 @@ class Map(Node):
     op: str
     args: tuple[Expr, ...]
     span: Span | None = field(default=None, compare=False, repr=False)
+    __hash__ = Node.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,7 @@ class Reduce(Node):
     ranks: tuple[str, ...]
     body: Expr
     span: Span | None = field(default=None, compare=False, repr=False)
+    __hash__ = Node.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +108,7 @@ class Scan(Node):
     rank: str
     body: Expr
     span: Span | None = field(default=None, compare=False, repr=False)
+    __hash__ = Node.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +120,7 @@ class Select(Node):
     fills: str
     body: Expr
     span: Span | None = field(default=None, compare=False, repr=False)
+    __hash__ = Node.__hash__
 
 
 Expr: TypeAlias = Number | Scalar | Coord | Access | Map | Reduce | Scan | Select
@@ -330,15 +342,28 @@ def fact(find: Callable[[Expr], T]) -> Callable[[Expr], T]:
     return known
 
 
-def remembered(find: Callable[Concatenate[Cascade, P], T]) -> Callable[Concatenate[Cascade, P], T]:
-    """A function of a cascade, and of what can be a key, that is worked out once for each cascade. Nobody changes its result."""
+@fact
+def _hash(expr: Expr) -> int:
+    return hash((type(expr), *(getattr(expr, each.name) for each in fields(expr) if each.compare)))
+
+
+class Remembering(Protocol):
+    """What is never changed and has room for what was found out about it."""
+
+    @property
+    def memo(self) -> dict[tuple[object, ...], Any]: ...
+
+
+def remembered(find: Callable[Concatenate[Owner, P], T]) -> Callable[Concatenate[Owner, P], T]:
+    """A function of a cascade (or a program), and of what can be a key, that is worked out once for each. Nobody changes its
+    result."""
 
     @wraps(find)
-    def known(cascade: Cascade, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def known(owner: Owner, /, *args: P.args, **kwargs: P.kwargs) -> T:
         key = (find, *args, *kwargs.items())
-        if key not in cascade.memo:
-            cascade.memo[key] = find(cascade, *args, **kwargs)
-        found: T = cascade.memo[key]
+        if key not in owner.memo:
+            owner.memo[key] = find(owner, *args, **kwargs)
+        found: T = owner.memo[key]
         return found
 
     return known

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..einsum.cascade import Expr, Map, Number, Reduce, Scalar, walk
+from ..einsum.cascade import Expr, Map, Number, Reduce, Scalar, remembered, walk
 from .program import Program
 
 
@@ -28,6 +28,7 @@ class Contraction:
     outside: tuple[Expr, ...]
 
 
+@remembered
 def contraction(program: Program, reduce: Reduce) -> Contraction | None:
     """The sum as a product of two tiles; None if it is not one."""
     if reduce.op != "sum" or len(reduce.ranks) != 1 or reduce.ranks[0] not in program.axes:
@@ -69,6 +70,7 @@ def factors(expr: Expr) -> tuple[Expr, ...]:
             return (expr,)
 
 
+@remembered
 def simplified(program: Program, reduce: Reduce) -> Expr:
     """The same sum with conditions and sums of terms that do not involve products across the reduced ranks taken out.
 

@@ -7,7 +7,7 @@ units, the vector lanes, the special functions, the memory, and of latency. Noth
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..einsum.cascade import Einsum, Expr, Map, Number, Reduce, Scan, Select, accesses, substitute
@@ -72,6 +72,7 @@ class Timing:
             if isinstance(phase, Loop)
         }
         self._counted: dict[tuple[int, ...], Steps] = {}
+        self._work_of: dict[tuple[tuple[str, int], ...], tuple[float, float, float, float]] = {}
         self.compulsory = sum(
             self.traffic.element(program.source, t.name) * math.prod(extents.get(r, 1) for r in t.ranks)
             for t in (*program.source.inputs, *(program.source.tensor(o) for o in program.source.outputs))
@@ -97,15 +98,7 @@ class Timing:
         units = gpu.multiprocessors.count
         rounds = math.ceil(instances / units)  # instances that the busiest multiprocessor runs
         counts = [self.steps(n, blocks) if isinstance(p, Loop) else Steps(1.0, 1.0) for n, p in enumerate(program.phases)]
-        matrix = vector = special = longest = 0.0  # of the busiest multiprocessor
-        for count, phase, einsums in zip(counts, program.phases, self.work, strict=True):
-            times = max(rounds * count.mean, count.most)
-            longest += times if isinstance(phase, Loop) else 0.0
-            for work in einsums:
-                matrix += 2.0 * times * sum(math.prod(blocks[a] for a in axes) for axes in work.flops)
-                matrix += 2.0 * times * self.narrow_share * sum(math.prod(blocks[a] for a in axes) for axes in work.narrow)
-                vector += times * sum(math.prod(blocks[a] for a in axes) for axes in work.lanes)
-                special += times * sum(math.prod(blocks[a] for a in axes) for axes in work.functions)
+        matrix, vector, special, longest = self._busiest(blocks, rounds, counts)
         moved = self.traffic(blocks, [(count.mean, count.most) for count in counts], units * resident)
         matrix_s = 0.0
         if self.matrix_rate is not None:
@@ -130,6 +123,23 @@ class Timing:
             "matrix units": matrix_s, "vector lanes": vector_s, "special functions": special_s, "memory": memory_s,
             "latency": exposed + step_s + waiting + gpu.launch.latency_s,
         }, replace(moved.order, heavy_first=heavy_first)  # fmt: skip
+
+    def _busiest(self, blocks: Mapping[str, int], rounds: int, counts: Sequence[Steps]) -> tuple[float, float, float, float]:
+        """Operations of matrix units, vector lanes and special functions of the busiest multiprocessor, and steps of its loops."""
+        key = tuple(blocks.items())
+        if key in self._work_of:
+            return self._work_of[key]
+        matrix = vector = special = longest = 0.0
+        for count, phase, einsums in zip(counts, self.program.phases, self.work, strict=True):
+            times = max(rounds * count.mean, count.most)
+            longest += times if isinstance(phase, Loop) else 0.0
+            for work in einsums:
+                matrix += 2.0 * times * sum(math.prod(blocks[a] for a in axes) for axes in work.flops)
+                matrix += 2.0 * times * self.narrow_share * sum(math.prod(blocks[a] for a in axes) for axes in work.narrow)
+                vector += times * sum(math.prod(blocks[a] for a in axes) for axes in work.lanes)
+                special += times * sum(math.prod(blocks[a] for a in axes) for axes in work.functions)
+        self._work_of[key] = (matrix, vector, special, longest)
+        return self._work_of[key]
 
     def steps(self, number: int, blocks: Mapping[str, int]) -> Steps:
         """Steps of a loop."""

@@ -9,7 +9,7 @@ has fewer rows or columns than its instruction computes the others' again.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..einsum.cascade import COMPARISONS, Access, Einsum, Expr, Map, Number, Reduce, accesses, walk
@@ -59,23 +59,30 @@ class Pressure:
             axes = tuple(a for a in program.axes if a in program.axes_of(access))
             self.streams.setdefault(number, []).append((access.tensor, axes, precision.read(access.tensor)))
 
+        self.known: tuple[object, dict[str, float]] = (None, {})
+        """Tiles and warps asked for last, and what each tensor takes with them."""
+
     def __call__(
         self, blocks: Mapping[str, int], warps: int, stages: int, described: frozenset[str] = frozenset()
     ) -> Registers:  # fmt: skip
         """`described`: tensors whose tiles come without addresses."""
         units = {id(one): one.unit(self.gpu, blocks, warps, self.exact) for one in self.products}
+
+        def held(tensors: Iterable[str]) -> float:
+            return sum(self._held(tensor, blocks, warps, units) for tensor in tensors)
+
         least = likely = 0.0
         for number, phase in enumerate(self.phases):
             tiles = [(axes, size) for name, axes, size in self.streams.get(number, []) if len(axes) > 1 and name not in described]
             fetched = sum(self._fetched(axes, size, blocks, warps) for axes, size in tiles)
-            always = fetched + sum(self._tile(state, blocks, warps, units) for state in phase.states)
+            always = fetched + held(phase.states)
             always += self._ahead(number, units, blocks, warps, stages)
             for moment in phase.moments:
-                result = self._tile(moment.output, blocks, warps, units)
+                result = self._held(moment.output, blocks, warps, units)
                 live = max(
-                    sum(self._tile(t, blocks, warps, units) for t in moment.before),
-                    sum(self._tile(t, blocks, warps, units) for t in moment.after),
-                    sum(self._tile(t, blocks, warps, units) for t in moment.through)
+                    held(moment.before),
+                    held(moment.after),
+                    held(moment.through)
                     + moment.temporaries * result
                     + sum(self._beside(moment.output, axis, blocks, warps, units) for axis in moment.beside),
                     max((self._summed(axes, read, blocks, warps) for axes, read in moment.wide), default=0.0),
@@ -106,6 +113,15 @@ class Pressure:
             if one.phase == phase and one.loop and units[id(one)] == "tensor memory" and one.feeds
         ]
         return max(tiles, default=0.0) if stages > 1 else 0.0
+
+    def _held(self, tensor: str, blocks: Mapping[str, int], warps: int, units: Mapping[int, Unit]) -> float:
+        """Registers of a thread for one tensor's tile, which is alive at several moments, with any number of stages."""
+        key = (*blocks.items(), warps)
+        if self.known[0] != key:
+            self.known = (key, {})
+        if tensor not in self.known[1]:
+            self.known[1][tensor] = self._tile(tensor, blocks, warps, units)
+        return self.known[1][tensor]
 
     def _tile(self, tensor: str, blocks: Mapping[str, int], warps: int, units: Mapping[int, Unit]) -> float:
         """Registers of a thread for one tensor's tile."""

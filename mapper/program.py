@@ -14,8 +14,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-from ..einsum.cascade import Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, Scan, Select, accesses, free_ranks, walk
+from ..einsum.cascade import (
+    Cascade,
+    Coord,
+    Einsum,
+    Expr,
+    Map,
+    Number,
+    Reduce,
+    Scalar,
+    Scan,
+    Select,
+    accesses,
+    fact,
+    free_ranks,
+    walk,
+)
 from ..einsum.diagnostics import EinsmithError
 from .blocking import SMALL, Blocked, block, bound_ranks, divides, in_place, needs_whole, reads, refuse, scanned, whole_coordinate
 from .recast import recasts
@@ -59,6 +75,11 @@ class Program:
     made: frozenset[str] = frozenset()
     """Ranks of the grid that stand for others of the cascade (`recast`): an index that depends on them may be beyond an end."""
 
+    @cached_property
+    def memo(self) -> dict[tuple[object, ...], Any]:
+        """What has been worked out about this program (see `remembered`)."""
+        return {}
+
     @property
     def loops(self) -> tuple[Loop, ...]:
         return tuple(phase for phase in self.phases if isinstance(phase, Loop))
@@ -71,9 +92,7 @@ class Program:
 
     def axes_of(self, expr: Expr) -> frozenset[str]:
         """Axes along which an expression varies within a tile."""
-        found = set(free_ranks(expr))
-        for access in accesses(expr):
-            found |= {r for index in access.indices for r in free_ranks(index)}
+        found = set(mentioned(expr))
         if WHOLE_COORDINATE in found and self.inner is not None:
             found.add(self.inner)
         bound = frozenset(expr.ranks) if isinstance(expr, Reduce) else frozenset()
@@ -85,6 +104,12 @@ class Program:
     def in_loop(self, tensor: str) -> bool:
         """Is there one value of the tensor per step of the loop?"""
         return self.loop is not None and self.loop in self.cascade.tensor(tensor).ranks
+
+
+@fact
+def mentioned(expr: Expr) -> frozenset[str]:
+    """Ranks that occur free in an expression or in what it reads."""
+    return free_ranks(expr).union(*(free_ranks(access) for access in accesses(expr)))
 
 
 def program(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> Program:

@@ -178,10 +178,21 @@ class Traffics:
             through += self._sectors(tile, blocks) * size * mean
             total = min(tile.whole, prod(counts[r] for r in tile.ranks) * size * most)
             sizes.append((tile, size * mean, size * most, total))
-        moved, number = min(
-            (self._from_memory(order, sizes, counts, instances, at_once), number) for number, order in enumerate(orders)
-        )
-        return Traffic(through * instances, moved, orders[number])
+        best: tuple[float, Order] | None = None
+        least = _each_once(sizes, instances)
+        tried: set[tuple[tuple[str, int], ...]] = set()
+        for order in orders:
+            levels = tuple(level for level in self._levels(order, counts) if level[1] > 1)
+            if levels in tried:
+                continue  # it differs in ranks of one tile
+            tried.add(levels)
+            moved = self._from_memory(levels, sizes, instances, at_once)
+            if best is None or moved < best[0]:
+                best = (moved, order)
+            if best[0] <= least:
+                break
+        assert best is not None
+        return Traffic(through * instances, *best)
 
     def _sectors(self, tile: _Tile, blocks: Mapping[str, int]) -> float:
         """Bytes that go through the cache for each byte of a tile: more than one where runs are shorter than a sector."""
@@ -195,14 +206,12 @@ class Traffics:
 
     def _from_memory(
         self,
-        order: Order,
+        levels: Sequence[tuple[str, int]],
         sizes: Sequence[tuple[_Tile, float, float, float]],
-        counts: Mapping[str, int],
         instances: int,
         at_once: int,
     ) -> float:
-        """Bytes from memory where instances follow one another in an order."""
-        levels = self._levels(order, counts)
+        """Bytes from memory where instances follow one another in the order of some levels."""
         size_of_cache = self.gpu.cache.size or 0
 
         def touched(coordinates: Mapping[str, int]) -> float:
@@ -236,6 +245,14 @@ class Traffics:
         first, second, *others = order.ranks
         group = min(order.group, counts[first])
         return [(first, group), (second, counts[second]), (first, -(-counts[first] // group)), *((r, counts[r]) for r in others)]
+
+
+def _each_once(sizes: Sequence[tuple[_Tile, float, float, float]], instances: int) -> float:
+    """Bytes from memory where every tile comes once."""
+    found: dict[object, float] = {}
+    for tile, mean, _, total in sizes:
+        found[tile.key] = max(found.get(tile.key, 0.0), min(total, instances * mean))
+    return sum(found.values())
 
 
 def _unit(index: Expr, axis: str) -> bool:
