@@ -44,7 +44,7 @@ class Persistence:
         """Is there neither a loop nor a matrix product, so that the tiles of the next instance can be fetched ahead?"""
         self.reads = {
             (access.tensor, access.indices): (
-                {"float": precision.read(access.tensor), "int": 4, "bool": 1}[program.cascade.tensor(access.tensor).dtype],
+                {"float": precision.by_lanes(access.tensor), "int": 4, "bool": 1}[program.cascade.tensor(access.tensor).dtype],
                 tuple(a for a in program.axes if a in program.axes_of(access)),
             )
             for phase in program.phases

@@ -45,6 +45,10 @@ class Precision:
         """Bytes of a value of a floating point input."""
         return BYTES[self.dtype] if tensor not in self.between else self.computed
 
+    def by_lanes(self, tensor: str) -> int:
+        """Bytes of a value of a floating point input that vector code reads: what another kernel left for that has 32 bits."""
+        return BYTES["float32"] if tensor in self.between else self.read(tensor)
+
     def matrix_rate(self, gpu: Gpu, allow_tf32: bool = False) -> float | None:
         """Operations a second on operands that are computed; None: no matrix unit takes them exactly."""
         return gpu.matrix_rate(self.computed_type, allow_tf32)

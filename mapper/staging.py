@@ -97,9 +97,7 @@ class Staging:
     def element(self, access: Access) -> int:
         """Bytes of one value as it is in memory."""
         kind = self.program.cascade.tensor(access.tensor).dtype
-        if kind == "float" and access.tensor in self.precision.between:
-            return WORD  # left in the type of operands only where every reader takes it as one
-        return {"float": self.precision.read(access.tensor), "int": WORD, "bool": 1}[kind]
+        return {"float": self.precision.by_lanes(access.tensor), "int": WORD, "bool": 1}[kind]
 
     def size(self, side: Side, blocks: Mapping[str, int]) -> int:
         """Bytes of an operand."""
@@ -189,7 +187,14 @@ class Staging:
                             lasting[n] += size
                     elif not ends:
                         continue  # it is there for an earlier product
-                    elif unit == "warpgroup" and side is product.left and stages > 1 and not side.from_product and ends == [number]:
+                    elif (
+                        unit == "warpgroup"
+                        and side is product.left
+                        and product.loop
+                        and stages > 1
+                        and not side.from_product
+                        and ends == [number]
+                    ):
                         use.turned[number] = size  # it stays in registers, in another layout
                     else:
                         beside = ends != [number] or side.from_product or stages > 1 or unit != "warp"
