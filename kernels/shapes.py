@@ -89,6 +89,9 @@ MOST_ROWS = 1200
 """Rows of an image, or of what has more sides: beyond, all sides but the longest are cut. Each row may take a program."""
 FEW = 6
 """Cases below which one more is made from the sizes of the spec."""
+MUCH_LONGER = 4
+"""Of two sizes that both look like lengths (keys that are made in the cascade carry what is contracted), one so much shorter in the
+spec is that of features."""
 SHORT = 16
 """Sizes below this in the spec's own `sizes` are those of batches, groups and windows, the others of sequences and features."""
 
@@ -108,8 +111,10 @@ def roles(cascade: Cascade) -> tuple[list[str], list[str], list[str]]:
     read = [a for e in flat.einsums for a in accesses(e.body) if flat.tensor(a.tensor).kind == "input" and len(a.indices) > 1]
     tiles = tile_symbols(cascade)
     partial = [set(flat.tensor(e.output).ranks) for e in flat.einsums if isinstance(e.body, Reduce)]
+    along = {r for t in flat.tensors if t.kind != "input" and reduced & carried & set(t.ranks) for r in t.ranks} & everywhere
     given = dict(cascade.sizes)
     found: dict[str, str] = {}
+    rows: set[str] = set()
     for rank in flat.ranks:
         name = rank.name
         if name in walked or (name in reduced and name in carried) or rank.split is not None:
@@ -120,12 +125,17 @@ def roles(cascade: Cascade) -> tuple[list[str], list[str], list[str]]:
             role = "feature"
         for node in walk(rank.extent):
             if isinstance(node, Scalar) and node.name in cascade.symbols:
-                found.setdefault(node.name, role)
+                rows |= {node.name} if name in along else set()
+                found[node.name] = min(found.get(node.name, role), role, key=("long", "rest", "feature").index)
+    longest = max((given[name] for name, role in found.items() if role == "long" and name in given), default=0)
     for name in cascade.symbols:
         role = found.setdefault(name, "rest")
+        lies_along = role == "feature" and name in rows and given.get(name, 0) >= max(longest, 2 * SHORT)
         if name in tiles or (name in given and role != "rest" and given[name] < SHORT):
             found[name] = "rest"
-        elif name in given and role == "rest" and given[name] >= SHORT:
+        elif role == "long" and name in given and given[name] * MUCH_LONGER <= longest:
+            found[name] = "feature"
+        elif lies_along or (name in given and role == "rest" and given[name] >= SHORT):
             found[name] = "long"
     long, features, rest = ([n for n in cascade.symbols if found[n] == role] for role in ("long", "feature", "rest"))
     return long, features, rest

@@ -1,0 +1,31 @@
+"""Shapes to test on: which sizes are lengths and which are features."""
+
+from __future__ import annotations
+
+from einsmith.einsum import spec
+from einsmith.kernels.shapes import roles, shape_grid
+
+MADE_INSIDE = """
+name: keys-made-inside
+ranks: {h: H, p: N, m: N, e: E, f: F}
+inputs: {Q: [h, p, e], K: [h, m, e], V: [h, m, f]}
+sizes: {H: 4, N: 512, E: 64, F: 64}
+cascade: |
+  R[h,m]   = rsqrt(sum[e](K[h,m,e] ** 2) + 1)
+  X[h,m,e] = K[h,m,e] * R[h,m]
+  S[h,p,m] = where(m <= p, sum[e](Q[h,p,e] * X[h,m,e]), -inf)
+  G[h,p]   = max[m](S[h,p,m])
+  O[h,p,f] = sum[m](exp(S[h,p,m] - G[h,p]) * V[h,m,f])
+outputs: [O]
+"""
+
+
+def test_a_length_of_any_rank_is_a_length_and_features_that_intermediates_carry_are_none() -> None:
+    cascade = spec.loads(MADE_INSIDE)
+    assert roles(cascade) == (["N"], ["E", "F"], ["H"])
+    assert {case.name: case.sizes for case in shape_grid(cascade)}["tails"] == {"H": 1, "N": 130, "E": 24, "F": 40}
+
+
+def test_queries_are_as_long_as_keys_whatever_sums_they_are_not_on() -> None:
+    cascade = spec.loads(MADE_INSIDE.replace("p: N, m: N", "p: P, m: M").replace("N: 512", "P: 512, M: 512"))
+    assert roles(cascade) == (["P", "M"], ["E", "F"], ["H"])
