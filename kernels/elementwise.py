@@ -6,9 +6,12 @@ In: a map expression. Out: the same expression over tiles. The two exceptions to
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..einsum.cascade import COMPARISONS, Access, Coord, Expr, Map, Number, Scalar, walk
 from ..mapper.blocking import refuse
 from ..mapper.program import WHOLE_COORDINATE
+from ..mapper.turned import turned
 from .exponent import LOG2E
 from .memory import Memory, wide
 from .tile import ATOM, BITWISE, COMPARISON, PRODUCT, SUM, UNARY, Kind, Tile, combine
@@ -72,7 +75,8 @@ class Elementwise(Memory):
         tile = self.find(key)
         if tile is None:
             raise refuse("E604", f"`{access.tensor}` is not at hand in the Einsum of `{self._output()}`", self.einsum)
-        return tile
+        other = self.einsum and turned(self.cascade, self.einsum, access)
+        return replace(tile, axes=tuple(other.get(axis, axis) for axis in tile.axes)) if other else tile
 
     def choice(self, condition: Expr, yes: Expr, no: Expr) -> Tile:
         """`where`: without the test in steps that it leaves whole."""

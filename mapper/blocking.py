@@ -43,6 +43,7 @@ from ..einsum.cascade import (
 )  # fmt: skip
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.flatten import IDENTITY, flatten
+from .turned import turned
 
 ACCUMULATE = {"sum": "+", "mean": "+", "prod": "*", "max": "max", "min": "min", "any": "or", "all": "and"}
 """The binary operation that carries on each reduction."""
@@ -258,6 +259,8 @@ def inline(cascade: Cascade) -> Cascade:
             if tensor.kind != "einsum" or all(_own(cascade, r, i) for r, i in zip(tensor.ranks, node.indices, strict=True)):
                 return node
             if node.tensor not in bodies or _by_tiles(cascade, tensor, bodies[node.tensor][1]):
+                if turned(cascade, owner, node):
+                    return node
                 raise refuse(
                     "E604",
                     f"`{node.tensor}` is read at other coordinates than its own in the Einsum of `{owner.output}`",

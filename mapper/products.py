@@ -17,6 +17,7 @@ from .gpu import Gpu
 from .grouping import Grouping
 from .precision import NARROW_STEPS, Precision
 from .program import Loop, Program, Straight, position
+from .turned import alike
 
 PLAIN = Precision("float16")
 """A type that is read, computed and written alike."""
@@ -367,5 +368,6 @@ def staged(program: Program, precision: Precision = PLAIN) -> tuple[Operand, ...
 
 def shortest_side(program: Program, axis: str, precision: Precision = PLAIN) -> int:
     """Shortest block along an axis: that of a matrix product if it takes part in one."""
-    mine = [one for one in products(program, precision) if axis in (one.rows, one.columns, one.k)]
-    return max([NARROW_STEPS if one.narrow and axis == one.k else MATRIX_SIDE for one in mine], default=1)
+    axes = alike(program.cascade, axis)
+    mine = [one for one in products(program, precision) if axes & {one.rows, one.columns, one.k}]
+    return max([NARROW_STEPS if one.narrow and one.k in axes else MATRIX_SIDE for one in mine], default=1)

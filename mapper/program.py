@@ -35,6 +35,7 @@ from ..einsum.cascade import (
 from ..einsum.diagnostics import EinsmithError
 from .blocking import SMALL, Blocked, block, bound_ranks, divides, in_place, needs_whole, reads, refuse, scanned, whole_coordinate
 from .recast import recasts
+from .turned import turned, turned_pairs
 
 WHOLE_COORDINATE = "(loop)"
 """Name of the rank variable that stands for the loop coordinate, such as m1*M0+m0, in a normalised expression."""
@@ -201,7 +202,8 @@ def _check_reads(blocked: Blocked) -> None:
     for einsum in flat.einsums:
         for access in reads(einsum):
             tensor = flat.tensor(access.tensor)
-            if tensor.kind == "input":
+            other = turned(flat, einsum, access) or {}
+            if tensor.kind == "input" or (other and not {blocked.loop, blocked.inner} & {*other, *other.values()}):
                 continue
             for rank, index in zip(tensor.ranks, access.indices, strict=True):
                 plain = index == Coord(rank)
@@ -249,7 +251,7 @@ def _parallel(blocked: Blocked, extents: Mapping[str, int], longest: int) -> tup
     common = set.intersection(*on_all) if on_all else set()
     common -= {rank for einsum in flat.einsums for rank in (*bound_ranks(einsum), *scanned(einsum))}
     common -= {rank for einsum in flat.einsums if isinstance(einsum.body, Select) for rank in (einsum.body.rank, einsum.body.fills)}
-    common -= {blocked.loop, blocked.inner}
+    common -= {blocked.loop, blocked.inner, *(rank for pair in turned_pairs(flat) for rank in pair)}
     for einsum in flat.einsums:
         carried = set(flat.tensor(einsum.output).ranks)
         if isinstance(einsum.body, Reduce) and carried & common:
