@@ -101,10 +101,19 @@ def _compiled(source: Any, target: str, options: dict[str, int]) -> dict[str, An
         found["tensor_memory_columns"] = int(tensor_memory)
     if "cubin" in compiled.asm:
         found |= _resources(compiled.asm["cubin"])
+        if found["spill_bytes"]:
+            found["spill_bytes"] = max(0, found["spill_bytes"] - local_bytes(text))
     else:
         found |= _amd_resources(text)
     found["mma"] = {name: count for name, pattern in _INSTRUCTIONS.items() if (count := len(re.findall(pattern, text)))}
     return found
+
+
+def local_bytes(ptx: str) -> int:
+    """Local memory of a thread that the code asks for by itself, in whole 8 bytes: what a sine or cosine of a large angle needs for its
+    digits of pi is no spilled register."""
+    sizes = re.findall(r"^\s*\.local\s+\.align\s+\d+\s+\.b8\s+\S+\[(\d+)\];", ptx, re.MULTILINE)
+    return sum(-(-int(size) // 8) * 8 for size in sizes)
 
 
 _ALLOCATION = re.compile(r"(%\S+) = ttg\.local_alloc\b.*?!ttg\.memdesc<((?:\d+x)+)[a-z]+(\d+)")

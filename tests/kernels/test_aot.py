@@ -56,6 +56,15 @@ def test_the_one_that_spills_least_is_not_passed_over(monkeypatch: pytest.Monkey
     assert [text.split("registers, ")[1].split(" ")[0] for text in settled.passed_over] == ["24", "16"]
 
 
+def test_what_a_cosine_keeps_of_pi_is_no_spill() -> None:
+    """Its local memory is asked for by the code; that of registers is what the compiler adds."""
+    cascade = spec.loads("ranks: {p: P, f: F}\ninputs: {X: [p, f]}\ncascade: |\n  Y[p,f] = cos(X[p,f])\noutputs: [Y]\n")
+    planned = plan(one_pass(cascade, {"P": 512, "F": 64}).cascade, gpu.load("h200"), {"P": 512, "F": 64})
+    found = settle([ModulePlan(cascade, (planned,))]).compiled["sm_90"]
+    assert found.error is None
+    assert found.spill_bytes == 0
+
+
 def test_other_targets_and_another_candidate() -> None:
     """A small tile of short features, for three targets; its shared memory is predicted exactly on sm_90."""
     sizes = {**SIZES, "E": 64, "F": 64}
