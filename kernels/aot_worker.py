@@ -110,8 +110,8 @@ def _compiled(source: Any, target: str, options: dict[str, int]) -> dict[str, An
 
 
 def local_bytes(ptx: str) -> int:
-    """Local memory of a thread that the code asks for by itself, in whole 8 bytes: what a sine or cosine of a large angle needs for its
-    digits of pi is no spilled register."""
+    """Local memory of a thread that the code asks for by itself, in whole 8 bytes: what a sine or cosine of a large angle needs for
+    the digits of pi is no spilled register."""
     sizes = re.findall(r"^\s*\.local\s+\.align\s+\d+\s+\.b8\s+\S+\[(\d+)\];", ptx, re.MULTILINE)
     return sum(-(-int(size) // 8) * 8 for size in sizes)
 
