@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from ..einsum.cascade import Cascade, Coord, Map, Reduce, Scalar, Select, accesses, free_ranks, walk
+from ..einsum.cascade import Access, Cascade, Coord, Map, Reduce, Scalar, Select, accesses, free_ranks, walk
 from ..einsum.diagnostics import EinsmithError
 from ..einsum.flatten import flatten
 from ..einsum.sizes import bind
@@ -38,6 +38,8 @@ def shape_grid(cascade: Cascade) -> list[Case]:
     long, features, others = roles(cascade)
     steps, sides = stepped(cascade), rows(cascade) & set(long)
     given, blocks = dict(cascade.sizes), block_symbols(cascade)
+    short = [name for name in others if name in placed(cascade) and given.get(name, 1) > 1]
+    beside = {name: number for number, name in enumerate(name for name in short if name in rows(cascade))}
     cases: list[Case] = []
 
     def add(
@@ -51,6 +53,8 @@ def shape_grid(cascade: Cascade) -> list[Case]:
         longest = max(sides, key=lambda symbol: (sizes[symbol], symbol), default="")
         if math.prod(sizes[symbol] for symbol in sides) > MOST_ROWS:
             sizes |= {symbol: max(3, sizes[symbol] // 8) for symbol in sides - {longest}}
+        if name not in ("ones", "eight to one"):  # sides of an image and windows that fit into them
+            sizes |= {symbol: _near(given[symbol], name, beside.get(symbol)) for symbol in short}
         if name != "ones":  # a block of one coordinate shows little, and each is a program
             sizes |= {symbol: max(2, given[symbol] - (name == "primes")) for symbol in blocks if symbol in given}
         cases.append(Case(name, sizes, scale, strided=name == "primes"))
@@ -148,6 +152,32 @@ def _drawn(cascade: Cascade, case: Case) -> Case:
     extents = bind(cascade, case.sizes).extents
     outputs = sum(math.prod(extents[r] for r in cascade.tensor(name).ranks) for name in cascade.outputs)
     return replace(case, draws=min(16, max(4, -(-OUTPUTS // max(outputs, 1)))))
+
+
+def placed(cascade: Cascade) -> frozenset[str]:
+    """Sizes of ranks whose coordinates are added to others in an index, and what coordinates are compared with: sides of an image,
+    and windows on it."""
+    found: set[str] = set()
+    for einsum in flatten(cascade).einsums:
+        for node in walk(einsum.body):
+            if isinstance(node, Access):
+                coordinates = [[n for n in walk(index) if isinstance(n, Coord)] for index in node.indices]
+                extents = [cascade.rank(one.rank).extent for each in coordinates if len(set(each)) > 1 for one in each]
+            else:
+                extents = list(node.args[:1]) if isinstance(node, Map) and node.op == "where" else []
+            found |= {each.name for extent in extents for each in walk(extent) if isinstance(each, Scalar)}
+    return frozenset(found & set(cascade.symbols)) - tile_symbols(cascade)
+
+
+def _near(given: int, case: str, side: int | None) -> int:
+    """A short size near that of the spec: less for primes, beyond it for tails, else about half of it. `side`: which of several."""
+    match case:
+        case "primes":
+            return max(2, given // 2, given - 1 - 2 * (side or 0)) if given > 3 else given
+        case "tails":
+            return given + 1 if side == 0 else given
+        case _:
+            return min(given, given // 2 + 1 + (side == 1))
 
 
 def stepped(cascade: Cascade) -> frozenset[str]:

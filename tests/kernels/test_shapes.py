@@ -29,3 +29,27 @@ def test_a_length_of_any_rank_is_a_length_and_features_that_intermediates_carry_
 def test_queries_are_as_long_as_keys_whatever_sums_they_are_not_on() -> None:
     cascade = spec.loads(MADE_INSIDE.replace("p: N, m: N", "p: P, m: M").replace("N: 512", "P: 512, M: 512"))
     assert roles(cascade) == (["P", "M"], ["E", "F"], ["H"])
+
+
+IMAGE = """
+name: window
+ranks: {b: B, y: NY, x: NX, w: W, e: E}
+inputs: {X: [b, y, x, e], T: [w]}
+sizes: {B: 2, NY: 14, NX: 12, W: 5, E: 16}
+cascade: |
+  Z[b,y,x,e] = sum[w](T[w] * X[b,clamp(y - W//2, 0, NY - W) + w,x,e])
+  U[b,y,x,e] = where(x < NX//2, Z[b,y,x,e], 0)
+outputs: [U]
+"""
+
+
+def test_short_sides_and_their_windows_stay_near_those_of_the_spec() -> None:
+    """Values of one or two would leave nothing of a window; batches are none of these."""
+    cases = {case.name: case.sizes for case in shape_grid(spec.loads(IMAGE))}
+    sides = {name: (sizes["NY"], sizes["NX"], sizes["W"]) for name, sizes in cases.items()}
+    assert sides["ones"] == (1, 1, 1)
+    assert sides["primes"] == (13, 9, 4)
+    assert sides["tails"] == (15, 12, 5)
+    assert sides["large logits"] == (8, 8, 3)
+    assert cases["primes"]["B"] == 2
+    assert cases["tails"]["B"] == 1
