@@ -258,9 +258,10 @@ def inline(cascade: Cascade) -> Cascade:
             tensor = cascade.tensor(node.tensor)
             if tensor.kind != "einsum" or all(_own(cascade, r, i) for r, i in zip(tensor.ranks, node.indices, strict=True)):
                 return node
+            made = node.tensor in bodies and all(cascade.tensor(a.tensor).kind == "input" for a in accesses(bodies[node.tensor][1]))
+            if not made and turned(cascade, owner, node):
+                return node  # the same tile under another rank, rather than done again
             if node.tensor not in bodies or _by_tiles(cascade, tensor, bodies[node.tensor][1]):
-                if turned(cascade, owner, node):
-                    return node
                 raise refuse(
                     "E604",
                     f"`{node.tensor}` is read at other coordinates than its own in the Einsum of `{owner.output}`",
@@ -268,7 +269,7 @@ def inline(cascade: Cascade) -> Cascade:
                     "a kernel holds a tile of each intermediate; only an element-wise one can be computed again elsewhere",
                 )
             ranks, body = bodies[node.tensor]
-            return substitute(body, dict(zip(ranks, node.indices, strict=True)))
+            return transform(substitute(body, dict(zip(ranks, node.indices, strict=True))), shifted)
 
         body = transform(einsum.body, shifted)
         einsums.append(replace(einsum, body=body))

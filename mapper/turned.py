@@ -9,15 +9,17 @@ what a step makes to another one; elsewhere a tensor goes through memory instead
 
 from __future__ import annotations
 
-from ..einsum.cascade import Access, Cascade, Coord, Einsum, accesses, free_ranks
+from ..einsum.cascade import Access, Cascade, Coord, Einsum, Number, accesses, free_ranks
 
 
 def turned(cascade: Cascade, einsum: Einsum, access: Access) -> dict[str, str] | None:
     """Rank of the tensor -> the rank that it is read at, where all that differ are whole ranks of one extent within the loop."""
     tensor = cascade.tensor(access.tensor)
-    loops = {each.iterates for each in cascade.tensors if each.iterates is not None} & set(tensor.ranks)
+    loops = {each.iterates for each in cascade.tensors if each.iterates is not None}
     left = frozenset[str]().union(*(free_ranks(index) for index in einsum.indices))
     if tensor.kind == "input" or not loops & left:
+        return None
+    if not loops & left & set(tensor.ranks) and not all(_is_short(cascade, rank) for rank in tensor.ranks if rank not in left):
         return None
     found: dict[str, str] = {}
     for rank, index in zip(tensor.ranks, access.indices, strict=True):
@@ -29,6 +31,11 @@ def turned(cascade: Cascade, einsum: Einsum, access: Access) -> dict[str, str] |
     read = [index.rank for index in access.indices if isinstance(index, Coord)]
     cut = any(cascade.rank(each).split or cascade.rank(each).part_of for pair in found.items() for each in pair)
     return None if cut or len(set(read)) < len(read) else found or None
+
+
+def _is_short(cascade: Cascade, rank: str) -> bool:
+    """Is its extent a number, as that of a chunk? Then a tile holds it whole, made before the loop or in it."""
+    return isinstance(cascade.rank(rank).extent, Number)
 
 
 def turned_pairs(cascade: Cascade) -> frozenset[tuple[str, str]]:

@@ -39,10 +39,19 @@ def test_a_factor_under_the_sum_makes_chunks_short() -> None:
     assert lengths["gla"] < lengths["retention"]
 
 
-@pytest.mark.parametrize("name", ["rwkv", "delta", "gated-delta", "titans"])
-def test_steps_stay_steps(name: str) -> None:
-    """No product of matrices in it, or a matrix applied to the state."""
-    assert "chunks" not in planned(name, {}).note
+@pytest.mark.parametrize("name", ["delta", "gated-delta", "titans"])
+@pytest.mark.parametrize("sizes", [{}, LONG])
+def test_states_that_read_themselves_become_matrix_products(name: str, sizes: dict[str, int]) -> None:
+    """A triangular system in each chunk, whose inverse is products of matrices; all in one kernel, norms of keys among it."""
+    found = planned(name, sizes)
+    assert "in chunks of" in found.note
+    (kernel,) = found.kernels
+    assert len(contractions(kernel.program)) >= 11
+
+
+def test_steps_stay_steps() -> None:
+    """No product of matrices comes of it."""
+    assert "chunks" not in planned("rwkv", {}).note
 
 
 def test_time_decides_where_no_matrix_product_comes_of_it() -> None:
