@@ -1,9 +1,11 @@
 """What plans predict against what compilers make of every candidate that they offer. No GPU is needed.
 
-    python benchmarks/kernels.py                              the table: half an hour, less the second time
-    python benchmarks/kernels.py softmax linear --gpu h200    some of it, each candidate on a line
+    python benchmarks/kernels.py                              the table: an hour, less the second time
+    python benchmarks/kernels.py softmax linear --gpu h200    some of it, each candidate on a line; kept for the page
     python benchmarks/kernels.py --keep 1000 softmax-causal   every choice that is predicted to fit, not ten of a plan
     python benchmarks/kernels.py --minutes 4                  what can be compiled in that time; run it again for the rest
+    python benchmarks/kernels.py --files --keep 4 --minutes 4 --rows /tmp/files.jsonl
+                                                              every attention file, at its own sizes and at long ones
     python benchmarks/kernels.py --page docs/reference/predictions.md
 
 What compilers made is kept in `benchmarks/results/kernels.jsonl`, a line for each kernel text and target, and compiled again only
@@ -21,7 +23,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,14 @@ ALGORITHMS: dict[str, tuple[str, dict[str, int]]] = {
     "linear": ("linear", {**ATTENTION, "E": 64, "F": 64}),
     "retention": ("retention-parallel", {"B": 4, "H": 16, "M": 2048, "E": 64, "F": 64}),
     "layer-norm-matmul": ("layer-norm-matmul", {"B": 4, "P": 4096, "E": 4096, "F": 4096}),
+    "gla": ("gla", {"B": 4, "H": 16, "M": 2048, "E": 64, "F": 64}),
+    "linear-causal": ("linear-causal", {"B": 4, "H": 16, "M": 2048, "E": 64, "F": 64}),
+    "moh": ("moh", {"B": 4, "HS": 1, "HR": 8, "J": 2, "P": 2048, "M": 2048, "D": 512, "E": 64, "F": 64}),
+    "mla": ("mla", {"B": 4, "H": 16, "P": 2048, "M": 2048, "L": 256, "E": 64, "R": 64, "F": 64}),
+    "diffqkv": ("diffqkv", {"B": 4, "H": 8, "GK": 8, "GV": 2, "P": 2048, "M": 2048, "E": 64, "F": 64}),
+    "sliding-window": ("sliding-window", {**ATTENTION, "E": 64, "F": 64, "W": 256}),
+    "hilo": ("hilo", {"B": 4, "HH": 4, "HL": 4, "JY": 16, "JX": 16, "W": 2, "E": 64, "F": 64}),
+    "landmark": ("landmark", {"B": 4, "H": 16, "R": 64, "S": 32, "E": 64, "F": 64}),
 }
 """Name in the table -> the spec, and the sizes that it is compiled for."""
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -60,7 +70,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Name in the table -> what the plan is asked for beside sizes; inputs are float16 and the rest is the plan's choice elsewhere."""
 ALGORITHMS |= {name: ALGORITHMS[name.split(",")[0]] for name in OPTIONS}
-GPUS = ("a100", "h200", "b200")
+LONG: dict[str, int] = {
+    "B": 4, "H": 16, "KV": 4, "P": 2048, "M": 2048, "E": 64, "F": 64, "D": 512, "L": 256, "NY": 64, "NX": 64, "JY": 16, "JX": 16,
+    "R": 64, "S": 32,
+}  # fmt: skip
+"""Size of a file -> what it is at long sizes; others are as the file states them, and so are sizes of 1."""
+GPUS = ("a100", "h200", "b200", "mi300x")
 AT_ONCE = 6
 """Modules that one process compiles before its answers are kept."""
 
@@ -189,6 +204,31 @@ def offered(algorithm: str, gpu: str, keep: int) -> list[ModulePlan]:
     return chosen(plan_module(cascade, gpus.load(gpu), sizes, keep=keep, **OPTIONS.get(algorithm, {})), keep)
 
 
+def spread(algorithm: str, gpu: str, count: int) -> list[ModulePlan]:
+    """Some candidates of each kernel as modules: the first, the last, and others evenly between them."""
+    name, sizes = ALGORITHMS[algorithm]
+    whole = plan_module(spec.load(locate("attention", name)), gpus.load(gpu), sizes)
+    found = []
+    for number in range(min(count, max(len(kernel.candidates) for kernel in whole.kernels))):
+        places = [round(number * (len(kernel.candidates) - 1) / max(count - 1, 1)) for kernel in whole.kernels]
+        kernels = (replace(k, candidates=(k.candidates[place],)) for k, place in zip(whole.kernels, places, strict=True))
+        found.append(replace(whole, kernels=tuple(kernels)))
+    return found
+
+
+def files() -> dict[str, tuple[str, dict[str, int]]]:
+    """Every attention file, at its own sizes and at long ones."""
+    found: dict[str, tuple[str, dict[str, int]]] = {}
+    for path in sorted((ROOT / "examples" / "attention").glob("*.yaml")):
+        own = {name: int(value) for name, value in spec.load(path).sizes}
+        found[path.stem] = (path.stem, own)
+        found[f"{path.stem}, long"] = (
+            path.stem,
+            {name: max(value, LONG.get(name, 1)) if value > 1 or name == "B" else value for name, value in own.items()},
+        )
+    return found
+
+
 def rows(modules: Sequence[ModulePlan], made: Sequence[Compiled | None]) -> list[list[Row]]:
     """For each kernel its candidates, each once."""
     found: list[list[Row]] = [[] for _ in modules[0].kernels]
@@ -254,13 +294,18 @@ SUMS = (
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("algorithms", nargs="*", help=f"of {', '.join(ALGORITHMS)}")
-    parser.add_argument("--gpu", action="append", choices=(*GPUS, "mi300x", "rtx4090"), help="may be given several times")
-    parser.add_argument("--keep", type=int, default=10, help="candidates of a plan")
+    parser.add_argument("--files", action="store_true", help="every attention file instead, or those named")
+    parser.add_argument("--gpu", action="append", choices=(*GPUS, "rtx4090"), help="may be given several times")
+    parser.add_argument("--keep", type=int, default=10, help="candidates of a plan; of `--files`, spread over the list")
     parser.add_argument("--minutes", type=float, default=1e6, help="compile no more after that")
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for the compilation of a few candidates")
     parser.add_argument("--rows", type=Path, default=ROWS, help="file of what was compiled")
     parser.add_argument("--page", type=Path, help="write the page here, and forget rows that are not on it")
     given = parser.parse_args()
+    if given.files:
+        some = {name: one for name, one in files().items() if not given.algorithms or one[0] in given.algorithms}
+        ALGORITHMS.update(some)
+        given.algorithms = list(some)
     unknown = set(given.algorithms) - set(ALGORITHMS)
     if unknown:
         parser.error(f"no sizes here for {', '.join(sorted(unknown))}")
@@ -274,14 +319,18 @@ def main() -> int:
     for algorithm in given.algorithms or ALGORITHMS:
         for name in names:
             try:
-                modules = offered(algorithm, name, given.keep)
+                modules = (spread if given.files else offered)(algorithm, name, given.keep)
             except EinsmithError as error:
                 table.append(
                     f"| {algorithm} | {gpus.load(name).target} | {error.diagnostics[0].message} |" + " |" * (len(COLUMNS) - 3)
                 )
                 print(table[-1], flush=True)
                 continue
-            made = compilations(algorithm, modules, given.timeout)
+            try:
+                made = compilations(algorithm, modules, given.timeout)
+            except EinsmithError as error:  # the compiler's process came to an end
+                print(f"{algorithm} on {name}: {error.diagnostics[0].message}", flush=True)
+                continue
             used |= {_key(one, emit_module(one)) for one in modules}
             left_out += sum(one is None for one in made)
             for number, found in enumerate(rows(modules, made)):
@@ -321,9 +370,9 @@ the name says otherwise; an A100 has no matrix units for 8 bits. No time is on t
 
 {summary}
 
-*Operands*: bytes of the operands of matrix products that wait in shared memory at one time. *Total*: all shared memory; below zero,
-less was predicted than the compiler took. *Registers*: predicted over compiled, a thread. *Spill*: candidates of which a thread
-spills; `einsmith emit` passes over those. *First*: the candidate that is predicted to be fastest.
+*Operands*: bytes of the operands of matrix products that wait in shared memory at one time. *Total*: all shared memory (on gfx942,
+of the LDS); below zero, less was predicted than the compiler took. *Registers*: predicted over compiled, a thread. *Spill*:
+candidates of which a thread spills; `einsmith emit` passes over those. *First*: the candidate that is predicted to be fastest.
 
 {table}
 """

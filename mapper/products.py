@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..einsum.cascade import Access, Coord, Einsum, Expr, Reduce, accesses, remembered, walk
+from ..einsum.cascade import Access, Coord, Einsum, Expr, Reduce, Scan, Select, accesses, remembered, walk
 from .contraction import Contraction, contraction, simplified, unconditional
 from .gpu import Gpu
 from .grouping import Grouping
@@ -61,6 +61,8 @@ class Side:
     """What it is computed from."""
     tile: tuple[str, str] | None = None
     """The tensor that a computed operand is a tile of, and the axis of the contraction."""
+    settled: bool = False
+    """It needs all of a tile that vector code sums up, scans or sorts in the same step."""
     scaled: object = None
     """What is read, where a computed operand is a tile of the step times what does not change from step to step."""
 
@@ -304,7 +306,19 @@ def _side(
     single = factors[0] if len(factors) == 1 else None
     tile = (single.tensor, axes[0]) if isinstance(single, Access) and changing else None
     scaled = _scaled(program, factors, fresh) if fresh is not None else None
-    return Side("computed" if changing else "kept", None, held, bool(names & made), frozenset(names), tile, scaled)
+    settled = loop and bool(names & _settled(program, fresh or set(), made))
+    return Side("computed" if changing else "kept", None, held, bool(names & made), frozenset(names), tile, settled, scaled)
+
+
+def _settled(program: Program, fresh: set[str], made: set[str]) -> set[str]:
+    """Tensors of a step that need all of a tile which vector code reduces, scans or sorts."""
+    found: set[str] = set()
+    for einsum in program.cascade.einsums:
+        if einsum.output in fresh and einsum.output not in made:
+            whole = any(isinstance(node, Reduce | Scan | Select) for node in walk(einsum.body))
+            if whole or any(access.tensor in found for access in accesses(einsum.body)):
+                found.add(einsum.output)
+    return found
 
 
 def _scaled(program: Program, factors: tuple[Expr, ...], fresh: set[str]) -> object:

@@ -172,6 +172,7 @@ class Staging:
             for phase, element, axes in self.streams:
                 for n in self.of_phase.get(phase, ()):
                     lasting[n] += (stages - 1) * element * math.prod(blocks[a] for a in axes)
+        staying = [0] * len(self.products)
         for number, (product, unit) in enumerate(zip(self.products, units, strict=True)):
             for side in product.sides:
                 if not side.is_read and self._exchanged(product, side, unit, blocks, warps, together):
@@ -197,12 +198,15 @@ class Staging:
                     ):
                         use.turned[number] = size  # it stays in registers, in another layout
                     else:
-                        beside = ends != [number] or side.from_product or stages > 1 or unit != "warp"
-                        use.add(number, size, together and beside)
-                        use.passing[number] += size * (len(ends) - 1)
-                        for end in ends:
-                            for n in range(number + 1, end + 1):
-                                use.passing[n] += size
+                        after = not (side.from_product or side.settled or stages > 1 or unit != "warp")
+                        if ends == [number]:
+                            use.add(number, size, together and not after)
+                        else:
+                            for end in ends:
+                                for n in range(number, end + 1):
+                                    staying[n] += size
+        for number, size in enumerate(staying):
+            use.passing[number] += size
         return use
 
     def _ends(self, number: int, side: Side, units: Sequence[Unit]) -> list[int]:
