@@ -233,6 +233,8 @@ class Evaluator:
 
     def value(self, expr: Expr, domain: Domain, active: Array | None) -> Array:
         """The expression at every point of the domain, as an array that broadcasts to its shape."""
+        if not domain.size:  # no point, so nothing is accessed, whatever an index that varies along other ranks would be
+            return np.zeros(domain.shape, DTYPES[self.facts.kind(expr)])
         if id(expr) in self._hoisted:
             own, values = self._hoisted[id(expr)]
             here = domain.only(own.names)

@@ -214,6 +214,14 @@ def test_where_accesses_only_what_is_chosen():
     assert value("Y[p,m] = where(m == 1, sum[p](X[p,m+1]), 0)", X=x) == [[0, 3, 0]]
 
 
+@pytest.mark.parametrize("shape", [(4, 0), (0, 4), (0, 0)])
+def test_where_there_is_no_point_nothing_is_accessed(shape):
+    """An index that varies along other ranks only would leave the tensor, if there were a point."""
+    body = "S[y,x,u] = where(0 <= y + u - 1 < NY and 0 <= x + u - 1 < NX, K[y+u-1,x+u-1], 0)"
+    cascade = spec(body, "y: NY, x: NX, u: 3", "K: [y, x]", "S")
+    assert evaluate(cascade, {"K": np.zeros(shape)})["S"].shape == (*shape, 3)
+
+
 def test_an_index_out_of_range_is_an_error_with_its_value():
     codes, text = code("Y[p,m] = X[p,m-W]", X=[[1.0, 2.0]], extra="params: {W: 1}\n")
     assert codes == ["E320"]
