@@ -223,7 +223,7 @@ def products(program: Program, precision: Precision = PLAIN, raising: bool = Tru
                 order[einsum.output] = (rows, columns)
             if here or any(access.tensor in made for access in accesses(einsum.body)):
                 made.add(einsum.output)
-    groups = Grouping(program, found).groups()
+    groups = Grouping(program, found).groups() if len(found) > 1 else (0,) * len(found)
     return tuple(
         replace(_raised(one, precision) if raising else one, feeds=_feeds(program, one), group=group)
         for one, group in zip(found, groups, strict=True)

@@ -150,8 +150,10 @@ class Staging:
             first, last = self.products[numbers[0]], self.products[numbers[-1]]
             native = any(units[n] in ("warpgroup", "tensor memory") for n in numbers)
             only = native and all(units[n] in ("warpgroup", "tensor memory") for n in numbers) and side.key not in self.by_lanes
-            if side.source == "moving" and stages > 1 and direct and not native and self._both_ways(numbers, side):
-                use.add(numbers[0], size, together)
+            until = self._both_ways(numbers, side) if side.source == "moving" and direct and not native else None
+            if until is not None and stages > 1:
+                for n in range(numbers[0], until + 1):
+                    use.add(n, size, together)
                 use.turned[numbers[0]] = size
             elif side.source == "moving" and stages > 1:
                 turned = first.turned(side, units[numbers[0]]) or (direct and not native and self._turned(side))
@@ -236,18 +238,19 @@ class Staging:
                 return any(units[n] in ("warpgroup", "tensor memory") for n in numbers) or self._in_rows(one)
         return False
 
-    def _both_ways(self, numbers: Sequence[int], side: Side) -> bool:
-        """Do products of single warps take a tile of the step that lies in memory column by column as it is, and turned? Then it is
-        not fetched ahead: it is read where it is needed, and goes through shared memory once for each way."""
-        if not self._turned(side):
-            return False
-        ways = set()
-        for product in (self.products[n] for n in numbers):
+    def _both_ways(self, numbers: Sequence[int], side: Side) -> int | None:
+        """The last product that takes a tile of the step as it lies, where products of single warps take it so and turned, and it is
+        not fetched ahead but goes through shared memory once for each way. They share what was fetched where the tile lies in memory
+        row by row and is turned for a right operand."""
+        straight, turned = [], []
+        for number in numbers:
+            product = self.products[number]
             for one in product.sides:
                 if one.key == side.key:
                     wanted = (product.rows, product.k) if one is product.left else (product.k, product.columns)
-                    ways.add(one.axes == wanted)
-        return len(ways) > 1
+                    (straight if one.axes == wanted else turned).append((number, one is product.left))
+        apart = any(left for _, left in turned) or not self._in_rows(side)
+        return max(straight)[0] if straight and turned and apart and side.key not in self.by_lanes else None
 
     def _turned(self, side: Side) -> bool:
         """Does a tile lie in memory the other way round than the product of single warps needs it, so that it is fetched ahead to
