@@ -239,18 +239,22 @@ class Staging:
         return False
 
     def _both_ways(self, numbers: Sequence[int], side: Side) -> int | None:
-        """The last product that takes a tile of the step as it lies, where products of single warps take it so and turned, and it is
-        not fetched ahead but goes through shared memory once for each way. They share what was fetched where the tile lies in memory
-        row by row and is turned for a right operand."""
-        straight, turned = [], []
+        """The last product that takes a tile of the step as it lies, where products of single warps take it so and turned, and it
+        is not fetched ahead but goes through shared memory once for each way. They share what was fetched where the tile lies in
+        memory row by row and is turned for a right operand."""
+        straight: list[int] = []
+        turned: list[bool] = []  # for a left operand
         for number in numbers:
             product = self.products[number]
             for one in product.sides:
                 if one.key == side.key:
                     wanted = (product.rows, product.k) if one is product.left else (product.k, product.columns)
-                    (straight if one.axes == wanted else turned).append((number, one is product.left))
-        apart = any(left for _, left in turned) or not self._in_rows(side)
-        return max(straight)[0] if straight and turned and apart and side.key not in self.by_lanes else None
+                    if one.axes == wanted:
+                        straight.append(number)
+                    else:
+                        turned.append(one is product.left)
+        apart = any(turned) or (bool(turned) and not self._in_rows(side))
+        return max(straight) if straight and apart and side.key not in self.by_lanes else None
 
     def _turned(self, side: Side) -> bool:
         """Does a tile lie in memory the other way round than the product of single warps needs it, so that it is fetched ahead to
