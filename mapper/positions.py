@@ -13,15 +13,29 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Tensor, transform
+from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Tensor, transform
 from .blocking import fresh, reads
 from .program import position
 
 
-def with_steps(cascade: Cascade, inside: Collection[str] = ()) -> Cascade:
+def states_apart(cascade: Cascade) -> tuple[Cascade, list[tuple[Einsum, ...]]] | None:
+    """The cascade with its states' positions as tensors, and its Einsums as what the states need and the rest; None unless the rest
+    sums up along a rank that a state goes along: a kernel that walks both cannot be derived, one without the states can."""
+    states = [tensor for tensor in cascade.tensors if tensor.kind == "state"]
+    stepped = with_steps(cascade, always=True)
+    early = {e.output for e in stepped.einsums if isinstance(e.body, Access) and stepped.tensor(e.body.tensor) in states}
+    early |= {name for state in states for name in _feeding(state.name, stepped)}
+    first, rest = (tuple(e for e in stepped.einsums if (e.output in early) is before) for before in (True, False))
+    walked = {state.iterates for state in states}
+    summed = any(isinstance(e.body, Reduce) and walked & set(e.body.ranks) for e in rest)
+    within = {access.tensor for e in rest for access in reads(e)} & {state.name for state in states}
+    return (stepped, [first, rest]) if summed and not within and not early & set(cascade.outputs) else None
+
+
+def with_steps(cascade: Cascade, inside: Collection[str] = (), always: bool = False) -> Cascade:
     """A tensor for the position before, or after, each step of a state that Einsums outside of its loop read, those `inside`
     excepted: nothing lies between them and what they read."""
-    if len({tensor.iterates for tensor in cascade.tensors if tensor.kind == "state"}) < 2:
+    if not always and len({tensor.iterates for tensor in cascade.tensors if tensor.kind == "state"}) < 2:
         return cascade
     for state in [tensor for tensor in cascade.tensors if tensor.kind == "state"]:
         cascade = _of(state, cascade, {*inside, *_feeding(state.name, cascade)})
