@@ -54,11 +54,16 @@ def _added(form: Cascade, original: Cascade) -> Iterator[str]:
 
 
 def merging(form: Cascade, original: Cascade) -> frozenset[str]:
-    """Of a split form, what needs all parts: reductions over the rank of the parts, and what depends on them."""
+    """Of a split form, what needs all parts: reductions over the rank of the parts, and what depends on them. Also what no part
+    needs."""
     parts = _parts(form, original)
     late: set[str] = set()
     for einsum in form.einsums:
         bound = einsum.body.ranks if isinstance(einsum.body, Reduce) else ()
         if parts in bound or any(a.tensor in late for a in reads(einsum)):
             late.add(einsum.output)
-    return frozenset(late)
+    needed: set[str] = set()
+    for einsum in reversed(form.einsums):
+        if einsum.output not in late and (einsum.output in needed or parts in form.tensor(einsum.output).ranks):
+            needed |= {einsum.output, *(a.tensor for a in reads(einsum))}
+    return frozenset(late | {einsum.output for einsum in form.einsums if einsum.output not in needed})

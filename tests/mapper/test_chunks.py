@@ -127,8 +127,7 @@ def test_where_all_else_is_whole_there_are_no_tiles_of_heads(text: str) -> None:
     found = plan_module(cascade, gpu.load("h200"), {name: sizes[name] for name in cascade.symbols})
     assert "in chunks of" in found.note
     (kernel,) = found.kernels
-    assert kernel.program.grid == ("b", "h")
-    assert kernel.program.tiled == ()
+    assert not {"b", "h"} & set(kernel.program.tiled)
     assert len(contractions(kernel.program)) >= 4
 
 
