@@ -23,6 +23,7 @@ from ..einsum.sizes import bind
 from .blocking import fresh, reads, refuse
 from .chunks import Chunked, chunked
 from .descriptors import Choice
+from .fewer import fewer_operations
 from .forms import contracted, forms
 from .gpu import Gpu
 from .one_pass import OnePass, one_pass
@@ -155,44 +156,36 @@ def module_plans(
     """Plans, the fastest predicted first; then those to fall back on."""
     every: list[ModulePlan] = []
     refusal: EinsmithError | None = None
-    for form in forms(cascade):
-        if every and max(one.merit.products for one in every) >= contracted(form):
-            break  # all that can be a matrix product is one
-        planner = _Planner(
-            cascade, form, gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep, descriptors, persistent
+
+    def planner(form: Cascade, inside: frozenset[str] = frozenset()) -> _Planner:
+        return _Planner(
+            cascade, form, gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep, descriptors, persistent, inside
         )
-        try:
-            found, groups = planner.first()
-        except EinsmithError as error:
-            refusal = refusal or error
-            continue
-        every += [found, *(o for o in planner.alternatives(found, groups) if len(o.kernels) > len(found.kernels))]
-    every += _in_chunks(
-        cascade,
-        lambda each: _Planner(
-            cascade,
-            each.cascade,
-            gpu,
-            dict(sizes or {}),
-            dict(params or {}),
-            dtype,
-            allow_tf32,
-            keep,
-            descriptors,
-            persistent,
-            inside=each.inside,
-        ),
-    )
+
+    other = fewer_operations(cascade, dict(sizes or {}), dict(params or {}))
+    for source, note in [(cascade, ""), *([(other.cascade, other.note)] if other else [])]:
+        here: list[ModulePlan] = []
+        for form in forms(source):
+            if here and max(one.merit.products for one in here) >= contracted(form):
+                break  # all that can be a matrix product is one
+            try:
+                found, groups = (own := planner(form)).first()
+            except EinsmithError as error:
+                refusal = refusal or error
+                continue
+            here += [found, *(o for o in own.alternatives(found, groups) if len(o.kernels) > len(found.kernels))]
+        here += _in_chunks(source, lambda each: planner(each.cascade, each.inside))
+        every += [replace(one, note="; ".join(part for part in (note, one.note) if part)) for one in here]
     if not every:
         assert refusal is not None
         raise refusal
     every.sort(key=lambda one: one.predicted_s)
     first = every[0]
-    for other in every[1:]:
-        if better(*_comparable(other, first)):
-            first = other
+    for one in every[1:]:
+        if better(*_comparable(one, first)):
+            first = one
     yield first
-    yield from (other for other in every if other is not first)
+    yield from (one for one in every if one is not first)
 
 
 def _in_chunks(cascade: Cascade, planner: Callable[[Chunked], _Planner]) -> list[ModulePlan]:
