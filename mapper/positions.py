@@ -14,6 +14,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Tensor, transform
+from ..einsum.flatten import flatten
 from .blocking import fresh, reads
 from .program import position
 
@@ -22,7 +23,7 @@ def states_apart(cascade: Cascade) -> tuple[Cascade, list[tuple[Einsum, ...]]] |
     """The cascade with its states' positions as tensors, and its Einsums as what the states need and the rest; None unless the rest
     sums up along a rank that a state goes along: a kernel that walks both cannot be derived, one without the states can."""
     states = [tensor for tensor in cascade.tensors if tensor.kind == "state"]
-    stepped = with_steps(cascade, always=True)
+    stepped = with_steps(flatten(cascade), always=True)
     early = {e.output for e in stepped.einsums if isinstance(e.body, Access) and stepped.tensor(e.body.tensor) in states}
     early |= {name for state in states for name in _feeding(state.name, stepped)}
     first, rest = (tuple(e for e in stepped.einsums if (e.output in early) is before) for before in (True, False))

@@ -29,7 +29,7 @@ from .gpu import Gpu
 from .one_pass import OnePass, one_pass
 from .parts import merging, part_counts, with_parts
 from .plan import LATENCY_ROOM, Candidate, Merit, Plan, better, plan, tile_time
-from .positions import with_steps
+from .positions import states_apart, with_steps
 from .prepare import prepared
 from .products import MATRIX_SIDE, contractions, products
 from .program import position, program
@@ -162,8 +162,8 @@ def module_plans(
             cascade, form, gpu, dict(sizes or {}), dict(params or {}), dtype, allow_tf32, keep, descriptors, persistent, inside
         )
 
-    other = fewer_operations(cascade, dict(sizes or {}), dict(params or {}))
-    for source, note in [(cascade, ""), *([(other.cascade, other.note)] if other else [])]:
+    def tried(source: Cascade) -> list[ModulePlan]:
+        nonlocal refusal
         here: list[ModulePlan] = []
         for form in forms(source):
             if here and max(one.merit.products for one in here) >= contracted(form):
@@ -174,18 +174,36 @@ def module_plans(
                 refusal = refusal or error
                 continue
             here += [found, *(o for o in own.alternatives(found, groups) if len(o.kernels) > len(found.kernels))]
-        here += _in_chunks(source, lambda each: planner(each.cascade, each.inside))
-        every += [replace(one, note="; ".join(part for part in (note, one.note) if part)) for one in here]
+        return here + _in_chunks(source, lambda each: planner(each.cascade, each.inside))
+
+    other = fewer_operations(cascade, dict(sizes or {}), dict(params or {}))
+    for source, note in [(cascade, ""), *([(other.cascade, other.note)] if other else [])]:
+        every += [replace(one, note="; ".join(part for part in (note, one.note) if part)) for one in tried(source)]
+    if (apart := states_apart(prepared(cascade))) is not None:
+        parts = [tried(_part(*apart, number)) for number in range(len(apart[1]))]
+        if all(parts):
+            every.append(_one_after_another(cascade, [_best(part) for part in parts]))
     if not every:
         assert refusal is not None
         raise refusal
-    every.sort(key=lambda one: one.predicted_s)
-    first = every[0]
-    for one in every[1:]:
+    first = _best(every)
+    yield first
+    yield from (one for one in sorted(every, key=lambda one: one.predicted_s) if one is not first)
+
+
+def _best(plans: Collection[ModulePlan]) -> ModulePlan:
+    """The plan to be preferred to all others."""
+    first, *others = sorted(plans, key=lambda one: one.predicted_s)
+    for one in others:
         if better(*_comparable(one, first)):
             first = one
-    yield first
-    yield from (one for one in every if one is not first)
+    return first
+
+
+def _one_after_another(textbook: Cascade, plans: Sequence[ModulePlan]) -> ModulePlan:
+    """The kernels of parts of a cascade as those of one module."""
+    notes = "; ".join(dict.fromkeys(one.note for one in plans if one.note))
+    return ModulePlan(textbook, tuple(kernel for one in plans for kernel in one.kernels), notes)
 
 
 def _in_chunks(cascade: Cascade, planner: Callable[[Chunked], _Planner]) -> list[ModulePlan]:

@@ -316,3 +316,26 @@ outputs: [O]
     single = next(one for one in others if len(one.kernels) == 1)
     assert single.merit.products == 0
     assert first.predicted_s < single.predicted_s / 2
+
+
+def test_a_recurrence_beside_a_softmax_is_a_kernel_of_its_own() -> None:
+    """An average over earlier keys is added to the scores: a kernel that walked both would go along the keys three times."""
+    text = """
+name: averaged-bias
+ranks: {h: H, p: P, m: M, e: E, f: F}
+inputs: {Q: [h, p, e], K: [h, m, e], V: [h, m, f], U: [h, m]}
+params: {decay: 0.9}
+sizes: {H: 8, P: 4096, M: 4096, E: 64, F: 64}
+cascade: |
+  X[h,0]   = 0
+  X[h,m+1] = decay * X[h,m] + U[h,m]
+  S[h,p,m] = sum[e](Q[h,p,e] * K[h,m,e]) + X[h,m+1]
+  N[h,p,m] = exp(S[h,p,m] - max[m](S[h,p,m]))
+  O[h,p,f] = sum[m](N[h,p,m] * V[h,m,f]) / sum[m](N[h,p,m])
+outputs: [O]
+"""
+    first, *others = module_plans(spec.loads(text), gpu.load("h200"))
+    assert first.between == ("X_next",)
+    assert [len(kernel.program.loops) for kernel in first.kernels] == [1, 1]
+    assert first.note.endswith("derived: 1 instead of 2 passes over `m`")
+    assert all(first.predicted_s < other.predicted_s for other in others)
