@@ -269,11 +269,9 @@ class _Chunks(Chunk):
         step: Expr = ZERO
         for origin in self.products.origins(one.name):
             suffix = "" if origin == one.name else f"_{origin}"
-            rest: Expr = ONE
-            if self.terms(origin):
-                ratio = self.products.ratio(one.name, origin, False, inner, self.past)
-                rest = self.products.at_end(one.name, f"rest{suffix}", ratio, cut)
+            ratio = self.products.ratio(one.name, origin, False, inner, self.past) if self.terms(origin) else None
             decay = self.products.decay(one.name, origin, False, inner)
+            rest = self.products.at_end(one.name, f"rest{suffix}", ratio, cut)
             total = self.products.at_end(one.name, f"all{suffix}", decay, cut)
             step = add(step, multiply(total, self.at(self.before_chunk[origin], {})))
             for term in self.terms(origin):
