@@ -16,7 +16,7 @@ from ..cascade import Access, Cascade, Einsum, Expr, Map, Number, Reduce, Tensor
 from ..flatten import flatten
 from .algebra import ONE, ZERO, add, canonical, divide, is_number, multiply, negate, power, product, subtract
 from .fiber import Fiber
-from .identities import tiny_power
+from .identities import finite_start, tiny_power
 from .signs import sign
 from .step import Refused, Rewritten, Step, coords, fresh, in_order, reordered, replaced, shown, taken_names
 
@@ -87,6 +87,8 @@ def _open(expr: Expr, fiber: Fiber, sums: bool) -> list[Term]:
             return [replace(left, stays=(add if expr.op == "+" else subtract)(left.stays, right.stays))]
         case Map(op="+", args=(a, b)):
             return [_of_sum(term) for term in _open(a, fiber, sums) + _open(b, fiber, sums)]
+        case Map(op="-", args=(a, b)) if _from_extreme(a, b, fiber):
+            return [Term(expr)]
         case Map(op="-", args=(a, b)):
             return [_of_sum(term) for term in _open(a, fiber, sums) + [_negative(term) for term in _open(b, fiber, sums)]]
         case Map(op="neg", args=(a,)):
@@ -147,6 +149,15 @@ def _open(expr: Expr, fiber: Fiber, sums: bool) -> list[Term]:
             return [Term(expr)]
 
 
+def _from_extreme(a: Expr, b: Expr, fiber: Fiber) -> bool:
+    """Is it the distance of elements from their own max or min? Opened, its terms may be large and cancel."""
+    if not isinstance(b, Access) or fiber.moves(b):
+        return False
+    definitions = fiber.cascade.definitions(b.tensor)
+    body = definitions[0].body if len(definitions) == 1 else None
+    return isinstance(body, Reduce) and body.op in ("max", "min") and canonical(body.body) == canonical(a)
+
+
 def _apart(opened: list[Term], fiber: Fiber) -> bool:
     """Is anything won by opening: may a factor leave, or do terms depend on different complete values?"""
     return any(term.leaves for term in opened) or len({fiber.leaves(term.stays) for term in opened}) > 1
@@ -201,7 +212,7 @@ def _times(a: Term, b: Term) -> Term:
 
 
 def distribute(
-    cascade: Cascade, einsum: Einsum, found: tuple[Term, ...], names: tuple[str, ...]
+    cascade: Cascade, einsum: Einsum, found: tuple[Term, ...], names: tuple[str, ...], rank: str
 ) -> tuple[Cascade, tuple[Einsum, ...]]:
     """The sum of `einsum` replaced by one sum a term, and the terms put together; the new Einsums, the last one last.
 
@@ -209,6 +220,7 @@ def distribute(
     """
     assert isinstance(einsum.body, Reduce)
     reduce, taken = einsum.body, taken_names(cascade)
+    fiber = Fiber(cascade, rank)
     new: list[Einsum] = []
     tensors: list[Tensor] = []
     total: Expr = ZERO
@@ -224,7 +236,10 @@ def distribute(
             existing = fresh(name, taken)
             tensors.append(Tensor(existing, ranks))
             new.append(Einsum(existing, coords(ranks), body))
-        value = _put_together(Access(existing, coords(ranks)), term)
+        sum_ = Access(existing, coords(ranks))
+        value = _put_together(sum_, term)
+        if any(not finite_start(part, fiber) for part in term.numerator):  # nothing times what is infinite where there is nothing
+            value = Map("where", (Map("==", (sum_, ZERO)), ZERO, value))
         total = subtract(total, value) if negative else add(total, value)
     new.append(replace(einsum, body=total))
     return reordered(flatten(replaced(cascade, einsum.output, new, tensors))), tuple(new)
@@ -272,6 +287,7 @@ class LeavingFactor:
     einsum: Einsum
     term: Term
     sign_condition: str
+    rank: str
 
     @property
     def op(self) -> str:
@@ -284,7 +300,7 @@ class LeavingFactor:
         return ", ".join(f"`{rank}`" for rank in self.einsum.body.ranks)
 
     def apply(self, name: str, rule: str, condition: str) -> Rewritten:
-        after, new = distribute(self.cascade, self.einsum, (self.term,), (name,))
+        after, new = distribute(self.cascade, self.einsum, (self.term,), (name,), self.rank)
         before = shown([self.einsum], self.cascade)
         return Rewritten(after, Step(self.rewrite, self.einsum.output, before, rule, condition, shown(new, after)))
 
@@ -309,8 +325,8 @@ def leaving_factor(rewrite: str, cascade: Cascade, target: str, rank: str) -> Le
         if free_ranks(factor) & frozenset(reduce.ranks):
             return Refused(rewrite, target, factor, "the factor depends on a rank that is reduced")
     if reduce.op in ("sum", "mean"):
-        return LeavingFactor(rewrite, cascade, einsum, term, "")
+        return LeavingFactor(rewrite, cascade, einsum, term, "", rank)
     for factor in factors:
         if not sign(factor, cascade).non_negative:
             return Refused(rewrite, target, factor, f"only a factor that is known to be >= 0 may leave a {reduce.op}")
-    return LeavingFactor(rewrite, cascade, einsum, term, " and is >= 0")
+    return LeavingFactor(rewrite, cascade, einsum, term, " and is >= 0", rank)

@@ -43,7 +43,7 @@ def basis_expansion(cascade: Cascade, target: str, rank: str) -> Rewritten | Ref
             return Refused(NAME, target, tiny, TINY)
     if inside := next((term.factor for term in found if free_ranks(term.factor) & frozenset(reduce.ranks)), None):
         return Refused(NAME, target, inside, "the factor depends on a rank that is summed")
-    after, new = distribute(cascade, einsum, found, tuple(f"{target}_{i + 1}" for i in range(len(found))))
+    after, new = distribute(cascade, einsum, found, tuple(f"{target}_{i + 1}" for i in range(len(found))), rank)
     factors = ", ".join(f"`{text(term.factor)}`" for term in found if term.leaves)
     rule = f"{reduce.op}(a1*b1 + a2*b2 + ...) = {reduce.op}(a1)*b1 + {reduce.op}(a2)*b2 + ..."
     free = f"the factors {factors} do not depend on {', '.join(f'`{r}`' for r in reduce.ranks)}"

@@ -38,7 +38,7 @@ def factor_by_algebra(cascade: Cascade, target: str, rank: str) -> Rewritten | N
     term = factored(reduce.body, fiber)
     if term is None or free_ranks(term.factor) & bound or tiny_power(term.denominator, fiber) is not None:
         return None
-    found = LeavingFactor(NAME, cascade, replace(einsum, body=reduce), term, "")
+    found = LeavingFactor(NAME, cascade, replace(einsum, body=reduce), term, "", rank)
     return found.apply(
         name=f"{target}_core",
         rule=f"{reduce.op}(a * b) = {reduce.op}(a) * b",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ..cascade import Access, Expr, Map, Number, free_ranks
 from .algebra import ONE, ZERO, canonical, divide, is_number, multiply, negate
 from .fiber import Fiber
-from .identities import finite_start
+from .identities import finite_start, infinite
 from .running_rescale import rescalable
 from .separate import Obstacle, Product, Total, separate_product, separate_sum
 
@@ -61,14 +61,16 @@ def moments(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber, proven: bo
             return separated
         if free_ranks(total.complete) & bound:
             return Obstacle(factor, "the complete term depends on another rank that is reduced")
-        if not proven and not finite_start(total.complete, fiber):
-            return Obstacle(factor, "the difference is infinite while nothing has been seen")
         key = canonical(factor)
         exponent += found[key].exponent if key in found else 0
         found[key] = Power(factor, total, exponent)
     factors = rescalable(weight, "sum", bound, fiber, proven)
     if isinstance(factors, Obstacle):
         return factors
+    unseen = infinite(factors.complete, fiber)  # while these have their identities, nothing has weight
+    for power in found.values():
+        if not proven and not finite_start(power.total.complete, fiber) and not infinite(power.total.complete, fiber) <= unseen:
+            return Obstacle(power.base, "the difference is infinite while nothing has been seen")
     states = 1
     for power in found.values():
         states *= power.exponent + 1

@@ -15,7 +15,7 @@ from einsmith.einsum.cascade import Cascade
 from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.einsum.flatten import flatten
 from einsmith.einsum.interpret import evaluate, random_inputs
-from einsmith.einsum.rewrite import check
+from einsmith.einsum.rewrite import check, single_precision
 from einsmith.einsum.rewrite import derive as module
 from einsmith.einsum.rewrite.cost import state_words
 from einsmith.einsum.rewrite.derive import Derivation, derive
@@ -201,6 +201,15 @@ def test_a_large_offset_does_not_cancel_in_the_variance() -> None:
     values = 1e8 + np.random.default_rng(0).standard_normal((2, 1000))
     found = evaluate(derived, {"X": values}, {"M0": 128})["VAR"]
     np.testing.assert_allclose(found, evaluate(original, {"X": values})["VAR"], rtol=1e-6)  # raw moments would lose all digits
+
+
+def test_a_large_offset_does_not_cancel_in_the_entropy() -> None:
+    """Scores are summed up as distances from their maximum; and nothing has no entropy."""
+    original, derived = one_pass("entropy")
+    scores = 3e4 + np.random.default_rng(0).standard_normal((2, 1000)).round(2)
+    found = single_precision.evaluate(derived, {"S": scores}, {"M0": 128})["H"]
+    np.testing.assert_allclose(found, evaluate(original, {"S": np.float32(scores).astype(float)})["H"], rtol=1e-4)
+    assert not evaluate(derived, {"S": np.zeros((2, 0))}, {"M0": 128})["H"].any()
 
 
 def test_names_do_not_matter() -> None:
