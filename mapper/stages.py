@@ -16,7 +16,7 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
-from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Reduce, Tensor, accesses, free_ranks, transform
+from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Map, Reduce, Tensor, accesses, free_ranks, transform, walk
 from ..einsum.diagnostics import EinsmithError
 from ..einsum.display import Displayed
 from ..einsum.sizes import bind
@@ -26,6 +26,7 @@ from .descriptors import Choice
 from .fewer import fewer_operations
 from .forms import contracted, forms
 from .gpu import Gpu
+from .gpu_time import SPECIAL
 from .one_pass import OnePass, one_pass
 from .parts import merging, part_counts, with_parts
 from .plan import LATENCY_ROOM, Candidate, Merit, Plan, better, plan, tile_time
@@ -353,11 +354,12 @@ class _Planner:
             module, groups = todo.pop()
             for number, kernel in enumerate(module.kernels):
                 found = self.once(groups, number, kernel)
-                if found is None:
-                    continue
-                yield found[0]
-                if found[0].predicted_s < module.predicted_s and len(found[1]) < MOST_KERNELS:
-                    todo.append(found)
+                for other in (found, self.apart(found[1])) if found is not None else ():
+                    if other is None:
+                        continue
+                    yield other[0]
+                    if other[0].predicted_s < module.predicted_s and len(other[1]) < MOST_KERNELS:
+                        todo.append(other)
 
     def apart(self, groups: Groups) -> tuple[ModulePlan, Groups] | None:
         """The same with a kernel each for Einsums of one kernel that do not feed each other, unless what they share makes up for
@@ -525,8 +527,8 @@ def with_last_positions(cascade: Cascade) -> Cascade:
 
 
 def repeated(cascade: Cascade, single: Plan) -> frozenset[str]:
-    """Reductions of the textbook cascade that lack a rank of the kernel's grid and do not depend on one that has it, with all
-    that they need."""
+    """Reductions of the textbook cascade and what takes special functions, where they lack a rank of the kernel's grid and do not
+    depend on one that has it, with all that they need."""
     if single.program.made:
         return frozenset()  # nothing carries these ranks by name
     grid = {r for r in single.program.grid if single.sizes.extents.get(r, 1) > 1}
@@ -534,7 +536,9 @@ def repeated(cascade: Cascade, single: Plan) -> frozenset[str]:
     heavy = {
         e.output
         for e in cascade.einsums
-        if isinstance(e.body, Reduce) and cascade.tensor(e.output).kind == "einsum" and grid - carried[e.output]
+        if (isinstance(e.body, Reduce) or any(isinstance(n, Map) and n.op in SPECIAL - {"/"} for n in walk(e.body)))
+        and cascade.tensor(e.output).kind == "einsum"
+        and grid - carried[e.output]
     }
     producers = {e.output: e for e in cascade.einsums}
     again: set[str] = set()

@@ -339,3 +339,24 @@ outputs: [O]
     assert [len(kernel.program.loops) for kernel in first.kernels] == [1, 1]
     assert first.note.endswith("derived: 1 instead of 2 passes over `m`")
     assert all(first.predicted_s < other.predicted_s for other in others)
+
+
+def test_keys_that_are_turned_by_their_positions_are_turned_once() -> None:
+    """Each tile of queries would take the sines of all keys again."""
+    text = """
+name: turned
+ranks: {h: H, p: N, m: N, e: E, f: F}
+inputs: {Q: [h, p, e], K: [h, m, e], V: [h, m, f]}
+params: {scale: 1/sqrt(E)}
+sizes: {H: 8, N: 4096, E: 64, F: 64}
+cascade: |
+  X[h,m,e] = K[h,m,e] * cos(m / (e + 1)) + K[h,m,(e + E//2) % E] * sin(m / (e + 1))
+  S[h,p,m] = Q[h,p,e] * X[h,m,e] * scale
+  N1[h,p,m] = exp(S[h,p,m] - max[m](S[h,p,m]))
+  O[h,p,f] = sum[m](N1[h,p,m] * V[h,m,f]) / sum[m](N1[h,p,m])
+outputs: [O]
+"""
+    first, *others = module_plans(spec.loads(text), gpu.load("h200"))
+    assert first.between == ("X",)
+    single = next(one for one in others if len(one.kernels) == 1)
+    assert first.predicted_s < single.predicted_s / 2
