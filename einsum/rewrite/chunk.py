@@ -104,7 +104,7 @@ class Chunk:
             read = [node for node in accesses(body) if self.rank in free_ranks(node)]
             below = [self.light(node.tensor) for node in read]
             in_place = all(node.indices == coords(self.old.tensor(node.tensor).ranks) for node in read)
-            whole = not sums or (all(bound <= free_ranks(node) for node in accesses(body)) and bool(read))
+            whole = not sums or (all(bound | {self.rank} <= free_ranks(node) for node in accesses(body)) and bool(read))
             if in_place and whole and not isinstance(body, Scan | Select) and False not in below and self.rank not in bound:
                 found = True if sums or True in below else None
         self.weights[name] = found

@@ -49,6 +49,51 @@ def test_states_that_read_themselves_become_matrix_products(name: str, sizes: di
     assert len(contractions(kernel.program)) >= 11
 
 
+TWO_WRITES = """
+name: two-writes
+ranks: {m: M, e: E, f: F}
+inputs: {Q: [m, e], K: [m, e], L: [m, e], V: [m, f], W: [m, f], A: [m], B: [m]}
+sizes: {M: 256, E: 32, F: 32}
+cascade: |
+  S[0,e,f]   = 0
+  R[m,f]     = K[m,e] * S[m,e,f]
+  T[m,e,f]   = S[m,e,f] + K[m,e] * (V[m,f] - R[m,f]) * A[m]
+  P[m,f]     = L[m,e] * T[m,e,f]
+  S[m+1,e,f] = T[m,e,f] + L[m,e] * (W[m,f] - P[m,f]) * B[m]
+  Y[m,f]     = Q[m,e] * S[m+1,e,f]
+outputs: [Y]
+"""
+PROJECTED = """
+name: projected
+ranks: {m: M, d: D, e: E, f: F}
+inputs: {Q: [m, e], X: [m, d], W: [d, e], V: [m, f]}
+sizes: {M: 256, D: 32, E: 32, F: 32}
+cascade: |
+  K[m,e]     = X[m,d] * W[d,e]
+  PK[m,e]    = relu(K[m,e])
+  S[0,e,f]   = 0
+  S[m+1,e,f] = S[m,e,f] + PK[m,e] * V[m,f]
+  Y[m,f]     = Q[m,e] * S[m+1,e,f]
+outputs: [Y]
+"""
+
+
+def test_a_rule_that_nobody_has_seen() -> None:
+    """Two systems in each chunk, one eliminated from the other."""
+    found = plan_module(spec.loads(TWO_WRITES), gpu.load("h200"))
+    assert "in chunks of" in found.note
+    (kernel,) = found.kernels
+    assert len(contractions(kernel.program)) >= 20
+
+
+def test_what_is_made_of_a_sum_is_not_taken_from_another_position() -> None:
+    """Keys that are projected in the cascade lie in memory between two kernels: a tile of them is that of its own positions."""
+    found = plan_module(spec.loads(PROJECTED), gpu.load("h200"))
+    assert "in chunks of" in found.note
+    assert len(found.kernels) == 2
+    assert found.between in (("K",), ("PK",))
+
+
 def test_steps_stay_steps() -> None:
     """No product of matrices comes of it."""
     assert "chunks" not in planned("rwkv", {}).note
