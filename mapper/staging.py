@@ -156,8 +156,8 @@ class Staging:
                     use.add(n, size, together)
                 use.turned[numbers[0]] = size
             elif side.source == "moving" and stages > 1:
-                turned = first.turned(side, units[numbers[0]]) or (direct and not native and self._turned(side))
-                copies = 1 if turned else stages if only else stages - 1
+                in_registers = direct and not native and first.right.key == side.key and self._turned(side)
+                copies = 1 if in_registers or first.turned(side, units[numbers[0]]) else stages if only else stages - 1
                 for n in self.of_phase[first.phase]:
                     lasting[n] += copies * size
             elif side.source == "moving":
@@ -257,8 +257,8 @@ class Staging:
         return max(straight) if straight and apart and side.key not in self.by_lanes else None
 
     def _turned(self, side: Side) -> bool:
-        """Does a tile lie in memory the other way round than the product of single warps needs it, so that it is fetched ahead to
-        registers and turned there? Not where vector code reads it, too."""
+        """Does a right operand lie in memory the other way round than the product of single warps needs it, so that it is fetched
+        ahead to registers and turned there? Not where vector code reads it, too."""
         return not self._in_rows(side) and side.key not in self.by_lanes
 
     def _in_rows(self, side: Side) -> bool:
