@@ -20,7 +20,7 @@ from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Map, Reduce, 
 from ..einsum.diagnostics import EinsmithError
 from ..einsum.display import Displayed
 from ..einsum.sizes import bind
-from .blocking import fresh, reads, refuse
+from .blocking import fresh, live, reads, refuse
 from .chunks import Chunked, chunked
 from .descriptors import Choice
 from .fewer import fewer_operations
@@ -257,8 +257,8 @@ class _Planner:
 
     @cached_property
     def cuttable(self) -> Cascade:
-        """The cascade, in which what a running state leaves behind is a tensor of its own."""
-        return with_last_positions(self.cascade)
+        """What outputs depend on; what a running state leaves behind is a tensor of its own."""
+        return live(with_last_positions(self.cascade))
 
     @cached_property
     def units(self) -> Groups:

@@ -17,9 +17,7 @@ def turned(cascade: Cascade, einsum: Einsum, access: Access) -> dict[str, str] |
     tensor = cascade.tensor(access.tensor)
     loops = {each.iterates for each in cascade.tensors if each.iterates is not None}
     left = frozenset[str]().union(*(free_ranks(index) for index in einsum.indices))
-    if tensor.kind == "input" or not loops & left:
-        return None
-    if not loops & left & set(tensor.ranks) and not all(_is_short(cascade, rank) for rank in tensor.ranks if rank not in left):
+    if tensor.kind == "input":
         return None
     found: dict[str, str] = {}
     for rank, index in zip(tensor.ranks, access.indices, strict=True):
@@ -30,6 +28,8 @@ def turned(cascade: Cascade, einsum: Einsum, access: Access) -> dict[str, str] |
         found[rank] = index.rank
     read = [index.rank for index in access.indices if isinstance(index, Coord)]
     cut = any(cascade.rank(each).split or cascade.rank(each).part_of for pair in found.items() for each in pair)
+    if not loops & left & set(tensor.ranks) and not all(_is_short(cascade, rank) for rank in found):
+        return None
     return None if cut or len(set(read)) < len(read) else found or None
 
 

@@ -24,6 +24,10 @@ A factor that depends on a rank which the reader sums stays under that sum (gate
 scores are no product of two matrices: taking the ratio apart into a part of m0 and a part of mj needs a quotient, and a quotient
 of products that underflow, or of a factor that is 0, is not what stands here. Chunks are short there: what lies before the chunk
 goes through the state, which is a product of matrices.
+
+Two more kinds of step come to that form. Where b reads X through sums (the delta rule), what is written is an unknown of a linear
+system (`linear_system`), which each chunk solves (`unit_triangular`); the length of a chunk is a number then. Where b is another
+state times a factor (momentum), what passes through both is a product of ratios (`chunk_products`).
 """
 
 from __future__ import annotations

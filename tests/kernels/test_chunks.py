@@ -65,6 +65,41 @@ cascade: |
 outputs: [Y]
 """
 
+RULES = {
+    "two writes, the second after the first": """
+  R[b,m,f]     = KN[b,m,e] * X[b,m,e,f]
+  T[b,m,e,f]   = X[b,m,e,f] + KN[b,m,e] * (V[b,m,f] - R[b,m,f])
+  P[b,m,f]     = AN[b,m,e] * T[b,m,e,f]
+  X[b,m+1,e,f] = T[b,m,e,f] + AN[b,m,e] * (U[b,m,f] - P[b,m,f]) * sigmoid(G[b,m])
+""",
+    "another key to read, gates of its elements": """
+  R[b,m,f]     = AN[b,m,e] * X[b,m,e,f]
+  X[b,m+1,e,f] = sigmoid(K[b,m,e]) * X[b,m,e,f] - AN[b,m,e] * R[b,m,f] + KN[b,m,e] * V[b,m,f]
+""",
+    "momentum of momentum": """
+  D[b,0,e,f]   = 0
+  Z[b,0,e,f]   = 0
+  R[b,m,f]     = KN[b,m,e] * X[b,m,e,f]
+  D[b,m+1,e,f] = sigmoid(G[b,m]) * D[b,m,e,f] + KN[b,m,e] * (V[b,m,f] - R[b,m,f]) / 4
+  Z[b,m+1,e,f] = 0.5 * Z[b,m,e,f] + D[b,m+1,e,f]
+  X[b,m+1,e,f] = 0.75 * X[b,m,e,f] + Z[b,m,e,f]
+""",
+}
+KERNELS |= {
+    name: f"""
+name: rule
+ranks: {{b: B, m: M, e: E, f: F}}
+inputs: {{G: [b, m], A: [b, m, e], K: [b, m, e], Q: [b, m, e], V: [b, m, f], U: [b, m, f]}}
+cascade: |
+  KN[b,m,e]    = K[b,m,e] / sqrt(sum[e](K[b,m,e] * K[b,m,e]))
+  AN[b,m,e]    = A[b,m,e] / sqrt(sum[e](A[b,m,e] * A[b,m,e]))
+  X[b,0,e,f]   = 0{rule.rstrip()}
+  Y[b,m,f]     = Q[b,m,e] * X[b,m+1,e,f]
+outputs: [Y]
+"""
+    for name, rule in RULES.items()
+}
+
 
 @functools.cache
 def results() -> dict[str, tuple[str, Checked]]:
