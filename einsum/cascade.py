@@ -266,6 +266,10 @@ class Cascade:
         `remembered`)."""
         return {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process is given: nothing that was found out."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
     def passes(self, rank: str) -> int:
         """Number of passes over a rank (see `analysis.passes`)."""
         from .analysis.passes import levels

@@ -83,7 +83,7 @@ class Facts:
         self._shifts: dict[int, tuple[Shift, ...]] = {}
         self._ranks: dict[tuple[int, frozenset[str]], frozenset[str]] = {}
         self._places: dict[tuple[int, object], Places] = {}
-        self._points: dict[tuple[int, object], Array | None] = {}
+        self._points: dict[tuple[int, object], tuple[Expr, Array | None]] = {}
         self._domains: dict[object, tuple[Einsum, Domain]] = {}
         self._targets: dict[int, tuple[Einsum, Access]] = {}
 
@@ -217,7 +217,7 @@ class Facts:
         none at some of them."""
         key = (id(expr), domain.key)
         if key in self._points:
-            return self._points[key]
+            return self._points[key][1]
         try:
             found = np.asarray(value()).view()
         except EinsmithError:
@@ -227,8 +227,7 @@ class Facts:
                 found.flags.writeable = False
             if len(self._points) >= MOST_PLACES:
                 self._points.clear()
-            self._named.append(expr)
-            self._points[key] = found
+            self._points[key] = (expr, found)
         return found
 
     def domain(self, einsum: Einsum, at: Mapping[str, Range]) -> Domain:

@@ -12,7 +12,7 @@ rank, one loop per level that the cascade needs), and a role for every rank:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -80,6 +80,10 @@ class Program:
     def memo(self) -> dict[tuple[object, ...], Any]:
         """What has been worked out about this program (see `remembered`)."""
         return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process is given: nothing that was found out."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def loops(self) -> tuple[Loop, ...]:
