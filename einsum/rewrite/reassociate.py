@@ -97,9 +97,9 @@ def prepared(one: Product, prefixes: bool, cascade: Cascade) -> Prepared | None:
     for divisor, above in one.divisors:
         if free_ranks(divisor) & one.bound:
             places = [i for i, each in enumerate(own) if each in above and free_ranks(divisor) <= free_ranks(each)]
-            if not places:
+            of = next((i for i in places if _vanishes_with(own[i], divisor, cascade)), None)
+            if of is None:
                 return None  # 0/0 is 0 where it stands, x/0 is not
-            of = next((i for i in places if _vanishes_with(own[i], divisor, cascade)), places[0])
             factors[of] = divide(factors[of], divisor)
     ties: list[Expr] = []
     for condition in one.conditions:
