@@ -42,6 +42,8 @@ NEARLY, MANY = 4, 16
 """A case whose error is up to so many times what is allowed is drawn so often."""
 FLOAT8 = {"float8_e4m3fn": (3, -6, 448.0), "float8_e5m2": (2, -14, 57344.0)}
 """Binary digits after the first, least exponent of a number with all of them, greatest number."""
+SMALLER = (1.0, 0.25, 0.0625)
+"""Factors on the inputs that are tried, one after the other, where outputs are beyond the greatest number of a type."""
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3e38, "float32": 3.4e38}
 """Greatest number of each type: where the outputs themselves are beyond it there is nothing to compare."""
 
@@ -246,15 +248,16 @@ def _prepare(
         for dtype, draw in itertools.product(types, range(case.draws)):
             rng = np.random.default_rng([seed, number, draw])
             try:
-                inputs, exact = _expected(cascade, case, dtype, params, rng)
+                drawn = _within(cascade, case, dtype, params, rng)
             except EinsmithError as error:
                 if cases is not None:
                     raise
                 one.left_out.append(f"{case.name} ({error.diagnostics[0].message})")
                 break
-            if any(np.max(np.abs(x[np.isfinite(x)]), initial=0.0) > LARGEST[computed_type(dtype)] for x in exact.values()):
+            if drawn is None:
                 one.left_out.append(f"{case.name} (outputs beyond {dtype})")
                 break
+            inputs, exact = drawn
             path = folder / f"{number}-{dtype}-{draw}"
             np.savez(f"{path}-in.npz", **inputs)  # type: ignore[arg-type]
             one.jobs.append(
@@ -355,6 +358,19 @@ def _source(module: str | Path) -> str:
         return Path(module).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise EinsmithError(Diagnostic("E609", f"cannot read the module: {error}", file=str(module))) from None
+
+
+def _within(
+    cascade: Cascade, case: Case, dtype: str, params: Mapping[str, int | float] | None, rng: np.random.Generator
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None:
+    """Inputs and outputs, all of them numbers of the type; a recurrence that grows with each step takes smaller inputs."""
+    import numpy as np
+
+    for smaller in SMALLER:
+        inputs, exact = _expected(cascade, replace(case, scale=case.scale * smaller), dtype, params, rng)
+        if all(np.max(np.abs(x[np.isfinite(x)]), initial=0.0) <= LARGEST[computed_type(dtype)] for x in exact.values()):
+            return inputs, exact
+    return None
 
 
 def _expected(

@@ -12,7 +12,7 @@ import pytest
 
 from einsmith.einsum import interpret, spec
 from einsmith.einsum.diagnostics import EinsmithError
-from einsmith.kernels.check import check, device, keywords
+from einsmith.kernels.check import _within, check, device, keywords
 from einsmith.kernels.child import ask
 from einsmith.kernels.emit import emit_module
 from einsmith.kernels.run import module_for
@@ -188,3 +188,13 @@ def test_exponentials_have_base_2_in_the_loop_and_what_it_leaves_is_divided_agai
     assert not found.failed, str(found)
     wrong = check(source.replace("0.6931471805599453", "0.69"), cascade, cases=cases)
     assert wrong.failed
+
+
+@pytest.mark.parametrize(("factor", "there"), [(1, True), (20, True), (20000, False)])
+def test_outputs_beyond_a_type_are_tried_with_smaller_inputs(factor: int, there: bool) -> None:
+    body = f"name: x\nranks: {{p: P}}\ninputs: {{X: [p]}}\ncascade: |\n  Y[p] = exp(X[p] * X[p] * {factor})\noutputs: [Y]\n"
+    found = _within(spec.loads(body), Case("large", {"P": 64}), "float16", None, np.random.default_rng(0))
+    assert (found is not None) == there
+    if found is not None:
+        assert np.abs(found[0]["X"]).max() > (1 if factor == 1 else 0.01)
+        assert found[1]["Y"].max() <= 65504
