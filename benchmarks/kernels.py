@@ -35,8 +35,9 @@ from einsmith.kernels.aot import Compiled, compile_modules
 from einsmith.kernels.bench import chosen
 from einsmith.kernels.emit import emit_module
 from einsmith.mapper import gpu as gpus
+from einsmith.mapper.module_plan import ModulePlan
 from einsmith.mapper.plan import Candidate
-from einsmith.mapper.stages import ModulePlan, plan_module
+from einsmith.mapper.stages import plan_module
 
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT / "benchmarks" / "results" / "kernels.jsonl"

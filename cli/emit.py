@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..einsum.cascade import Cascade
     from ..kernels.aot import Compiled
     from ..mapper.descriptors import Choice
-    from ..mapper.stages import ModulePlan
+    from ..mapper.module_plan import ModulePlan
 
 
 @dataclass

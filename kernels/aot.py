@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..einsum.cascade import Cascade
+from ..mapper.module_plan import ModulePlan
 from ..mapper.plan import Plan
-from ..mapper.stages import ModulePlan
 from .check import keywords
 from .child import ask
 from .store import stored

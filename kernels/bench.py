@@ -16,8 +16,9 @@ from ..einsum.cascade import Cascade
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.sizes import bind
 from ..mapper.gpu import BYTES, Gpu
+from ..mapper.module_plan import ModulePlan
 from ..mapper.precision import WIDER
-from ..mapper.stages import ModulePlan, module_plans
+from ..mapper.stages import module_plans
 from .check import device, keywords
 from .child import ask, require
 from .emit import emit_module

@@ -15,9 +15,9 @@ import textwrap
 from ..einsum.cascade import Cascade
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.printer import print_cascade, print_einsum
+from ..mapper.module_plan import ModulePlan, operand_only
 from ..mapper.plan import Plan, tile_time
 from ..mapper.precision import WIDER
-from ..mapper.stages import ModulePlan, operand_only
 from .helpers import helper_sources
 from .host import TYPES, Host
 from .reference import HELPERS, reference

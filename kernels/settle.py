@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..einsum.diagnostics import Diagnostic, EinsmithError
+from ..mapper.module_plan import ModulePlan
 from ..mapper.plan import Plan
-from ..mapper.stages import ModulePlan
 from .aot import Compiled, compile_module
 from .emit import emit_module
 

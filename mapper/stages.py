@@ -13,114 +13,25 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import prod
-from typing import Any
 
-from ..einsum.cascade import Access, Cascade, Coord, Einsum, Expr, Map, Reduce, Tensor, accesses, free_ranks, transform, walk
+from ..einsum.cascade import Cascade, Einsum, Map, Reduce, accesses, free_ranks, walk
 from ..einsum.diagnostics import EinsmithError
-from ..einsum.display import Displayed
 from ..einsum.sizes import bind
-from .blocking import fresh, live, reads, refuse
+from .blocking import live, reads
 from .chunks import Chunked, chunked
+from .cuts import Groups, alone, as_cascade, by_depth, components, fewest_groups, is_kernel, units_of, with_last_positions, words
 from .descriptors import Choice
 from .fewer import fewer_operations
 from .forms import contracted, forms
 from .gpu import Gpu
 from .gpu_time import SPECIAL
+from .module_plan import ModulePlan
 from .one_pass import OnePass, one_pass
 from .parts import merging, part_counts, with_parts
-from .plan import LATENCY_ROOM, Candidate, Merit, Plan, better, plan, tile_time
+from .plan import LATENCY_ROOM, Merit, Plan, better, plan
 from .positions import states_apart, with_steps
 from .prepare import prepared
-from .products import MATRIX_SIDE, contractions, products
-from .program import position, program
-
-
-@dataclass(frozen=True)
-class ModulePlan(Displayed):
-    """The kernels of a module in the order of launches. `note` says how the cascade came to this form."""
-
-    textbook: Cascade
-    kernels: tuple[Plan, ...]
-    note: str = ""
-    parts: int = 1
-    """Parts of the walked rank that run side by side; the last kernel merges them."""
-    chunked: bool = False
-    """Do recurrences go chunk by chunk?"""
-
-    @property
-    def best(self) -> Candidate:
-        """Of the only kernel."""
-        (only,) = self.kernels
-        return only.best
-
-    @property
-    def gpu(self) -> Gpu:
-        return self.kernels[0].gpu
-
-    @property
-    def dtype(self) -> str:
-        return self.kernels[0].dtype
-
-    @property
-    def predicted_s(self) -> float:
-        """Kernels one after another; each has its launch in it."""
-        return sum(kernel.best.predicted_s for kernel in self.kernels)
-
-    @cached_property
-    def merit(self) -> Merit:
-        """Of all kernels together."""
-        parts = [kernel.merit for kernel in self.kernels]
-        return Merit(
-            self.predicted_s, sum(p.work_s for p in parts), sum(p.products for p in parts), all(p.latency_bound for p in parts)
-        )
-
-    @cached_property
-    def between(self) -> tuple[str, ...]:
-        """Tensors that one kernel writes for another."""
-        read = {t.name for kernel in self.kernels for t in kernel.cascade.inputs}
-        return tuple(name for kernel in self.kernels for name in kernel.cascade.outputs if name in read)
-
-    @property
-    def workspace_bytes(self) -> int:
-        """Device memory for what lies between kernels."""
-        total = 0
-        for kernel in self.kernels:
-            for name in set(kernel.cascade.outputs) & set(self.between):
-                tensor = kernel.cascade.tensor(name)
-                float_bytes = self.kernels[0].precision.computed if operand_only(self, name) else 4
-                element = {"float": float_bytes, "int": 8, "bool": 1}[tensor.dtype]
-                total += element * prod(kernel.sizes.extents.get(rank, 1) for rank in tensor.ranks)
-        return total
-
-    def as_json(self) -> dict[str, Any]:
-        """Of one kernel, its plan and candidates; of several, the plan of each under `kernels`, and all candidates by kernel."""
-        if len(self.kernels) == 1:
-            return self.kernels[0].as_json()
-        parts = [kernel.as_json() for kernel in self.kernels]
-        return {
-            "plan": {
-                "cascade": self.textbook.name, "gpu": self.gpu.name, "target": self.gpu.target, "dtype": self.dtype,
-                "kernels": [part["plan"] for part in parts], "between": list(self.between), "split": self.parts,
-                "workspace_bytes": self.workspace_bytes, "predicted_s": self.predicted_s,
-            },
-            "candidates": [
-                {"kernel": number, **candidate} for number, part in enumerate(parts) for candidate in part["candidates"]
-            ],
-        }  # fmt: skip
-
-    def __str__(self) -> str:
-        if len(self.kernels) == 1:
-            return str(self.kernels[0])
-        lines = [
-            f"{self.textbook.name} in {len(self.kernels)} kernels, {tile_time(self.predicted_s)} together; between them in memory: "
-            + f"{', '.join(self.between)} ({self.workspace_bytes:,} B)"
-        ]
-        if self.parts > 1:
-            lines.append(f"  split                    {self.parts} parts of the walked rank side by side, then a merge")
-        for number, kernel in enumerate(self.kernels, 1):
-            lines += ["", f"kernel {number} of {len(self.kernels)}, for {', '.join(kernel.cascade.outputs)}", str(kernel)]
-        return "\n".join(lines)
+from .products import MATRIX_SIDE, products
 
 
 def plan_module(
@@ -181,7 +92,7 @@ def module_plans(
     for source, note in [(cascade, ""), *([(other.cascade, other.note)] if other else [])]:
         every += [replace(one, note="; ".join(part for part in (note, one.note) if part)) for one in tried(source)]
     if (apart := states_apart(prepared(cascade))) is not None:
-        parts = [tried(_part(*apart, number)) for number in range(len(apart[1]))]
+        parts = [tried(as_cascade(*apart, number)) for number in range(len(apart[1]))]
         if all(parts):
             every.append(_one_after_another(cascade, [_best(part) for part in parts]))
     if not every:
@@ -228,10 +139,6 @@ def _comparable(one: ModulePlan, other: ModulePlan) -> tuple[Merit, Merit]:
     return one.merit, replace(other.merit, products=one.merit.products)
 
 
-Groups = list[tuple[Einsum, ...]]
-"""The Einsums of each kernel, in the order of launches."""
-
-
 MOST_KERNELS = 8
 """Kernels beyond which nothing more is done once for the others: each has its launch."""
 
@@ -263,7 +170,7 @@ class _Planner:
     @cached_property
     def units(self) -> Groups:
         """Einsums that are in one kernel."""
-        return _units(self.cuttable, self.inside)
+        return units_of(self.cuttable, self.inside)
 
     @cached_property
     def extents(self) -> Mapping[str, int]:
@@ -277,7 +184,7 @@ class _Planner:
         except EinsmithError as refusal:
             groups = self.fewest_groups()
             if groups is None:
-                raise (_alone(self.cuttable, self.units, self.extents) or refusal) from None
+                raise (alone(self.cuttable, self.units, self.extents) or refusal) from None
             try:
                 groups = self.fitting(groups)
                 return self.module(groups), groups
@@ -286,11 +193,11 @@ class _Planner:
 
     def fewest_groups(self) -> Groups | None:
         """The best cut; where there is none, with the positions of running states as tensors between kernels."""
-        groups = _fewest_groups(self.cuttable, self.units, self.extents) if len(self.units) > 1 else None
+        groups = fewest_groups(self.cuttable, self.units, self.extents) if len(self.units) > 1 else None
         stepped = self.cuttable if groups else with_steps(self.cuttable, self.inside)
         if stepped is not self.cuttable:
-            self.cuttable, self.units = stepped, _units(stepped, self.inside)
-            groups = _fewest_groups(self.cuttable, self.units, self.extents)
+            self.cuttable, self.units = stepped, units_of(stepped, self.inside)
+            groups = fewest_groups(self.cuttable, self.units, self.extents)
         return groups
 
     def fitting(self, groups: Groups) -> Groups:
@@ -298,7 +205,7 @@ class _Planner:
         number = 0
         while number < len(groups):
             try:
-                self.kernel(_part(self.cuttable, groups, number))
+                self.kernel(as_cascade(self.cuttable, groups, number))
                 number += 1
             except EinsmithError:
                 units = [unit for unit in self.units if set(unit) <= set(groups[number])]
@@ -310,12 +217,12 @@ class _Planner:
                 legal = [other for other in others if self.legal(other, number) and self.legal(other, number + 1)]
                 if not legal:
                     raise
-                groups = min(legal, key=lambda other: _words(_part(self.cuttable, other, number), self.extents))
+                groups = min(legal, key=lambda other: words(as_cascade(self.cuttable, other, number), self.extents))
         return groups
 
     def legal(self, groups: Groups, number: int) -> bool:
         """Can a group be a kernel, whatever fits?"""
-        return _is_kernel(_part(self.cuttable, groups, number), self.cuttable, self.extents)
+        return is_kernel(as_cascade(self.cuttable, groups, number), self.cuttable, self.extents)
 
     def kernel(self, part: Cascade) -> tuple[OnePass, Plan]:
         if part not in self.known:
@@ -335,7 +242,7 @@ class _Planner:
         return inputs | (set(part.outputs) - set(self.textbook.outputs))
 
     def module(self, groups: Groups) -> ModulePlan:
-        parts = [_part(self.cuttable, groups, number) for number in range(len(groups))]
+        parts = [as_cascade(self.cuttable, groups, number) for number in range(len(groups))]
         found = [self.kernel(part) for part in parts]
         notes = [f"{part.outputs[0]}: {form.note}" for part, (form, _) in zip(parts, found, strict=True) if "derived" in form.note]
         return ModulePlan(self.textbook, tuple(planned for _, planned in found), "; ".join(notes))
@@ -366,7 +273,7 @@ class _Planner:
         the roles that the others' ranks impose on them; None if there are none."""
         parted: Groups = []
         for group in groups:
-            loose = _components(group)
+            loose = components(group)
             while True:
                 pairs = [(a, b) for a in range(len(loose)) for b in range(a) if self._belong(groups, group, loose[b], loose[a])]
                 if not pairs:
@@ -390,7 +297,7 @@ class _Planner:
         both = tuple(e for e in group if e in one or e in other)
         try:
             merits = [
-                self.kernel(_part(self.cuttable, [mine, *rest, left, *others], 0))[1].merit
+                self.kernel(as_cascade(self.cuttable, [mine, *rest, left, *others], 0))[1].merit
                 for mine, others in ((one, [other]), (other, [one]), (both, []))
             ]
         except EinsmithError:
@@ -411,7 +318,7 @@ class _Planner:
             if not any(lone):
                 parted.append(group)
                 continue
-            cuts = [self.cut(tuple(e for unit in level for e in unit)) for level in _by_depth(units, lone)]
+            cuts = [self.cut(tuple(e for unit in level for e in unit)) for level in by_depth(units, lone)]
             if not all(cuts):
                 return None
             parted += [each for cut in cuts if cut for each in cut]
@@ -434,7 +341,7 @@ class _Planner:
 
     def once(self, groups: Groups, number: int, kernel: Plan) -> tuple[ModulePlan, Groups] | None:
         """The same with what one kernel computes again and again done by a kernel before it; None if there is nothing to gain."""
-        again = repeated(_part(self.cuttable, groups, number), kernel)
+        again = repeated(as_cascade(self.cuttable, groups, number), kernel)
         early = tuple(e for e in groups[number] if e.output in again)
         late = tuple(e for e in groups[number] if e.output not in again)
         if not early or not late:
@@ -481,11 +388,11 @@ class _Planner:
         try:
             plans = tuple(
                 plan(
-                    _part(cascade, groups, number), self.gpu, own, own_params, dtype=self.dtype, allow_tf32=self.allow_tf32,
-                    keep=self.keep, tiles=set(form.symbols) - set(self.cascade.symbols),
-                    between=self.left(_part(cascade, groups, number)), descriptors=self.descriptors, persistent=self.persistent,
+                    part, self.gpu, own, own_params, dtype=self.dtype, allow_tf32=self.allow_tf32,
+                    keep=self.keep, tiles=set(form.symbols) - set(self.cascade.symbols), between=self.left(part),
+                    descriptors=self.descriptors, persistent=self.persistent,
                 )
-                for number in range(2)
+                for part in (as_cascade(cascade, groups, number) for number in range(2))
             )  # fmt: skip
         except EinsmithError:
             return None
@@ -495,35 +402,7 @@ class _Planner:
     def cut(self, einsums: tuple[Einsum, ...]) -> Groups | None:
         """Groups that are a kernel each."""
         units = [unit for unit in self.units if set(unit) <= set(einsums)]
-        return _fewest_groups(self.cuttable, units, self.extents)
-
-
-def with_last_positions(cascade: Cascade) -> Cascade:
-    """A tensor for the last position of each running state that Einsums outside of its loop read."""
-    einsums, tensors = list(cascade.einsums), list(cascade.tensors)
-    for state in [t for t in cascade.tensors if t.kind == "state"]:
-        place = state.ranks.index(state.iterates or "")
-        name = fresh(replace(cascade, tensors=tuple(tensors)), f"{state.name}_last")
-        ranks = tuple(rank for rank in state.ranks if rank != state.iterates)
-        last: list[Expr] = []
-
-        def moved(
-            node: Expr, owner: Einsum, state: Tensor = state, place: int = place, name: str = name, last: list[Expr] = last
-        ) -> Expr:
-            if not isinstance(node, Access) or node.tensor != state.name or owner.output == state.name:
-                return node
-            if position(cascade, state.name, node.indices[place]) != "last":
-                return node
-            last.append(node.indices[place])
-            return Access(name, (*node.indices[:place], *node.indices[place + 1 :]))
-
-        einsums = [replace(e, body=transform(e.body, lambda node, owner=e: moved(node, owner))) for e in einsums]  # type: ignore[misc]
-        if last:
-            after = max(number for number, e in enumerate(einsums) if e.output == state.name) + 1
-            own = tuple(Coord(rank) for rank in ranks)
-            einsums.insert(after, Einsum(name, own, Access(state.name, (*own[:place], last[0], *own[place:]))))
-            tensors.insert(tensors.index(state) + 1, Tensor(name, ranks, state.dtype))
-    return replace(cascade, einsums=tuple(einsums), tensors=tuple(tensors))
+        return fewest_groups(self.cuttable, units, self.extents)
 
 
 def repeated(cascade: Cascade, single: Plan) -> frozenset[str]:
@@ -555,183 +434,6 @@ def repeated(cascade: Cascade, single: Plan) -> frozenset[str]:
     return frozenset(again)
 
 
-def _alone(cascade: Cascade, groups: Groups, extents: Mapping[str, int]) -> EinsmithError | None:
-    """Why a group of Einsums is no kernel even by itself."""
-    for number in range(len(groups)):
-        try:
-            program(_part(cascade, groups, number), extents)
-        except EinsmithError as refusal:
-            return refusal
-    return None
-
-
-def _fewest_groups(cascade: Cascade, groups: Groups, extents: Mapping[str, int]) -> Groups | None:
-    """The best cut of the groups in their order, or of the same groups each as late as it may be."""
-    orders = [groups, _depth_first(groups, cascade), _depth_first(groups, cascade, last_first=True)]
-    different = [order for number, order in enumerate(orders) if order not in orders[:number]]
-    known: dict[object, bool] = {}
-    found = [cut for order in different if (cut := _cut(cascade, order, extents, known)) is not None]
-    return min(found, key=lambda cut: cut[:2])[2] if found else None
-
-
-def _depth_first(groups: Groups, cascade: Cascade, last_first: bool = False) -> Groups:
-    """Groups in an order in which what feeds one stands right before it, the longest way to it first; of ways as long the first
-    as written, or the last."""
-    owner = {e.output: number for number, group in enumerate(groups) for e in group}
-    feeds = [
-        sorted({owner[a.tensor] for e in group for a in reads(e) if a.tensor in owner} - {n}) for n, group in enumerate(groups)
-    ]
-    depth: list[int] = []
-    for number in range(len(groups)):  # in an order in which all that feeds a group stands before it
-        depth.append(1 + max((depth[n] for n in feeds[number]), default=0))
-    order: dict[int, None] = {}
-    todo = [(owner[name], False) for name in reversed(cascade.outputs) if name in owner]
-    while todo:
-        number, fed = todo.pop()
-        if fed:
-            order.setdefault(number)
-        elif number not in order:
-            todo.append((number, True))
-            todo += [(n, False) for n in sorted(feeds[number], key=lambda n: (depth[n], n if last_first else -n))]
-    return [groups[n] for n in (*order, *(n for n in range(len(groups)) if n not in order))]
-
-
-def _cut(cascade: Cascade, groups: Groups, extents: Mapping[str, int], known: dict[object, bool]) -> tuple[int, int, Groups] | None:
-    """The fewest kernels, then the fewest words between them: how many of each, and the groups of each kernel. `known`: parts that
-    were found to be a kernel or none."""
-    count = len(groups)
-    best: list[tuple[int, int, Groups] | None] = [None] * (count + 1)
-    best[0] = (0, 0, [])
-    for start in range(count):
-        here = best[start]
-        if here is None:
-            continue
-        for end in range(start + 1, count + 1):
-            together = tuple(e for group in groups[start:end] for e in group)
-            rest = tuple(e for group in groups[end:] for e in group)
-            part = _part(cascade, [together, rest], 0)
-            if _parts_a_loop(part, cascade):
-                continue  # what follows may be the rest of the loop
-            key = (frozenset(e.output for e in together), frozenset(part.outputs))
-            if key not in known:
-                known[key] = _is_kernel(part, cascade, extents)
-            if not known[key]:
-                if end > start + 1:
-                    break
-                continue
-            found = (here[0] + 1, here[1] + _words(part, extents), [*here[2], together])
-            other = best[end]
-            if other is None or found[:2] < other[:2]:
-                best[end] = found
-    return best[count]
-
-
-def _is_kernel(part: Cascade, cascade: Cascade, extents: Mapping[str, int]) -> bool:
-    """Can a part of a cascade be a kernel?"""
-    try:
-        _check(part, cascade, extents)
-    except EinsmithError:
-        return False
-    return True
-
-
-def _check(part: Cascade, cascade: Cascade, extents: Mapping[str, int]) -> None:
-    """Raises EinsmithError where a part of a cascade cannot be a kernel."""
-    state = _parts_a_loop(part, cascade)
-    if state:
-        raise refuse("E604", f"`{state}` is read within its loop by another kernel")
-    program(part, extents)
-
-
-def _parts_a_loop(part: Cascade, cascade: Cascade) -> str | None:
-    """A state that something outside of the part reads within its loop."""
-    states = (name for name in part.outputs if part.tensor(name).kind == "state" and name not in cascade.outputs)
-    return next(states, None)
-
-
-def _words(part: Cascade, extents: Mapping[str, int]) -> int:
-    """Elements that a part writes."""
-    return sum(prod(extents.get(r, 1) for r in part.tensor(name).ranks) for name in part.outputs)
-
-
-def _units(cascade: Cascade, inside: Collection[str] = ()) -> Groups:
-    """Einsums that cannot be parted (a running state and what its step needs of it; what makes a tensor `inside` and what reads
-    it), in an order in which each comes after what it reads."""
-    import networkx as nx
-
-    order = {e.output: number for number, e in reversed(list(enumerate(cascade.einsums)))}
-    graph: Any = nx.DiGraph()
-    graph.add_nodes_from(order)
-    for einsum in cascade.einsums:
-        graph.add_edges_from((a.tensor, einsum.output) for a in reads(einsum) if a.tensor in order and a.tensor != einsum.output)
-    graph.add_edges_from([(after, before) for before, after in graph.edges if before in inside])
-    condensed = nx.condensation(graph)
-
-    def place(node: int) -> int:
-        return min(order[name] for name in condensed.nodes[node]["members"])
-
-    return [
-        tuple(e for e in cascade.einsums if e.output in condensed.nodes[node]["members"])
-        for node in nx.lexicographical_topological_sort(condensed, key=place)
-    ]
-
-
-def _components(group: tuple[Einsum, ...]) -> Groups:
-    """Einsums that feed each other, directly or not, in their order."""
-    import networkx as nx
-
-    graph: Any = nx.Graph()
-    made = {e.output for e in group}
-    graph.add_nodes_from(made)
-    for einsum in group:
-        graph.add_edges_from((einsum.output, a.tensor) for a in reads(einsum) if a.tensor in made)
-    parts = [tuple(e for e in group if e.output in names) for names in nx.connected_components(graph)]
-    return sorted(parts, key=lambda part: group.index(part[0]))
-
-
-def _by_depth(units: Groups, lone: Sequence[bool]) -> list[Groups]:
-    """Groups in levels, those that are to be alone in levels of their own: each level reads earlier ones and itself only."""
-    owner = {e.output: number for number, unit in enumerate(units) for e in unit}
-    levels: dict[tuple[int, int], Groups] = {}
-    depth: list[int] = []
-    for number, unit in enumerate(units):
-        fed = {owner[a.tensor] for e in unit for a in reads(e) if a.tensor in owner} - {number}
-        depth.append(max((depth[n] for n in fed), default=0) + lone[number])
-        levels.setdefault((depth[number], 0 if lone[number] else 1), []).append(unit)
-    return [levels[level] for level in sorted(levels)]
-
-
 def _made_by(einsum: Einsum, outputs: Collection[str]) -> bool:
     """Is an Einsum among those of a kernel? The planner names what it makes of one after it."""
     return any(name == einsum.output or name.startswith(f"{einsum.output}_") for name in outputs)
-
-
-def _part(cascade: Cascade, groups: Groups, number: int) -> Cascade:
-    """One group as a cascade of its own: what it reads from outside is an input, what others read or the user wants an output."""
-    mine = groups[number]
-    made = {e.output for e in mine}
-    wanted = {a.tensor for group in groups[number + 1 :] for e in group for a in reads(e)} | set(cascade.outputs)
-    needed = {a.tensor for e in mine for a in reads(e)} - made
-    inputs = [t if t.kind == "input" else replace(t, kind="input", iterates=None) for t in cascade.tensors if t.name in needed]
-    rest = [t for t in cascade.tensors if t.name in made]
-    outputs = tuple(t.name for t in rest if t.name in wanted)
-    name = cascade.name if len(groups) == 1 else f"{cascade.name}-{outputs[0] if outputs else number}"
-    return replace(cascade, name=name, tensors=(*inputs, *rest), einsums=mine, outputs=outputs)
-
-
-def operand_only(module: ModulePlan, tensor: str) -> bool:
-    """Is a tensor that lies between kernels read by them as an operand of matrix products and in no other way? Then it may lie
-    there in the type of the inputs, as it would be rounded to that anyway."""
-    for kernel in module.kernels:
-        if tensor not in {t.name for t in kernel.cascade.inputs}:
-            continue
-        every = [a for e in kernel.program.cascade.einsums for a in accesses(e.body) if a.tensor == tensor]
-        sides = [
-            side[0]
-            for split in contractions(kernel.program)
-            for side in (split.left, split.right)
-            if len(side) == 1 and getattr(side[0], "tensor", None) == tensor
-        ]
-        if len(sides) < len(every):
-            return False
-    return True

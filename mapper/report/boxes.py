@@ -18,8 +18,8 @@ from .drawing import GAP, opened, painted
 
 if TYPE_CHECKING:
     from ..mapping import Group, Mapping
+    from ..module_plan import ModulePlan
     from ..plan import Plan
-    from ..stages import ModulePlan
 
 COLOURS = ("#4e79a7", "#c46a12", "#3f8a3a", "#b8393b", "#87598a", "#3d8680", "#7d5c4b", "#6b7280")
 """By array; white text stands on them."""

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from .mapper.codesign import CoDesigned, Goal
     from .mapper.cost import Cost
     from .mapper.fixed import Part
+    from .mapper.module_plan import ModulePlan
     from .mapper.objective import Measure
     from .mapper.search import Searched
     from .mapper.space import Tiles
-    from .mapper.stages import ModulePlan
     from .mapper.sweep.run import Progress, Swept
     from .sim.simulate import Simulated
 

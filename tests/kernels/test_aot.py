@@ -15,9 +15,9 @@ from einsmith.kernels.emit import emit
 from einsmith.kernels.settle import settle
 from einsmith.kernels.store import stored
 from einsmith.mapper import gpu
+from einsmith.mapper.module_plan import ModulePlan
 from einsmith.mapper.one_pass import one_pass
 from einsmith.mapper.plan import plan
-from einsmith.mapper.stages import ModulePlan
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("golden") / "softmax-causal.kernel"

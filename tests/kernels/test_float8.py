@@ -14,8 +14,9 @@ from einsmith.kernels.check import check_all, rounded
 from einsmith.kernels.emit import emit_module
 from einsmith.kernels.shapes import Case
 from einsmith.mapper import gpu
+from einsmith.mapper.module_plan import ModulePlan
 from einsmith.mapper.products import products
-from einsmith.mapper.stages import ModulePlan, plan_module
+from einsmith.mapper.stages import plan_module
 
 ATTENTION = Path(__file__).parents[2] / "examples" / "attention"
 SIZES = {"B": 4, "H": 16, "P": 4096, "M": 4096, "E": 128, "F": 128}

@@ -13,7 +13,8 @@ from einsmith.kernels.check import check_all
 from einsmith.kernels.emit import emit_module
 from einsmith.kernels.shapes import Case, shape_grid
 from einsmith.mapper import gpu
-from einsmith.mapper.stages import ModulePlan, plan_module
+from einsmith.mapper.module_plan import ModulePlan
+from einsmith.mapper.stages import plan_module
 
 ATTENTION = Path(__file__).parents[2] / "examples" / "attention"
 NORM = spec.loads(

@@ -10,9 +10,10 @@ import pytest
 from einsmith.einsum import interpret, spec
 from einsmith.mapper import gpu
 from einsmith.mapper.chunks import chunked
+from einsmith.mapper.module_plan import ModulePlan
 from einsmith.mapper.prepare import prepared
 from einsmith.mapper.products import contractions
-from einsmith.mapper.stages import ModulePlan, plan_module
+from einsmith.mapper.stages import plan_module
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "attention"
 LONG = {"B": 4, "H": 16, "M": 8192, "E": 64, "F": 64}

@@ -8,8 +8,9 @@ import pytest
 from einsmith.einsum import interpret, spec
 from einsmith.mapper import gpu
 from einsmith.mapper.fewer import fewer_operations
+from einsmith.mapper.module_plan import ModulePlan
 from einsmith.mapper.products import contractions
-from einsmith.mapper.stages import ModulePlan, plan_module
+from einsmith.mapper.stages import plan_module
 
 FEATURES = """
 name: features
