@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..einsum.cascade import Access, Cascade, Coord, Expr, Map, Number, Scalar, children, walk
+from ..einsum.cascade import Access, Cascade, Coord, Expr, Map, Number, Reduce, Scalar, children, walk
 from .scalars import python
 
 
@@ -17,7 +17,8 @@ def index_checks(cascade: Cascade, spelled: Callable[[str], str]) -> list[str]:
     """A call of `_inside` for each index of an input that may leave its dimension, each once."""
     found: dict[str, None] = {}
     for einsum in cascade.einsums:
-        for access, guarded in _accesses(einsum.body, False):
+        left = tuple(node.rank for index in einsum.indices for node in walk(index) if isinstance(node, Coord))
+        for access, guarded, bound in _accesses(einsum.body, False, left):
             tensor = cascade.tensor(access.tensor)
             if tensor.kind != "input":
                 continue
@@ -27,18 +28,21 @@ def index_checks(cascade: Cascade, spelled: Callable[[str], str]) -> list[str]:
                 if ends is None or (isinstance(index, Coord) and cascade.rank(index.rank).extent == extent):
                     continue
                 low, high, whole = (python(expr, spelled) for expr in (*ends, extent))
-                ranks = [node.rank for node in walk(index) if isinstance(node, Coord)]
-                points = ", ".join(python(cascade.rank(name).extent, spelled) for name in ranks) or "1"
-                found.setdefault(f'_inside("{tensor.name}", {dimension}, {low}, {high}, {whole}, min({points}, 1))')
+                extents = dict.fromkeys(python(cascade.rank(name).extent, spelled) for name in bound)
+                points = ", ".join(size for size in extents if size != "1")
+                found.setdefault(f'_inside("{tensor.name}", {dimension}, {low}, {high}, {whole}, min({points or 1}, 1))')
     return list(found)
 
 
-def _accesses(expr: Expr, guarded: bool) -> Iterator[tuple[Access, bool]]:
-    """Accesses, and whether they stand under a condition."""
+def _accesses(expr: Expr, guarded: bool, bound: tuple[str, ...]) -> Iterator[tuple[Access, bool, tuple[str, ...]]]:
+    """Accesses, whether they stand under a condition, and the ranks whose coordinates are at hand there: where one of them has
+    none, nothing is accessed."""
     if isinstance(expr, Access):
-        yield expr, guarded
+        yield expr, guarded, bound
+    if isinstance(expr, Reduce):
+        bound = (*bound, *expr.ranks)
     for number, part in enumerate(children(expr)):
-        yield from _accesses(part, guarded or (isinstance(expr, Map) and expr.op == "where" and number > 0))
+        yield from _accesses(part, guarded or (isinstance(expr, Map) and expr.op == "where" and number > 0), bound)
 
 
 def _shared(index: Expr) -> bool:

@@ -38,7 +38,9 @@ def shape_grid(cascade: Cascade) -> list[Case]:
     long, features, others = roles(cascade)
     steps, sides = stepped(cascade), rows(cascade) & set(long)
     given, blocks = dict(cascade.sizes), block_symbols(cascade)
-    short = [name for name in others if name in placed(cascade) and given.get(name, 1) > 1]
+    shared, picked = parted(cascade), selected(cascade)
+    near = placed(cascade) | {name for pair in picked for name in pair}
+    short = [name for name in others if name in near and given.get(name, 1) > 1]
     beside = {name: number for number, name in enumerate(name for name in short if name in rows(cascade))}
     cases: list[Case] = []
 
@@ -53,10 +55,14 @@ def shape_grid(cascade: Cascade) -> list[Case]:
         longest = max(sides, key=lambda symbol: (sizes[symbol], symbol), default="")
         if math.prod(sizes[symbol] for symbol in sides) > MOST_ROWS:
             sizes |= {symbol: max(3, sizes[symbol] // 8) for symbol in sides - {longest}}
-        if name not in ("ones", "eight to one"):  # sides of an image and windows that fit into them
+        if name not in ("ones", "eight to one"):  # sides of an image, windows that fit into them, choices among few
             sizes |= {symbol: _near(given[symbol], name, beside.get(symbol)) for symbol in short}
         if name != "ones":  # a block of one coordinate shows little, and each is a program
             sizes |= {symbol: max(2, given[symbol] - (name == "primes")) for symbol in blocks if symbol in given}
+        for symbol, parts in shared.items():
+            whole = math.lcm(*(sizes[part] for part in parts))
+            sizes[symbol] = max(whole, -(-sizes[symbol] // whole) * whole if whole else 0)
+        sizes |= {few: min(sizes[few], sizes[many]) for few, many in picked if name != "ones"}
         cases.append(Case(name, sizes, scale, strided=name == "primes"))
 
     add("ones", (1,), (1,), (1,))
@@ -206,6 +212,24 @@ def block_symbols(cascade: Cascade) -> frozenset[str]:
                     if Scalar(name) not in walk(cascade.rank(rank).extent):
                         found.add(name)
     return frozenset(found)
+
+
+def parted(cascade: Cascade) -> dict[str, list[str]]:
+    """Sizes that extents are parts of -> the sizes that they are divided by, as in heads // group: a group that is not whole has
+    none."""
+    found: dict[str, list[str]] = {}
+    for rank in cascade.ranks:
+        match rank.extent:
+            case Map(op="//", args=(Scalar(name=whole), Scalar(name=by))) if {whole, by} <= set(cascade.symbols):
+                found.setdefault(whole, []).append(by)
+    return found
+
+
+def selected(cascade: Cascade) -> list[tuple[str, str]]:
+    """Sizes of what is chosen, each with the size of what it is chosen from."""
+    flat = flatten(cascade)
+    pairs = [(flat.rank(e.body.fills).extent, flat.rank(e.body.rank).extent) for e in flat.einsums if isinstance(e.body, Select)]
+    return [(few.name, many.name) for few, many in pairs if isinstance(few, Scalar) and isinstance(many, Scalar)]
 
 
 def tile_symbols(cascade: Cascade) -> frozenset[str]:

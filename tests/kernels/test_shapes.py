@@ -53,3 +53,30 @@ def test_short_sides_and_their_windows_stay_near_those_of_the_spec() -> None:
     assert sides["large logits"] == (8, 8, 3)
     assert cases["primes"]["B"] == 2
     assert cases["tails"]["B"] == 1
+
+
+def test_groups_are_whole() -> None:
+    """A head of keys for less than a group of heads would be none at all."""
+    text = MADE_INSIDE.replace("h: H,", "h: H, k: H//G,").replace("K: [h, m, e]", "K: [k, m, e]").replace("K[h,m,e]", "K[h//G,m,e]")
+    cascade = spec.loads(text.replace("//G", "//N_G").replace("H: 4,", "H: 8, N_G: 4,"))
+    cases = {case.name: case.sizes for case in shape_grid(cascade)}
+    assert all(sizes["H"] % sizes["N_G"] == 0 for sizes in cases.values())
+    assert cases["primes"]["N_G"] == 3
+
+
+CHOSEN = """
+name: best
+ranks: {p: P, m: M, j: J}
+inputs: {X: [p, m]}
+sizes: {P: 32, M: 8, J: 3}
+cascade: |
+  I[p,j] = argtopk[m](X[p,m])
+  Y[p,j] = X[p,I[p,j]]
+outputs: [Y]
+"""
+
+
+def test_no_more_is_chosen_than_there_is() -> None:
+    cases = shape_grid(spec.loads(CHOSEN))
+    assert {"primes", "tails", "whole tiles", "more keys than queries"} <= {case.name for case in cases}
+    assert all(case.sizes["J"] <= case.sizes["M"] for case in cases)
