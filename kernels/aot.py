@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..einsum.cascade import Cascade
+from ..einsum.sizes import bind
 from ..mapper.module_plan import ModulePlan
 from ..mapper.plan import Plan
 from .check import keywords
@@ -92,9 +93,11 @@ def compile_modules(
 ) -> list[dict[str, Compiled]]:
     """Compile several modules in one process: texts and plans of one cascade that differ in their first candidates."""
     plan = modules[0][1]
-    sizes = (plan.kernels[0] if isinstance(plan, ModulePlan) else plan).sizes
-    known = {r.name: sizes.extents[r.name] for r in cascade.ranks if r.name in sizes.extents}
-    given = {name: int(value) for name, value in sizes.scalars.items() if name in cascade.symbols}
+    kernels = plan.kernels if isinstance(plan, ModulePlan) else (plan,)
+    scalars = {name: value for kernel in kernels for name, value in kernel.sizes.scalars.items()}
+    given = {name: int(value) for name, value in scalars.items() if name in cascade.symbols}
+    params = {name: value for name, value in scalars.items() if name in dict(cascade.params)}
+    known = bind(cascade, given, params).extents  # a plan may have other ranks than the cascade
     job = {
         "modules": [{"file": str(stored(source))} for source, _ in modules],
         "inputs": {t.name: ([known[r] for r in t.ranks], t.dtype) for t in cascade.inputs},

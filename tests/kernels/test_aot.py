@@ -11,13 +11,14 @@ import pytest
 
 from einsmith.einsum import spec
 from einsmith.kernels import aot
-from einsmith.kernels.emit import emit
+from einsmith.kernels.emit import emit, emit_module
 from einsmith.kernels.settle import settle
 from einsmith.kernels.store import stored
 from einsmith.mapper import gpu
 from einsmith.mapper.module_plan import ModulePlan
 from einsmith.mapper.one_pass import one_pass
 from einsmith.mapper.plan import plan
+from einsmith.mapper.stages import plan_module
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("golden") / "softmax-causal.kernel"
@@ -123,3 +124,12 @@ def test_emission_is_quick_and_the_same_every_time() -> None:
     assert first == emit(FORM.cascade, PLANNED, textbook=TEXTBOOK)
     assert stored(first) == stored(first)
     assert stored(first).read_text(encoding="utf-8") == first
+
+
+def test_a_plan_may_have_other_ranks_than_its_cascade() -> None:
+    """A causal sum as a running state walks one rank in the place of queries and keys."""
+    cascade = spec.load(ROOT / "examples" / "attention" / "retention-parallel.yaml")
+    planned = plan_module(cascade, gpu.load("h200"), {"B": 1, "H": 1, "M": 16384, "E": 32, "F": 32})
+    assert "p" not in planned.kernels[0].sizes.extents
+    found = aot.compile_module(emit_module(planned), planned, cascade)["sm_90"]
+    assert found.spill_bytes == 0
