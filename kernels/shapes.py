@@ -36,12 +36,13 @@ class Case:
 def shape_grid(cascade: Cascade) -> list[Case]:
     """Cases from small to large; each binds to the cascade."""
     long, features, others = roles(cascade)
-    steps, sides = stepped(cascade), rows(cascade) & set(long)
+    steps, lying = stepped(cascade), rows(cascade)
+    sides = lying & set(long)
     given, blocks = dict(cascade.sizes), block_symbols(cascade)
     shared, picked = parted(cascade), selected(cascade)
     near = placed(cascade) | {name for pair in picked for name in pair}
     short = [name for name in others if name in near and given.get(name, 1) > 1]
-    beside = {name: number for number, name in enumerate(name for name in short if name in rows(cascade))}
+    beside = {name: number for number, name in enumerate(name for name in short if name in lying)}
     cases: list[Case] = []
 
     def add(
@@ -124,7 +125,8 @@ def roles(cascade: Cascade) -> tuple[list[str], list[str], list[str]]:
     along = {r for t in flat.tensors if t.kind != "input" and reduced & carried & set(t.ranks) for r in t.ranks} & everywhere
     given = dict(cascade.sizes)
     found: dict[str, str] = {}
-    rows: set[str] = set()
+    beside: set[str] = set()
+    """Sizes of ranks that an intermediate has beside one that is summed: rows of scores."""
     for rank in flat.ranks:
         name = rank.name
         if name in walked or (name in reduced and name in carried) or rank.split is not None:
@@ -135,12 +137,12 @@ def roles(cascade: Cascade) -> tuple[list[str], list[str], list[str]]:
             role = "feature"
         for node in walk(rank.extent):
             if isinstance(node, Scalar) and node.name in cascade.symbols:
-                rows |= {node.name} if name in along else set()
+                beside |= {node.name} if name in along else set()
                 found[node.name] = min(found.get(node.name, role), role, key=("long", "rest", "feature").index)
     longest = max((given[name] for name, role in found.items() if role == "long" and name in given), default=0)
     for name in cascade.symbols:
         role = found.setdefault(name, "rest")
-        lies_along = role == "feature" and name in rows and given.get(name, 0) >= max(longest, 2 * SHORT)
+        lies_along = role == "feature" and name in beside and given.get(name, 0) >= max(longest, 2 * SHORT)
         if name in tiles or (name in given and role != "rest" and given[name] < SHORT):
             found[name] = "rest"
         elif role == "long" and name in given and given[name] * MUCH_LONGER <= longest:
