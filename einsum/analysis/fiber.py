@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..cascade import Cascade, Rank
+from ..cascade import Cascade, Rank, Tensor
 from ..symbolic import Formula, floor_div, formula, symbol
 from .order import Growth
 
@@ -38,6 +38,10 @@ class Fiber:
         for which, tile, part in steps:
             index = _part(self.cascade, index, which, tile, part)
         return index
+
+    def carries(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a state that runs along this fiber."""
+        return (tensor.iterates or "") in self.path
 
     @property
     def length(self) -> Formula:

@@ -20,9 +20,11 @@ from functools import cached_property
 
 from ..cascade import Scan, Select
 from ..symbolic import ONE, ZERO, Call, Formula, constant, maximum, product, symbol, total
+from .completeness import Run, run_along
 from .fiber import Fiber, extent_of, leaves_of
-from .passes import Levels, Prepared, Read, Run, Step
+from .levels import Levels
 from .points import Spaces
+from .prepared import Prepared, Read, Step
 
 NOMINAL = 1024
 """Size of a symbol that nobody gave, only to choose between traversals."""
@@ -85,7 +87,7 @@ class Footprints:
 
     def along(self, rank: str) -> Run:
         """Levels along a rank."""
-        return self.prepared.along(rank)
+        return run_along(self.prepared, rank)
 
     def footprint(self, name: str) -> Formula:
         """Words of a whole tensor; a state has one position more than its rank has steps."""

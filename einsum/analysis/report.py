@@ -15,9 +15,11 @@ from ..printer import print_einsum
 from ..sizes import bind
 from ..symbolic import ZERO, Formula, total
 from .footprint import Footprints, Live
+from .levels import Levels
 from .operations import Operations, operations
-from .passes import Levels, known_params, levels, prepare
+from .passes import levels
 from .points import Spaces
+from .prepared import known_params, prepare
 from .traffic import Boundary, Scheduled, Traffic, scheduled
 
 Number = int | float

@@ -24,8 +24,8 @@ from ..symbolic import ONE, ZERO, Formula, maximum, minimum, product, symbol, to
 from .fiber import expanded, extent_of, leaves_of
 from .footprint import Footprints, Live, Traversal
 from .order import facts
-from .passes import Read, Step
 from .points import greatest, least, positive
+from .prepared import Read, Step
 from .regions import Region, guarded, regions
 
 BUFFER = "S"

@@ -25,8 +25,8 @@ def load(name: str) -> Cascade:
 def order(analysis: Analysis, simulation: Simulation) -> list[tuple[Element, set[Element]]]:
     """All points in the order of the traversal: (element made, elements read)."""
     from einsmith.einsum.analysis.footprint import Footprints
-    from einsmith.einsum.analysis.passes import prepare
     from einsmith.einsum.analysis.points import Spaces
+    from einsmith.einsum.analysis.prepared import prepare
 
     prepared = prepare(simulation.cascade)
     footprints = Footprints(prepared, Spaces(prepared.cascade))

@@ -153,17 +153,17 @@ def test_nothing_heavy_is_imported() -> None:
 def test_cost_grows_with_the_number_of_einsums_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each Einsum of a chain of layers with running states is looked at equally often, however many there are."""
     bench = _module("benchmark_analyze", ROOT / "benchmarks" / "analyze.py")
-    from einsmith.einsum.analysis import passes
+    from einsmith.einsum.analysis.completeness import _Interpretation
 
     looked = 0
-    visit = passes._Analysis._visit
+    visit = _Interpretation._visit
 
     def counting(self: object, number: int, step: object) -> None:
         nonlocal looked
         looked += 1
         visit(self, number, step)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(passes._Analysis, "_visit", counting)
+    monkeypatch.setattr(_Interpretation, "_visit", counting)
     shares = []
     for layers in (4, 33):
         cascade = spec.loads(bench.linear_layers(layers))
