@@ -9,8 +9,9 @@ has fewer rows or columns than its instruction computes the others' again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..einsum.cascade import COMPARISONS, Access, Einsum, Expr, Map, Number, Reduce, accesses, walk
 from .contraction import contraction
@@ -59,31 +60,56 @@ class Pressure:
             axes = tuple(a for a in program.axes if a in program.axes_of(access))
             self.streams.setdefault(number, []).append((access.tensor, axes, precision.read(access.tensor)))
 
-        self.known: tuple[object, dict[str, float]] = (None, {})
-        """Tiles and warps asked for last, and what each tensor takes with them."""
+        self.narrow = any(product.narrow for product in self.products)
+        self.known: tuple[object, _Loads | None] = (None, None)
+        """Tiles and warps asked for last, and what they take with any number of stages."""
 
     def __call__(
         self, blocks: Mapping[str, int], warps: int, stages: int, described: frozenset[str] = frozenset()
     ) -> Registers:  # fmt: skip
         """`described`: tensors whose tiles come without addresses."""
-        units = {id(one): one.unit(self.gpu, blocks, warps, self.exact) for one in self.products}
-
-        def held(tensors: Iterable[str]) -> float:
-            return sum(self._held(tensor, blocks, warps, units) for tensor in tensors)
-
+        loads = self._loads(blocks, warps)
         least = likely = 0.0
-        for number, phase in enumerate(self.phases):
+        for number, (phase, (states, moments)) in enumerate(zip(self.phases, loads.phases, strict=True)):
             tiles = [(axes, size) for name, axes, size in self.streams.get(number, []) if len(axes) > 1 and name not in described]
             fetched = sum(self._fetched(axes, size, blocks, warps) for axes, size in tiles)
-            always = fetched + held(phase.states)
-            always += self._ahead(number, units, blocks, warps, stages)
+            always = fetched + states
+            always += self._ahead(number, loads.units, blocks, warps, stages)
+            for moment, load in zip(phase.moments, moments, strict=True):
+                apart = self._apart(phase, moment, loads.units, blocks, warps, stages) if self.narrow else 0.0
+                least = max(least, always + load.live + (load.sliced + apart) + load.made)
+                likely = max(likely, always + load.live + (load.whole + apart) + load.made)
+        return Registers(BASE + math.ceil(least), BASE + math.ceil(likely))
+
+    def _loads(self, blocks: Mapping[str, int], warps: int) -> _Loads:
+        """What is held with some tiles and warps, whatever the stages, and whichever tiles come without addresses."""
+        key = (*blocks.items(), warps)
+        if self.known[0] != key or self.known[1] is None:
+            self.known = (key, self._found(blocks, warps))
+        assert self.known[1] is not None
+        return self.known[1]
+
+    def _found(self, blocks: Mapping[str, int], warps: int) -> _Loads:
+        units = {id(one): one.unit(self.gpu, blocks, warps, self.exact) for one in self.products}
+        tiles: dict[str, float] = {}
+
+        def tile(tensor: str) -> float:
+            if tensor not in tiles:
+                tiles[tensor] = self._tile(tensor, blocks, warps, units)
+            return tiles[tensor]
+
+        def held(tensors: Iterable[str]) -> float:
+            return sum([tile(tensor) for tensor in tensors])
+
+        found = []
+        for phase in self.phases:
+            moments = []
             for moment in phase.moments:
-                result = self._held(moment.output, blocks, warps, units)
                 live = max(
                     held(moment.before),
                     held(moment.after),
                     held(moment.through)
-                    + moment.temporaries * result
+                    + moment.temporaries * tile(moment.output)
                     + sum(self._beside(moment.output, axis, blocks, warps, units) for axis in moment.beside),
                     max((self._summed(axes, read, blocks, warps) for axes, read in moment.wide), default=0.0),
                 )
@@ -93,12 +119,10 @@ class Pressure:
                     sliced = max(sliced, a + b)
                     a, b = self._operands(product, blocks, warps, units[id(product)], whole=True)
                     whole = max(whole, a + b)
-                apart = self._apart(phase, moment, units, blocks, warps, stages)
-                sliced, whole = sliced + apart, whole + apart
                 made = sum(self._made(product, blocks, warps) for product in moment.products if units[id(product)] == "warp")
-                least = max(least, always + live + sliced + made)
-                likely = max(likely, always + live + whole + made)
-        return Registers(BASE + math.ceil(least), BASE + math.ceil(likely))
+                moments.append(_Load(live, sliced, whole, made))
+            found.append((held(phase.states), moments))
+        return _Loads(units, found)
 
     def _fetched(self, axes: tuple[str, ...], element: int, blocks: Mapping[str, int], warps: int) -> float:
         """Registers of a thread to fetch a tile: its addresses, and the tile itself where it cannot be copied past registers."""
@@ -113,15 +137,6 @@ class Pressure:
             if one.phase == phase and one.loop and units[id(one)] == "tensor memory" and one.feeds
         ]
         return max(tiles, default=0.0) if stages > 1 else 0.0
-
-    def _held(self, tensor: str, blocks: Mapping[str, int], warps: int, units: Mapping[int, Unit]) -> float:
-        """Registers of a thread for one tensor's tile, which is alive at several moments, with any number of stages."""
-        key = (*blocks.items(), warps)
-        if self.known[0] != key:
-            self.known = (key, {})
-        if tensor not in self.known[1]:
-            self.known[1][tensor] = self._tile(tensor, blocks, warps, units)
-        return self.known[1][tensor]
 
     def _tile(self, tensor: str, blocks: Mapping[str, int], warps: int, units: Mapping[int, Unit]) -> float:
         """Registers of a thread for one tensor's tile."""
@@ -210,6 +225,24 @@ class _Moment:
     """Axes of each, and how many tiles of inputs that have all of them."""
     beside: tuple[str, ...] = ()
     """Axes along which numbers are divided in a condition: each coordinate's own is at hand with the tile."""
+
+
+class _Load(NamedTuple):
+    """Registers of a thread at one moment: for what is alive, for slices of operands and whole ones, for operands on their way."""
+
+    live: float
+    sliced: float
+    whole: float
+    made: float
+
+
+@dataclass(frozen=True)
+class _Loads:
+    """Registers of a thread with some tiles and warps."""
+
+    units: Mapping[int, Unit]
+    phases: Sequence[tuple[float, Sequence[_Load]]]
+    """Of each phase, those of its states, and those at each moment."""
 
 
 class _Phase:
