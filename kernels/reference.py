@@ -6,6 +6,7 @@ running states by a Python loop. Slow and plain on purpose: it shares nothing wi
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 
 from ..einsum.cascade import (
@@ -43,6 +44,11 @@ HELPERS = '''
 def _t(value, like):
     """A value as a tensor beside another one."""
     return value if torch.is_tensor(value) else torch.tensor(value, device=like.device)
+
+
+def _range(n, place, dimensions, like):
+    """0, 1, ..., n - 1 along one dimension of several."""
+    return torch.arange(n, device=like.device).view([n if i == place else 1 for i in range(dimensions)])
 
 
 def _quotient(a, b):
@@ -331,10 +337,11 @@ class _Writer:
         return (*ranks, *(r for r in bound if r not in ranks))
 
     def _filled(self, code: str, axes: tuple[str, ...], ranks: tuple[str, ...], dtype: str) -> str:
-        """The value in the full shape of its tensor and in its type."""
+        """The value in the full shape of its tensor and in its type; no more brackets than it needs."""
         shape = ", ".join(f"n_{r}" for r in ranks)
         target = f"({shape},)" if ranks else "()"
-        return f"_t({code}, like).to({self._dtype(dtype)}).expand({target})"
+        full = f"_t({code}, like).to({self._dtype(dtype)}).expand({target})"
+        return ast.unparse(ast.parse(full, mode="eval")).replace("'", '"')
 
     def value(self, expr: Expr, axes: tuple[str, ...]) -> str:
         """Code of an expression as a tensor whose dimensions are `axes` (size 1 where it does not vary)."""
@@ -346,8 +353,7 @@ class _Writer:
             case Coord(rank=rank):
                 if rank in self.fixed:
                     return rank
-                shape = ", ".join("-1" if r == rank else "1" for r in axes)
-                return f"torch.arange(n_{rank}, device=like.device).view({shape})"
+                return f"_range(n_{rank}, {axes.index(rank)}, {len(axes)}, like)"
             case Access(tensor=name, indices=indices):
                 return self.access(name, indices, axes)
             case Reduce(op="argmax" | "argmin", ranks=(rank,)):
@@ -372,49 +378,69 @@ class _Writer:
         code = self.value_name(name)
         if not indices:
             return code
-        whole = self.cascade.tensor(name).kind != "state"  # a state has one position more than its rank has steps
-        if whole and self._own(name, indices) and all(isinstance(i, Coord) and i.rank not in self.fixed for i in indices):
-            ranks = [i.rank for i in indices if isinstance(i, Coord)]
+        ranks = self._whole(Access(name, indices))
+        if ranks is not None and set(ranks) <= set(axes):
             present = [r for r in axes if r in ranks]
-            if len(set(ranks)) == len(ranks) and len(present) == len(ranks):
-                order = [ranks.index(r) for r in present]
-                if order != list(range(len(order))):
-                    code = f"{code}.permute({', '.join(map(str, order))})"
-                if tuple(present) == axes:
-                    return code
-                slices = ", ".join(":" if r in ranks else "None" for r in axes)
-                return f"{code}[{slices}]"
+            order = [ranks.index(r) for r in present]
+            if order != list(range(len(order))):
+                code = f"{code}.permute({', '.join(map(str, order))})"
+            if tuple(present) == axes:
+                return code
+            slices = ", ".join(":" if r in ranks else "None" for r in axes)
+            return f"{code}[{slices}]"
         return f"_at({code}, {', '.join(self.value(index, axes) for index in indices)})"
 
-    def _own(self, name: str, indices: tuple[Expr, ...]) -> bool:
-        """Has each coordinate the extent of the dimension that it indexes, by their declarations?"""
-        extents = [self.cascade.rank(rank).extent for rank in self.cascade.tensor(name).ranks]
-        return all(not isinstance(i, Coord) or self.cascade.rank(i.rank).extent == e for i, e in zip(indices, extents, strict=True))
+    def _whole(self, access: Access) -> tuple[str, ...] | None:
+        """The ranks that index a tensor's dimensions, each by one coordinate that has the dimension's extent by their declarations;
+        None if a part is read, or another order of elements."""
+        tensor = self.cascade.tensor(access.tensor)
+        if tensor.kind == "state":  # one position more than its rank has steps
+            return None
+        ranks = tuple(i.rank for i in access.indices if isinstance(i, Coord) and i.rank not in self.fixed)
+        if len(ranks) < len(access.indices) or len(set(ranks)) < len(ranks):
+            return None
+        extents = zip(ranks, tensor.ranks, strict=True)
+        return ranks if all(self.cascade.rank(a).extent == self.cascade.rank(b).extent for a, b in extents) else None
 
     def product(self, expr: Reduce, axes: tuple[str, ...]) -> str | None:
-        """A sum of a product of whole tensors as `torch.einsum`, as one would write it by hand; None if it is not one."""
-        if expr.op != "sum" or self.cascade.domain_splits(frozenset(axes) | self.fixed):
+        """A sum of a product of tensors as `torch.einsum`, as one would write it by hand; None if it is not one.
+
+        Conditions around the product that do not vary along a summed rank choose between the sum and 0; the others put zeros into
+        the operands, all of them, since 0 times what is not finite is not 0."""
+        if expr.op != "sum" or len(axes) > 26 or self.cascade.domain_splits(frozenset(axes) | self.fixed):
             return None
-        tensors = [f for f in factors(expr.body) if isinstance(f, Access)]
-        scalars = [f for f in factors(expr.body) if isinstance(f, Scalar | Number)]
-        if len(tensors) < 2 or len(tensors) + len(scalars) < len(factors(expr.body)) or len(axes) > 26:
+        body, conditions = expr.body, []
+        while isinstance(body, Map) and body.op == "where" and body.args[2] == Number(0):
+            conditions.append(body.args[0])
+            body = body.args[1]
+        tensors = [f for f in factors(body) if isinstance(f, Access)]
+        scalars = [f for f in factors(body) if isinstance(f, Scalar | Number)]
+        if len(tensors) < 2 or len(tensors) + len(scalars) < len(factors(body)):
+            return None
+        if any(self.cascade.tensor(access.tensor).dtype != "float" for access in tensors):
+            return None
+        own = [tuple(r for r in axes if r in free_ranks(access)) for access in tensors]
+        inside = [c for c in conditions if free_ranks(c) & set(expr.ranks)]
+        if set(axes) - set().union(*own) or any(free_ranks(c) - self.fixed - set(ranks) for c in inside for ranks in own):
             return None
         letters = {rank: chr(ord("a") + i) for i, rank in enumerate(axes)}
-        terms = []
-        for access in tensors:
-            tensor = self.cascade.tensor(access.tensor)
-            ranks = [i.rank for i in access.indices if isinstance(i, Coord)]
-            whole = len(ranks) == len(access.indices) == len(set(ranks)) and all(r in letters for r in ranks)
-            whole = whole and self._own(access.tensor, access.indices)
-            if not whole or tensor.kind == "state" or tensor.dtype != "float":
-                return None
+        terms, operands = [], []
+        for access, ranks in zip(tensors, own, strict=True):
+            if not inside and (order := self._whole(access)) is not None and set(order) == set(ranks):
+                code, ranks = self.value_name(access.tensor), order
+            else:
+                code = self.value(access, ranks)
+                for condition in inside:
+                    code = f"_where({self.value(condition, ranks)}, {code}, 0)"
             terms.append("".join(letters[r] for r in ranks))
-        kept = [r for r in axes if r not in expr.ranks]
-        if any(letters[r] not in "".join(terms) for r in axes):
-            return None
+            operands.append(code)
+        kept = tuple(r for r in axes if r not in expr.ranks)
         equation = f"{','.join(terms)}->{''.join(letters[r] for r in kept)}"
-        operands = ", ".join(self.value_name(access.tensor) for access in tensors)
-        return " * ".join([f'torch.einsum("{equation}", {operands})', *(self.value(f, axes) for f in scalars)])
+        code = " * ".join([f'torch.einsum("{equation}", {", ".join(operands)})', *(self.value(f, axes) for f in scalars)])
+        for condition in conditions:
+            if condition not in inside:
+                code = f"_where({self.value(condition, kept)}, {code}, 0)"
+        return code
 
     def reduce(self, expr: Reduce, axes: tuple[str, ...]) -> str:
         product = self.product(expr, axes)
