@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..einsum.cascade import Einsum, Expr, Map, Number, Reduce, Scan, Select, accesses, substitute
 from ..einsum.sizes import Sizes, evaluate_scalar
@@ -18,7 +18,7 @@ from .loop_masks import Bounds, HalfLine, conditions, first, last
 from .precision import Precision
 from .products import body_of, is_read
 from .program import Loop, Program
-from .traffic import Order, Traffics
+from .traffic import Order, Traffic, Traffics
 
 SPECIAL = frozenset(
     {"exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "softplus", "silu", "gelu", "erf", "sin", "cos", "/", "**"}
@@ -55,6 +55,23 @@ class Steps:
     """Do later tiles have more of them?"""
 
 
+@dataclass(frozen=True)
+class _Tiles:
+    """What depends on the sizes of tiles alone."""
+
+    instances: int
+    rounds: int
+    """Instances that the busiest multiprocessor runs."""
+    counts: list[Steps]
+    """Of each phase."""
+    busiest: tuple[float, float, float, float]
+    """Operations of matrix units, vector lanes and special functions of the busiest multiprocessor, and steps of its loops."""
+    heavy_first: frozenset[str]
+    """Tiled ranks along which later tiles have more steps."""
+    moved: dict[int, Traffic] = field(default_factory=dict)
+    """Resident blocks of a multiprocessor -> what is moved."""
+
+
 class Timing:
     """Times of one program on one GPU for given sizes."""
 
@@ -72,7 +89,8 @@ class Timing:
             if isinstance(phase, Loop)
         }
         self._counted: dict[tuple[int, ...], Steps] = {}
-        self._work_of: dict[tuple[tuple[str, int], ...], tuple[float, float, float, float]] = {}
+        self.known: tuple[object, _Tiles] | None = None
+        """Tiles asked for last, and what is known of them."""
         self.compulsory = sum(
             self.traffic.element(program.source, t.name) * math.prod(extents.get(r, 1) for r in t.ranks)
             for t in (*program.source.inputs, *(program.source.tensor(o) for o in program.source.outputs))
@@ -93,13 +111,14 @@ class Timing:
     ) -> tuple[dict[str, float], Order]:  # fmt: skip
         """Seconds of each resource, and the order of launches for which they hold. `ahead`: what a tile reads is fetched while
         the one before it is computed."""
-        gpu, program = self.gpu, self.program
-        instances = self.instances(blocks)
+        gpu, program, here = self.gpu, self.program, self._here(blocks)
+        instances, rounds = here.instances, here.rounds
         units = gpu.multiprocessors.count
-        rounds = math.ceil(instances / units)  # instances that the busiest multiprocessor runs
-        counts = [self.steps(n, blocks) if isinstance(p, Loop) else Steps(1.0, 1.0) for n, p in enumerate(program.phases)]
-        matrix, vector, special, longest = self._busiest(blocks, rounds, counts)
-        moved = self.traffic(blocks, [(count.mean, count.most) for count in counts], units * resident)
+        matrix, vector, special, longest = here.busiest
+        if resident not in here.moved:
+            steps = [(count.mean, count.most) for count in here.counts]
+            here.moved[resident] = self.traffic(blocks, steps, units * resident)
+        moved = here.moved[resident]
         matrix_s = 0.0
         if self.matrix_rate is not None:
             matrix_s = matrix * units / self.matrix_rate
@@ -118,17 +137,24 @@ class Timing:
         exposed = gpu.memory.latency_s * (2 if program.loops else 1) * (1 if ahead else turns)
         if stages < 2:
             exposed += gpu.cache.latency_s * longest / min(rounds, resident)
-        heavy_first = frozenset(program.tiled) if any(count.rising for count in counts) else frozenset()
         return {
             "matrix units": matrix_s, "vector lanes": vector_s, "special functions": special_s, "memory": memory_s,
             "latency": exposed + step_s + waiting + gpu.launch.latency_s,
-        }, replace(moved.order, heavy_first=heavy_first)  # fmt: skip
+        }, replace(moved.order, heavy_first=here.heavy_first)  # fmt: skip
+
+    def _here(self, blocks: Mapping[str, int]) -> _Tiles:
+        """What depends on tiles alone, of those asked for last."""
+        key = (*blocks.items(),)
+        if self.known is None or self.known[0] != key:
+            program, instances = self.program, self.instances(blocks)
+            rounds = math.ceil(instances / self.gpu.multiprocessors.count)
+            counts = [self.steps(n, blocks) if isinstance(p, Loop) else Steps(1.0, 1.0) for n, p in enumerate(program.phases)]
+            rising = frozenset(program.tiled) if any(count.rising for count in counts) else frozenset[str]()
+            self.known = key, _Tiles(instances, rounds, counts, self._busiest(blocks, rounds, counts), rising)
+        return self.known[1]
 
     def _busiest(self, blocks: Mapping[str, int], rounds: int, counts: Sequence[Steps]) -> tuple[float, float, float, float]:
         """Operations of matrix units, vector lanes and special functions of the busiest multiprocessor, and steps of its loops."""
-        key = tuple(blocks.items())
-        if key in self._work_of:
-            return self._work_of[key]
         matrix = vector = special = longest = 0.0
         for count, phase, einsums in zip(counts, self.program.phases, self.work, strict=True):
             times = max(rounds * count.mean, count.most)
@@ -138,8 +164,7 @@ class Timing:
                 matrix += 2.0 * times * self.narrow_share * sum(math.prod(blocks[a] for a in axes) for axes in work.narrow)
                 vector += times * sum(math.prod(blocks[a] for a in axes) for axes in work.lanes)
                 special += times * sum(math.prod(blocks[a] for a in axes) for axes in work.functions)
-        self._work_of[key] = (matrix, vector, special, longest)
-        return self._work_of[key]
+        return matrix, vector, special, longest
 
     def steps(self, number: int, blocks: Mapping[str, int]) -> Steps:
         """Steps of a loop."""

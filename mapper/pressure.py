@@ -61,7 +61,7 @@ class Pressure:
             self.streams.setdefault(number, []).append((access.tensor, axes, precision.read(access.tensor)))
 
         self.narrow = any(product.narrow for product in self.products)
-        self.known: tuple[object, _Loads | None] = (None, None)
+        self.known: tuple[object, _Loads] | None = None
         """Tiles and warps asked for last, and what they take with any number of stages."""
 
     def __call__(
@@ -84,9 +84,8 @@ class Pressure:
     def _loads(self, blocks: Mapping[str, int], warps: int) -> _Loads:
         """What is held with some tiles and warps, whatever the stages, and whichever tiles come without addresses."""
         key = (*blocks.items(), warps)
-        if self.known[0] != key or self.known[1] is None:
-            self.known = (key, self._found(blocks, warps))
-        assert self.known[1] is not None
+        if self.known is None or self.known[0] != key:
+            self.known = key, self._found(blocks, warps)
         return self.known[1]
 
     def _found(self, blocks: Mapping[str, int], warps: int) -> _Loads:

@@ -92,7 +92,6 @@ class Traffics:
         self.reads = [tile for number in range(len(program.phases)) for tile in self._reads(number)]
         self.writes = [self._write(name) for name in program.stores]
         self.grid = in_turn(program).ranks
-        self._known: dict[object, Traffic] = {}
         self.ends = dict(extents)
         """Coordinates that there are along each axis."""
         if program.inner is not None:
@@ -159,14 +158,6 @@ class Traffics:
         orders: Sequence[Order] | None = None,
     ) -> Traffic:
         """`steps`: of each phase, the mean over all instances and the most; 1 where it is no loop."""
-        key = (*blocks.items(), *steps, at_once, orders and tuple(orders))
-        if key not in self._known:
-            self._known[key] = self._traffic(blocks, steps, at_once, orders or self.orders)
-        return self._known[key]
-
-    def _traffic(
-        self, blocks: Mapping[str, int], steps: Sequence[tuple[float, float]], at_once: int, orders: Sequence[Order]
-    ) -> Traffic:  # fmt: skip
         program = self.program
         counts = {r: -(-self.extents[r] // blocks[r]) if r in program.tiled else self.extents[r] for r in program.grid}
         instances = prod(counts.values())
@@ -181,7 +172,7 @@ class Traffics:
         best: tuple[float, Order] | None = None
         least = _each_once(sizes, instances)
         tried: set[tuple[tuple[str, int], ...]] = set()
-        for order in orders:
+        for order in orders or self.orders:
             levels = tuple(level for level in self._levels(order, counts) if level[1] > 1)
             if levels in tried:
                 continue  # it differs in ranks of one tile
