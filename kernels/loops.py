@@ -8,9 +8,9 @@ mask empties are not run at all where skipping them is proved to change nothing.
 from __future__ import annotations
 
 from ..einsum.arithmetic import INT_MAX, INT_MIN
-from ..einsum.cascade import Access, Coord, Einsum, Expr, walk
+from ..einsum.cascade import Access, Coord, Einsum, Expr, Map, Number, walk
 from ..einsum.printer import print_einsum
-from ..mapper.loop_masks import HalfLine, conditions, normalise
+from ..mapper.loop_masks import Condition, HalfLine, conditions, normalise
 from ..mapper.program import Loop
 from .memory import kind_of
 from .reductions import Reductions
@@ -55,10 +55,28 @@ class Loops(Reductions):
             rest = "" if len(exact) == len(found) else " that is not tested here"
             self.emit(f"# whole steps: no mask{rest} applies" if found else "# whole steps")
             self.steps(loop, whole_begin, whole_end, False, frozenset(normalise(program, c.expr) for c in exact))
-            self.emit("# steps cut by a mask or by the end" if found else "# the step cut by the end")
-            self.steps(loop, whole_end, end, True, frozenset())
+            last = self.last_cut(exact)
+            self.emit("# steps cut by a mask or by the end" if last is None else "# the step cut by the end")
+            if last is None:
+                self.steps(loop, whole_end, end, True, frozenset())
+            else:
+                self.emit(f"if {last}:")
+                self.scopes[-1].indent += 1
+                self.steps(loop, whole_end, end, True, frozenset())
+                self.scopes[-1].indent -= 1
         for state in loop.states:  # what a loop leaves behind is the last position
             self.scopes[-1].tiles[(state, "last")] = self.scopes[-1].tiles[(state, "now")]
+
+    def last_cut(self, exact: tuple[Condition, ...]) -> str | None:
+        """Name of whether the end cuts a step, which is known when the kernel is compiled; None where a mask cuts steps at the end,
+        too. Code for a step that is not there would take registers of those before it."""
+        if self.parent is None or any(line.upper for condition in exact for line in condition.lines):
+            return None
+        name = self.local(self.parent, "cut")
+        whole = self.cascade.rank(self.parent).extent
+        step = self.cascade.rank(self.program.inner or "").extent
+        self.body.decided[name] = Map("!=", (Map("%", (whole, step)), Number(0)))
+        return name
 
     def initial(self, einsum: Einsum) -> None:
         """A state before its first step, as a tile of its full shape."""

@@ -90,16 +90,18 @@ class Signature:
             found[self.spelled(name)] = self.spelled(name)
         for name, expr in self.body.computed.items():
             found[name] = f"float({python(expr, self.spelled)})"  # also where it is whole: the kernel computes with it
+        for name, expr in self.body.decided.items():
+            found[name] = python(expr, self.spelled)
         return found
 
     def constexprs(self) -> list[str]:
-        """Scalar arguments that the kernel is compiled for: extents held whole, what coordinates of a tile are divided by."""
+        """Scalar arguments that the kernel is compiled for: extents held whole, divisors of coordinates, conditions."""
         names = [self.body.extents[r] for r in (*self.program.whole, self.program.inner) if r in self.body.extents]
         divisors = {self.spelled(name) for name in self.body.divisors}
         for node_name in self.scalar_arguments():
             if node_name == self.tile_symbol() or node_name in divisors:
                 names.append(node_name)
-        return list(dict.fromkeys(names))
+        return list(dict.fromkeys([*names, *self.body.decided]))
 
     def tile_symbol(self) -> str | None:
         inner = self.program.inner

@@ -63,6 +63,8 @@ class Body:
     helpers: set[str] = field(default_factory=set)
     divisors: dict[str, None] = field(default_factory=dict)
     """Scalars that whole numbers of a tile are divided by: known to the compiler, a division is a multiplication."""
+    decided: dict[str, Expr] = field(default_factory=dict)
+    """Name -> condition on sizes that is known when the kernel is compiled."""
 
 
 @dataclass

@@ -133,3 +133,13 @@ def test_a_plan_may_have_other_ranks_than_its_cascade() -> None:
     assert "p" not in planned.kernels[0].sizes.extents
     found = aot.compile_module(emit_module(planned), planned, cascade)["sm_90"]
     assert found.spill_bytes == 0
+
+
+def test_a_step_that_is_cut_is_compiled_only_where_there_is_one() -> None:
+    """Its code would take registers of the whole steps before it."""
+    cascade = spec.load(ROOT / "examples" / "attention" / "retention.yaml")
+    found = {}
+    for length in (4096, 4095):
+        planned = plan_module(cascade, gpu.load("h200"), {"B": 1, "H": 8, "M": length, "E": 64, "F": 64})
+        found[length] = aot.compile_module(emit_module(planned), planned, cascade)["sm_90"]
+    assert found[4095].mma["wgmma"] == 2 * found[4096].mma["wgmma"] > 0
