@@ -11,7 +11,7 @@ from ..einsum.cascade import Access, Coord, Expr, Map, Number, Reduce
 from ..einsum.flatten import IDENTITY
 from ..mapper.blocking import refuse
 from ..mapper.contraction import contraction
-from ..mapper.products import MATRIX_SIDE
+from ..mapper.products import fills_its_block
 from .elementwise import Elementwise
 from .memory import wide
 from .tile import COMPARISON, PRODUCT, SUM, UNARY, Tile, combine, permuted
@@ -97,16 +97,9 @@ class Reductions(Elementwise):
             if inside_loop:
                 return Tile(self.local(self.parent, "in"), (axis,), "bool")
             return None if self.exact else Tile(self.local(axis, "in"), (axis,), "bool")
-        if self.fills_its_block(axis):
+        if fills_its_block(self.program, axis):
             return None
         return Tile(self.local(axis, "in"), (axis,), "bool")
-
-    def fills_its_block(self, axis: str) -> bool:
-        """Is the extent of an axis that is held whole a number that blocks come in, whatever the sizes are?"""
-        match self.cascade.rank(axis).extent:
-            case Number(value=int(value)):
-                return axis in self.program.whole and value >= MATRIX_SIDE and value & (value - 1) == 0
-        return False
 
     def masked(self, tile: Tile, axis: str, identity: str) -> Tile:
         """The tile with the identity of a reduction where the axis has no coordinate."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..einsum.cascade import Access, Coord, Einsum, Expr, Reduce, Scan, Select, accesses, remembered, walk
+from ..einsum.cascade import Access, Coord, Einsum, Expr, Map, Number, Reduce, accesses, remembered, walk
 from .contraction import Contraction, contraction, simplified, unconditional
 from .gpu import Gpu
 from .grouping import Grouping
@@ -61,8 +61,8 @@ class Side:
     """What it is computed from."""
     tile: tuple[str, str] | None = None
     """The tensor that a computed operand is a tile of, and the axis of the contraction."""
-    settled: bool = False
-    """It needs all of a tile that vector code sums up, scans or sorts in the same step."""
+    made_of: tuple[Access, ...] = ()
+    """Tiles of the step that a computed operand is made of element by element, of them and numbers alone; none if of more."""
     scaled: object = None
     """What is read, where a computed operand is a tile of the step times what does not change from step to step."""
 
@@ -85,6 +85,8 @@ class Product:
     right: Side
     feeds: bool = False
     """Does another product of the same phase need its result?"""
+    added: bool = False
+    """Is its result only added to a state of the loop, so that nothing in the step waits for it?"""
     narrow: bool = False
     """Are both operands taken as they are in memory, in a type that is only read?"""
     group: int = 0
@@ -202,7 +204,7 @@ def products(program: Program, precision: Precision = PLAIN, raising: bool = Tru
     order: dict[str, tuple[str, ...]] = {}  # axes of results that are held turned
     made: set[str] = set()  # tensors that come from a product
     for number, phase in enumerate(program.phases):
-        fresh = {e.output for e in body_of(phase)} if isinstance(phase, Loop) else None
+        fresh = {e.output: e for e in body_of(phase)} if isinstance(phase, Loop) else None
         for einsum in body_of(phase):
             here = False
             for reduce in sums(program, einsum):
@@ -225,7 +227,7 @@ def products(program: Program, precision: Precision = PLAIN, raising: bool = Tru
                 made.add(einsum.output)
     groups = Grouping(program, found).groups() if len(found) > 1 else (0,) * len(found)
     return tuple(
-        replace(_raised(one, precision) if raising else one, feeds=_feeds(program, one), group=group)
+        replace(_raised(one, precision) if raising else one, feeds=_feeds(program, one), added=_added(program, one), group=group)
         for one, group in zip(found, groups, strict=True)
     )
 
@@ -272,6 +274,18 @@ def _feeds(program: Program, product: Product) -> bool:
     return False
 
 
+def _added(program: Program, product: Product) -> bool:
+    """Is the result of a product used once in its loop, in a sum that is a state?"""
+    phase = program.phases[product.phase]
+    if not isinstance(phase, Loop):
+        return False
+    users = [einsum for einsum in phase.body if any(access.tensor == product.output for access in accesses(einsum.body))]
+    if len(users) != 1 or users[0].output not in phase.states:
+        return False
+    body = users[0].body
+    return isinstance(body, Map) and body.op == "+" and any(isinstance(a, Access) and a.tensor == product.output for a in body.args)
+
+
 def _before(program: Program, access: Access) -> bool:
     """Is a state read as it was before the step?"""
     tensor = program.cascade.tensor(access.tensor)
@@ -283,7 +297,7 @@ def _before(program: Program, access: Access) -> bool:
 def _side(
     program: Program,
     factors: tuple[Expr, ...],
-    fresh: set[str] | None,
+    fresh: Mapping[str, Einsum] | None,
     order: Mapping[str, tuple[str, ...]],
     made: set[str],
     axes: tuple[str, str],
@@ -302,26 +316,41 @@ def _side(
         held = order[factors[0].tensor]
     else:
         held = tuple(a for a in program.axes if a in axes)
-    changing = fresh is None or bool(names & fresh) or any(program.loop and mentions(access, program.loop) for access in read)
+    changing = fresh is None or bool(names & set(fresh)) or any(program.loop and mentions(access, program.loop) for access in read)
     single = factors[0] if len(factors) == 1 else None
     tile = (single.tensor, axes[0]) if isinstance(single, Access) and changing else None
     scaled = _scaled(program, factors, fresh) if fresh is not None else None
-    settled = loop and bool(names & _settled(program, fresh or set(), made))
-    return Side("computed" if changing else "kept", None, held, bool(names & made), frozenset(names), tile, settled, scaled)
+    whole = axes[0] == program.inner or fills_its_block(program, axes[0])  # else it is masked
+    parts = [_made_of(program, factor, fresh, set(held)) if fresh is not None and whole else None for factor in factors]
+    made_of = () if None in parts else tuple(dict.fromkeys(access for part in parts for access in part or ()))
+    return Side("computed" if changing else "kept", None, held, bool(names & made), frozenset(names), tile, made_of, scaled)
 
 
-def _settled(program: Program, fresh: set[str], made: set[str]) -> set[str]:
-    """Tensors of a step that need all of a tile which vector code reduces, scans or sorts."""
-    found: set[str] = set()
-    for einsum in program.cascade.einsums:
-        if einsum.output in fresh and einsum.output not in made:
-            whole = any(isinstance(node, Reduce | Scan | Select) for node in walk(einsum.body))
-            if whole or any(access.tensor in found for access in accesses(einsum.body)):
-                found.add(einsum.output)
-    return found
+def _made_of(program: Program, expr: Expr, fresh: Mapping[str, Einsum], axes: set[str]) -> tuple[Access, ...] | None:
+    """Tiles of the step that a value is made of element by element; None if of anything else but numbers."""
+    match expr:
+        case Number():
+            return ()
+        case Access(tensor=name) if name in fresh and not _before(program, expr):
+            return _made_of(program, fresh[name].body, fresh, axes)
+        case Access(tensor=name) if program.cascade.tensor(name).kind == "input" and mentions(expr, program.loop or ""):
+            return (expr,) if axes == program.axes_of(expr) & set(program.axes) else None
+        case Map(args=args):
+            parts = [_made_of(program, arg, fresh, axes) for arg in args]
+            return None if None in parts else tuple(access for part in parts for access in part or ())
+        case _:
+            return None
 
 
-def _scaled(program: Program, factors: tuple[Expr, ...], fresh: set[str]) -> object:
+def fills_its_block(program: Program, axis: str) -> bool:
+    """Is the extent of an axis that is held whole a number that blocks come in, whatever the sizes are?"""
+    match program.cascade.rank(axis).extent:
+        case Number(value=int(value)):
+            return axis in program.whole and value >= MATRIX_SIDE and value & (value - 1) == 0
+    return False
+
+
+def _scaled(program: Program, factors: tuple[Expr, ...], fresh: Mapping[str, Einsum]) -> object:
     """What is read, where an operand is one tile that is read at every step times one that is the same at each."""
     found: list[object] = []
     rest = 0

@@ -11,7 +11,7 @@ columns of tensor memory. It follows what compilers do with each operand; see do
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..einsum.cascade import Access, Einsum, accesses
@@ -32,6 +32,10 @@ WARP_ROWS = 16
 """Rows of a product that one warp of a group does."""
 COLUMNS = 8
 """Columns of the instruction of one warp."""
+INSTRUCTION_BYTES = 32
+"""Bytes of each row of a left operand that the instruction of a group of warps takes at once."""
+NATIVE: frozenset[Unit] = frozenset({"warpgroup", "tensor memory"})
+"""Units that read operands from shared memory themselves."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Buffers:
     alone: list[int]
     turned: dict[int, int] = field(default_factory=dict)
     """Bytes through which a product's computed operand gets the layout that it needs in registers."""
+    brought: list[int] = field(default_factory=list)
+    """Bytes at each point where a tile that was read gets the layout that it needs in registers, with what is there by then."""
 
     def add(self, product: int, size: int, together: bool) -> None:
         """Bytes that one product needs, beside its other ones or after them."""
@@ -75,7 +81,10 @@ class Staging:
         """Tensor -> the product whose result it lies as."""
         grouping = Grouping(program, self.products)
         self.meetings, self.delayed = tuple(grouping.meetings), grouping.delayed
+        self.lifted = (False, True) if any(side.made_of for product in self.products for side in product.sides) else (False,)
+        """In steps that a mask or the end cuts, and where it makes a difference in those that nothing cuts."""
         self.reads = _reads(self.products)
+        self.fetched = _fetched(program)
         operands = {(side.key, product.phase) for product in self.products for side in product.sides}
         self.streams = [
             (phase, self.element(access), tuple(a for a in program.axes if a in program.axes_of(access)))
@@ -113,7 +122,21 @@ class Staging:
             return self.in_registers(blocks, warps, stages)
         if not units:
             return Staged(0, max((self._handed(s, blocks, warps) for s in self.scratches), default=0))
-        use = self._buffers(units, blocks, warps, stages)
+        found = [self._taken(units, blocks, warps, stages, lifted, described) for lifted in self.lifted]
+        operands, total = (max(one) for one in zip(*found, strict=True))
+        if "tensor memory" in units:
+            total += ALIGNMENT + BARRIER * stages
+        elif described:
+            total += ALIGNMENT
+        return Staged(operands, total, self._columns(units, blocks))
+
+    def _taken(
+        self, units: Sequence[Unit], blocks: Mapping[str, int], warps: int, stages: int, lifted: bool, described: frozenset[str]
+    ) -> tuple[int, int]:  # fmt: skip
+        """Bytes of operands, and bytes in all. `lifted`: in steps that nothing cuts."""
+        use = Buffers([0] * len(self.products), [0] * len(self.products), [0])
+        self._add_read(use, units, blocks, stages)
+        self._add_computed(use, units, blocks, warps, stages, lifted)
         operands = max([a + b for a, b in zip(use.lasting, use.passing, strict=True)] + use.alone)
         operands += self._barriers(stages, described)
         base: dict[int, int] = {}
@@ -123,13 +146,8 @@ class Staging:
             base[product.phase] = max(base.get(product.phase, 0), held)
         handed = [base.get(s.phase, 0) + self._handed(s, blocks, warps) for s in self.scratches]
         handed += [base.get(m.phase, 0) + self._brought(m, blocks, warps) for m in self.meetings]
-        handed += [use.lasting[n] + use.passing[n] + size for n, size in use.turned.items()]
-        total = max([operands, *handed])
-        if "tensor memory" in units:
-            total += ALIGNMENT + BARRIER * stages
-        elif described:
-            total += ALIGNMENT
-        return Staged(operands, total, self._columns(units, blocks))
+        handed += [use.lasting[n] + use.passing[n] + size for n, size in use.turned.items()] + use.brought
+        return operands, max([operands, *handed])
 
     def _barriers(self, stages: int, described: frozenset[str]) -> int:
         """Bytes of the barriers of one loop by which copies of tiles say that they are there."""
@@ -140,16 +158,17 @@ class Staging:
         ]
         return BARRIER * stages * max((moving.count(phase) for phase in moving), default=0)
 
-    def _buffers(self, units: Sequence[Unit], blocks: Mapping[str, int], warps: int, stages: int) -> Buffers:
-        use = Buffers([0] * len(self.products), [0] * len(self.products), [0])
+    def _add_read(self, use: Buffers, units: Sequence[Unit], blocks: Mapping[str, int], stages: int) -> None:
+        """Buffers of operands that are read."""
         lasting = use.lasting
         direct = self.gpu.shared_memory.asynchronous
         together = direct or stages > 1  # else operands go through shared memory to registers one after the other
+        brought: list[tuple[int, int]] = []
         for numbers, side in self.reads:
             size = self.size(side, blocks)
             first, last = self.products[numbers[0]], self.products[numbers[-1]]
-            native = any(units[n] in ("warpgroup", "tensor memory") for n in numbers)
-            only = native and all(units[n] in ("warpgroup", "tensor memory") for n in numbers) and side.key not in self.by_lanes
+            native = any(units[n] in NATIVE for n in numbers)
+            only = self._only_native(numbers, side, units)
             until = self._both_ways(numbers, side) if side.source == "moving" and direct and not native else None
             if until is not None and stages > 1:
                 for n in range(numbers[0], until + 1):
@@ -160,9 +179,18 @@ class Staging:
                 copies = 1 if in_registers or first.turned(side, units[numbers[0]]) else stages if only else stages - 1
                 for n in self.of_phase[first.phase]:
                     lasting[n] += copies * size
-            elif side.source == "moving":
+            elif side.source == "moving" and not direct:
                 for n in range(numbers[0], numbers[-1] + 1):
                     use.add(n, size, together)
+            elif side.source == "moving":
+                since = min(numbers[0], self.fetched.get((side.key, first.phase), numbers[0]))
+                for until in self._copies(numbers, side, units):
+                    for n in range(since, until + 1):
+                        use.add(n, size, together)
+                if any(self._transposed(n, side, units) for n in numbers):
+                    brought.append((since, size))
+            elif direct and all(self._transposed(n, side, units) for n in numbers):
+                brought.append((numbers[0], size))
             elif not direct and not native and first.phase == last.phase:
                 use.alone.append(size)
             else:
@@ -174,6 +202,15 @@ class Staging:
             for phase, element, axes in self.streams:
                 for n in self.of_phase.get(phase, ()):
                     lasting[n] += (stages - 1) * element * math.prod(blocks[a] for a in axes)
+        use.brought.extend(lasting[n] + use.passing[n] + size for n, size in brought)
+
+    def _add_computed(
+        self, use: Buffers, units: Sequence[Unit], blocks: Mapping[str, int], warps: int, stages: int, lifted: bool
+    ) -> None:  # fmt: skip
+        """Buffers of operands that are computed. `lifted`: where tiles are fetched as the unit needs what is made of them."""
+        lasting = use.lasting
+        direct = self.gpu.shared_memory.asynchronous
+        together = direct or stages > 1
         staying = [0] * len(self.products)
         for number, (product, unit) in enumerate(zip(self.products, units, strict=True)):
             for side in product.sides:
@@ -190,26 +227,53 @@ class Staging:
                             lasting[n] += size
                     elif not ends:
                         continue  # it is there for an earlier product
-                    elif (
-                        unit == "warpgroup"
-                        and side is product.left
-                        and product.loop
-                        and stages > 1
-                        and not side.from_product
-                        and ends == [number]
-                    ):
+                    elif lifted and direct and side.made_of and (unit == "warp" or (unit == "warpgroup" and side is product.left)):
+                        for access in side.made_of if stages == 1 else ():
+                            use.add(number, self.element(access) * math.prod(blocks[a] for a in side.axes), False)
+                    elif side is product.left and not side.from_product and stages > 1 and self._runs_on(number, units, blocks):
                         use.turned[number] = size  # it stays in registers, in another layout
+                    elif ends == [number]:
+                        use.add(number, size, together)
                     else:
-                        after = not (side.from_product or side.settled or stages > 1 or unit != "warp")
-                        if ends == [number]:
-                            use.add(number, size, together and not after)
-                        else:
-                            for end in ends:
-                                for n in range(number, end + 1):
-                                    staying[n] += size
+                        for end in ends:
+                            for n in range(number, end + 1):
+                                staying[n] += size
         for number, size in enumerate(staying):
             use.passing[number] += size
-        return use
+
+    def _only_native(self, numbers: Sequence[int], side: Side, units: Sequence[Unit]) -> bool:
+        """Is a tile read by units that take it from shared memory as it is, and by nothing else?"""
+        return all(units[n] in NATIVE for n in numbers) and side.key not in self.by_lanes
+
+    def _transposed(self, number: int, side: Side, units: Sequence[Unit]) -> bool:
+        """Does a product of single warps need a tile the other way round than it is held? Then it gets it in registers, through
+        shared memory that is free again at once."""
+        product = self.products[number]
+        wanted = {id(product.left): (product.rows, product.k), id(product.right): (product.k, product.columns)}
+        mine = [one for one in product.sides if one.key == side.key]
+        return units[number] == "warp" and all(one.axes != wanted[id(one)] for one in mine)
+
+    def _copies(self, numbers: Sequence[int], side: Side, units: Sequence[Unit]) -> Iterator[int]:
+        """The last product of each copy of a tile of the step that is not fetched ahead: one for units that read shared memory,
+        which take it either way round, and one for the left operands and one for the right ones of single warps."""
+        last: dict[object, int] = {}
+        for n in numbers:
+            if units[n] in NATIVE:
+                last["native"] = n
+            elif not self._transposed(n, side, units):
+                last[self.products[n].left.key == side.key] = n
+        yield from last.values()
+
+    def _runs_on(self, number: int, units: Sequence[Unit], blocks: Mapping[str, int]) -> bool:
+        """Does a group of warps go on with the step while a product is done? It does where nothing in the step needs the result and
+        the right operand is not written meanwhile: a left operand in registers is then brought there in two halves. One that
+        has as few steps as the instruction is not halved."""
+        product = self.products[number]
+        right = product.right
+        if units[number] != "warpgroup" or not product.added or blocks[product.k] <= INSTRUCTION_BYTES // self.bytes:
+            return False
+        users = next((numbers for numbers, side in self.reads if side.key == right.key and right.is_read), [])
+        return right.source == "held" or (right.source == "moving" and self._only_native(users, right, units))
 
     def _ends(self, number: int, side: Side, units: Sequence[Unit]) -> list[int]:
         """The last product that each copy of a computed operand is there for; none if it is there for an earlier product, too.
@@ -235,7 +299,7 @@ class Staging:
         read as that operand lies, and what it is multiplied by is brought to lie like that, once before the loop."""
         for numbers, one in self.reads:
             if one.key == side.scaled:
-                return any(units[n] in ("warpgroup", "tensor memory") for n in numbers) or self._in_rows(one)
+                return any(units[n] in NATIVE for n in numbers) or self._in_rows(one)
         return False
 
     def _both_ways(self, numbers: Sequence[int], side: Side) -> int | None:
@@ -370,6 +434,18 @@ class Scratch:
     """That the reduced tile comes from."""
     left: bool = False
     """A result for another kernel, in 32 bits."""
+
+
+def _fetched(program: Program) -> dict[tuple[object, int], int]:
+    """Each tile that a phase reads -> the number of the first product that is not done by then."""
+    found: dict[tuple[object, int], int] = {}
+    following = 0
+    for number, phase in enumerate(program.phases):
+        for einsum in body_of(phase):
+            for access in accesses(einsum.body):
+                found.setdefault(((access.tensor, access.indices), number), following)
+            following += sum(contraction(program, reduce) is not None for reduce in sums(program, einsum))
+    return found
 
 
 def _reads(products: tuple[Product, ...]) -> list[tuple[list[int], Side]]:
