@@ -15,7 +15,7 @@ from .mapping import Binding, Group, Loop
 from .steps import iterated
 
 if TYPE_CHECKING:
-    from .group import Problem
+    from .problem import Problem
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,13 @@ from ..einsum.sizes import bind
 from .architecture import Architecture
 from .cost import Cost, amount, joules, level_pj, seconds
 from .designs import Design, wrong
-from .group import Tally
 from .idle import Length, most_at_work
 from .layouts import Vector, front
 from .objective import PRODUCTS
 from .partitions import Partitions
 from .search import Searched, better, search
 from .space import ANYTHING, Fixed, Tiles, open_extents
+from .tally import Tally
 
 Goal: TypeAlias = Literal["latency", "energy", "edp", "area-delay", "traffic", "pareto"]
 _SLACK = 1 + 1e-12

@@ -25,8 +25,9 @@ from .alike import Signature, signature
 from .architecture import Architecture
 from .cost import group_cost, level_pj
 from .floors import Way
-from .group import Found, GroupSearch, Problem, Rivals, Tally
+from .group import GroupSearch
 from .idle import Length, lengths, most_at_work
+from .incumbents import Rivals
 from .intervals import NotAffine, possible
 from .layouts import Vector, front
 from .mapping import Binding, Group, Loop
@@ -34,7 +35,9 @@ from .masks import first_step, masks
 from .nest import Nest, is_initial, place_group
 from .objective import MEASURES, NOTHING, PRODUCTS, Objective, order, rank_of
 from .operations import is_constant, work
+from .problem import Found, Problem
 from .space import Fixed, einsum_order, together
+from .tally import Tally
 
 NONE: Vector = (0.0, 0.0, 0.0)
 """Cycles, energy (pJ) and words of nothing."""
@@ -244,8 +247,8 @@ class Partitions:
             open_ -= set(alike)
             if search is not None:
                 others = [tuple(before[i][a] + after[j][a] for a in (0, 1)) for i, j in alike]
-                search.others = tuple(min(part) for part in zip(*others, strict=True))
-                search.rivals = rivals
+                search.incumbents.others = tuple(min(part) for part in zip(*others, strict=True))
+                search.incumbents.rivals = rivals
                 search.advance()
             for each in alike:
                 if search is None or not search.found:
@@ -316,8 +319,8 @@ class Partitions:
             search = self._search(edge)
             if search is not None:
                 i, j = edge
-                search.caps = [cap - before[i][axis] - after[j][axis] for axis, cap in enumerate(most)]
-                search.alone = edge == (0, count)
+                search.incumbents.caps = [cap - before[i][axis] - after[j][axis] for axis, cap in enumerate(most)]
+                search.incumbents.alone = edge == (0, count)
                 search.advance()
                 if search.proof is not None:
                     self.missed = min(self.missed, before[i][first] + search.proof[0] + after[j][first])

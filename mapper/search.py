@@ -25,13 +25,14 @@ from ..einsum.sizes import Sizes, bind
 from .architecture import Architecture
 from .cost import Cost, amount, cost, joules, seconds
 from .fixed import ANYTHING, Fixed, single, words
-from .group import Found, Tally
 from .layouts import Vector, front
 from .mapping import Mapping
 from .nest import Placed, check_outputs
 from .objective import MEASURES, NOTHING, PRODUCTS, Measure, Objective, named, order, rank_of
 from .partitions import Partitions, added
+from .problem import Found
 from .space import Tiles, open_extents
+from .tally import Tally
 from .team import require_searchable
 
 __all__ = ["Objective", "Searched", "search"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.mapper.bindings import Bindings
-from einsmith.mapper.group import Rivals
+from einsmith.mapper.incumbents import Rivals
 from einsmith.mapper.orders import Orders
 from einsmith.mapper.search import Searched, search
 
