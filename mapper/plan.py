@@ -306,6 +306,7 @@ class _Planner:
         symbol = tile_symbol(program)
         if symbol is not None and symbol in given:
             tile_fixed = True
+        self.extents = extents
         self.descriptors = Descriptors(program, self.gpu, self.precision, extents, self.dots, tile_fixed)
         timing = Timing(program, self.gpu, self.precision, self.matrix_rate, extents, bound)
         found: list[Candidate] = []
@@ -449,6 +450,12 @@ class _Planner:
         found = self._addressed(blocks, warps, stages, timing, described)
         return found if self.choice == "on" or _worth_describing(found, by_pointers) else by_pointers
 
+    def _divides(self, blocks: Mapping[str, int]) -> bool:
+        """Do steps divide what is walked at these sizes?"""
+        loop, inner = self.program.loop, self.program.inner
+        parent = self.program.cascade.rank(loop).part_of if loop is not None else None
+        return parent is None or inner is None or self.extents[parent] % blocks[inner] == 0
+
     def _addressed(
         self, blocks: dict[str, int], warps: int, stages: int, timing: Timing, described: frozenset[str], walking: bool = False
     ) -> Candidate | tuple[int, str]:  # fmt: skip
@@ -457,7 +464,7 @@ class _Planner:
         widest = max((math.prod(blocks[a] for a in axes) for axes in self.wide), default=1)
         if widest > LARGEST_TILE:
             return widest, f"a tile of {widest:,} elements (at most {LARGEST_TILE:,})"
-        shared = self.staging(blocks, warps, stages, described)
+        shared = self.staging(blocks, warps, stages, described, self._divides(blocks))
         if walking:
             ahead = self.persistence.buffers(blocks, stages)
             shared = replace(shared, operands=shared.operands + ahead, total=shared.total + ahead)

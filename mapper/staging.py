@@ -18,9 +18,10 @@ from ..einsum.cascade import Access, Einsum, accesses
 from .contraction import contraction, unconditional
 from .gpu import Gpu
 from .grouping import Grouping, Meeting
+from .loop_masks import conditions
 from .precision import WIDER, Precision
 from .products import COLUMN_ROWS, Product, Side, Unit, body_of, lies_as, mentions, products, shares, streamed, sums, wide_rows
-from .program import Program
+from .program import Loop, Program
 
 BARRIER = 8
 """Bytes of one barrier in shared memory."""
@@ -81,8 +82,9 @@ class Staging:
         """Tensor -> the product whose result it lies as."""
         grouping = Grouping(program, self.products)
         self.meetings, self.delayed = tuple(grouping.meetings), grouping.delayed
-        self.lifted = (False, True) if any(side.made_of for product in self.products for side in product.sides) else (False,)
-        """In steps that a mask or the end cuts, and where it makes a difference in those that nothing cuts."""
+        self.lifts = any(side.made_of for product in self.products for side in product.sides)
+        """Are there operands that differ between steps that something cuts and steps that nothing cuts?"""
+        self.masked = self.lifts and any(_cut_by_masks(program, phase) for phase in program.phases if isinstance(phase, Loop))
         self.reads = _reads(self.products)
         self.fetched = _fetched(program)
         operands = {(side.key, product.phase) for product in self.products for side in product.sides}
@@ -114,15 +116,16 @@ class Staging:
         return element * math.prod(blocks[a] for a in side.axes)
 
     def __call__(
-        self, blocks: Mapping[str, int], warps: int, stages: int, described: frozenset[str] = frozenset()
+        self, blocks: Mapping[str, int], warps: int, stages: int, described: frozenset[str] = frozenset(), divides: bool = False
     ) -> Staged:  # fmt: skip
-        """`described`: tensors whose tiles come by descriptors."""
+        """`described`: tensors whose tiles come by descriptors; `divides`: steps divide what is walked: its end cuts none."""
         units = [one.unit(self.gpu, blocks, warps, self.exact) for one in self.products]
         if self.in_registers is not None and set(units) == {"warp"}:
-            return self.in_registers(blocks, warps, stages)
+            return self.in_registers(blocks, warps, stages, divides=divides)
         if not units:
             return Staged(0, max((self._handed(s, blocks, warps) for s in self.scratches), default=0))
-        found = [self._taken(units, blocks, warps, stages, lifted, described) for lifted in self.lifted]
+        steps = [self.lifts] if not self.lifts or (divides and not self.masked) else [False, True]
+        found = [self._taken(units, blocks, warps, stages, lifted, described) for lifted in steps]
         operands, total = (max(one) for one in zip(*found, strict=True))
         if "tensor memory" in units:
             total += ALIGNMENT + BARRIER * stages
@@ -212,6 +215,7 @@ class Staging:
         direct = self.gpu.shared_memory.asynchronous
         together = direct or stages > 1
         staying = [0] * len(self.products)
+        first = [0] * len(self.products)
         for number, (product, unit) in enumerate(zip(self.products, units, strict=True)):
             for side in product.sides:
                 if not side.is_read and self._exchanged(product, side, unit, blocks, warps, together):
@@ -228,8 +232,9 @@ class Staging:
                     elif not ends:
                         continue  # it is there for an earlier product
                     elif lifted and direct and side.made_of and (unit == "warp" or (unit == "warpgroup" and side is product.left)):
-                        for access in side.made_of if stages == 1 else ():
-                            use.add(number, self.element(access) * math.prod(blocks[a] for a in side.axes), False)
+                        if stages == 1:  # each tile goes to registers before the next is read
+                            widest = max(self.element(access) for access in side.made_of)
+                            first[number] = max(first[number], widest * math.prod(blocks[a] for a in side.axes))
                     elif side is product.left and not side.from_product and stages > 1 and self._runs_on(number, units, blocks):
                         use.turned[number] = size  # it stays in registers, in another layout
                     elif ends == [number]:
@@ -238,8 +243,8 @@ class Staging:
                         for end in ends:
                             for n in range(number, end + 1):
                                 staying[n] += size
-        for number, size in enumerate(staying):
-            use.passing[number] += size
+        for number, (size, before) in enumerate(zip(staying, first, strict=True)):
+            use.passing[number] = max(use.passing[number] + size, before)
 
     def _only_native(self, numbers: Sequence[int], side: Side, units: Sequence[Unit]) -> bool:
         """Is a tile read by units that take it from shared memory as it is, and by nothing else?"""
@@ -434,6 +439,12 @@ class Scratch:
     """That the reduced tile comes from."""
     left: bool = False
     """A result for another kernel, in 32 bits."""
+
+
+def _cut_by_masks(program: Program, loop: Loop) -> bool:
+    """Is there code for steps that a mask cuts, whatever the sizes are?"""
+    parent = program.cascade.rank(program.loop or "").part_of
+    return any(parent is None or (one.exact and one.lines) for one in conditions(program, loop))
 
 
 def _fetched(program: Program) -> dict[tuple[object, int], int]:
