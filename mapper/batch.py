@@ -37,7 +37,9 @@ from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.flatten import flatten
 from ..einsum.sizes import Sizes, bind, evaluate_scalar
 from .architecture import Architecture
-from .closed import Closed, Hardware, Open
+from .closed.cost import Closed
+from .closed.hardware import Hardware
+from .closed.words import Open
 from .cost import Cost, model
 from .mapping import Group, Mapping
 from .masks import masks

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..einsum.cascade import free_ranks
-from .closed import Closed, Open
+from .closed.tiles import Tiles
+from .closed.words import Open, Words
 from .floors import Floor, Floors, Made, is_simple, level_pj, port_cycles, whole_words
 from .mapping import Loop
 from .nest import Nest
@@ -327,12 +328,13 @@ class Orders:
         tiles = {skipped + place: self._tile(axis) for place, axis in enumerate(order)}
         one = frozenset(axis for axis, loop in enumerate(nest.group.loops) if loop.tile == 1 and axis not in tiles)
         one |= frozenset(skipped + place for place, axis in enumerate(order) if self.cut.axes[axis] in self.cut.moving)
-        closed = Closed(nest, Tape(), one)
+        tape = Tape()
+        words = Words(Tiles(nest, tape, one))
         try:
-            outputs = {"words": closed.stream_words(held) * self.shares[number], "tile": closed.stream_tile(held)}
+            outputs = {"words": words.stream_words(held) * self.shares[number], "tile": words.stream_tile(held)}
         except Open:
             return self._counted(nest, held, tiles)
-        program = Program(closed.tape, outputs)
+        program = Program(tape, outputs)
         found = program.run({name: self._input(name, tiles) for name in program.inputs}, self.count)
         return found["words"], found["tile"]
 
