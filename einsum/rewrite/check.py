@@ -158,6 +158,7 @@ def _in_range(
 ) -> None:
     """Raises `Differs` where the derived form leaves the range of float32 and the original does not."""
     flat = flatten(original)
+    sums = _sums(flat, rank)
     inside = tuple(dict.fromkeys(einsum.output for einsum in flat.einsums))
     for situation in situations(original, rank, sizes, rng):
         try:
@@ -168,6 +169,8 @@ def _in_range(
             continue  # the original leaves the range itself, or nearly
         if not all(np.isfinite(expected[name].astype(float)).all() for name in finite):
             continue  # -inf is no mask here
+        if any(np.isnan(expected[name].astype(float)).any() for name in sums):
+            continue  # nor here: a factor that left this sum may have stood under a condition that hides it
         found = single_precision.evaluate(derived, situation.inputs, {**sizes, **tiles})
         for name in original.outputs:
             if not np.isfinite(found[name][np.isfinite(expected[name])].astype(float)).all():

@@ -50,6 +50,17 @@ CASES = [
     Case("soft-capped", _attention("soft-capped", "S[p,m] = 20 * tanh(QK[p,m] / 20)"), 3, 1),
     Case("temperature", _attention("temperature", "S[p,m] = QK[p,m] * T[p]", f"{QKV}, T: [p]"), 3, 1),
     Case(
+        "dropout",
+        _spec(
+            "dropout",
+            f"{QKV}, D: {{ranks: [p, m], dtype: bool}}",
+            f"{SCORES}\nS[p,m] = QK[p,m]\n{SOFTMAX}AD[p,m] = where(D[p,m], A[p,m] / 0.9, 0)\nAV[p,f] = AD[p,m] * V[m,f]",
+            "AV",
+        ),
+        3,
+        1,
+    ),
+    Case(
         "segments",
         _attention(
             "segments",
