@@ -23,10 +23,11 @@ import numpy as np
 from ..cascade import Cascade, Reduce, Scalar, free_ranks, walk
 from ..diagnostics import Diagnostic, EinsmithError
 from ..flatten import flatten
-from ..interpret import evaluate, random_inputs
+from ..interpret import BLOCK, evaluate, random_inputs
 from ..sizes import bind
 from . import single_precision
 from .fiber import Fiber
+from .trials import Values, values_of
 
 TOLERANCE = 1e-9
 """Greatest difference, relative to the greatest value of the output and of the sums over the fiber (absolute below 1)."""
@@ -45,8 +46,6 @@ RANGE_LENGTHS = (1, 13)
 
 HEADROOM = 1e30
 """Large inputs that bring a tensor of the original beyond this say nothing: another order of factors may need some room."""
-
-Values = dict[str, np.ndarray[Any, Any]]
 
 
 class Differs(EinsmithError):
@@ -80,7 +79,7 @@ def compare(
     lines: list[str] = []
     for length in LENGTHS:
         for sizes in _sizes(original, rank, length):
-            if _points(original, sizes) > MAX_POINTS and (lines or length != LENGTHS[-1]):
+            if sum(_points(original, sizes)) > MAX_POINTS and (lines or length != LENGTHS[-1]):
                 continue
             worst = _worst(original, derived, rank, sizes, tiles, rng, finite)
             if worst is not None:
@@ -96,18 +95,23 @@ def compare(
     return tuple(lines)
 
 
-def _points(cascade: Cascade, sizes: dict[str, int]) -> float:
-    """Points of all Einsums together; none if the sizes do not suit the cascade."""
+def _points(cascade: Cascade, sizes: dict[str, int]) -> list[int]:
+    """Points of each Einsum; none if the sizes do not suit the cascade."""
     try:
         extents = bind(cascade, sizes).extents
     except EinsmithError:
-        return 0
-    total = 0.0
+        return []
+    found = []
     for einsum in cascade.einsums:
         bound = {rank for node in walk(einsum.body) if isinstance(node, Reduce) for rank in node.ranks}
         ranks = bound | free_ranks(einsum.body) | {rank for index in einsum.indices for rank in free_ranks(index)}
-        total += math.prod(extents[rank] for rank in ranks)
-    return total
+        found.append(math.prod(extents[rank] for rank in ranks))
+    return found
+
+
+def _at_once(cascade: Cascade, sizes: dict[str, int]) -> int:
+    """Trials that are worked out together: so many that the interpreter takes one block of points for each Einsum."""
+    return max(1, BLOCK // max([1, *_points(cascade, sizes)]))
 
 
 def _worst(
@@ -127,23 +131,28 @@ def _worst(
         return None
     flat = flatten(original)
     sums = (*_sums(flat, rank), *finite)
-    for number, (inputs, range_only) in enumerate(trials):
-        with np.errstate(all="ignore"):
-            try:
-                expected = evaluate(flat, inputs, sizes, keep=sums)
-            except EinsmithError:
+    at_once = _at_once(flat, sizes)
+    kept: list[tuple[Values, bool, Values]] = []
+    with np.errstate(all="ignore"):
+        values = values_of(evaluate, flat, [inputs for inputs, _ in trials], sizes, sums, at_once)
+        for number, ((inputs, range_only), expected) in enumerate(zip(trials, values, strict=True)):
+            if isinstance(expected, EinsmithError):
                 if number == 0:
                     return None  # these sizes do not suit the cascade
                 continue  # nor these values
             if number >= len(SCALES) and not all(np.isfinite(expected[name]).all() for name in sums):
                 continue  # -inf is no mask here: it reaches a sum
-            found = evaluate(derived, inputs, {**sizes, **tiles})
-        greatest = max((_greatest(expected[name]) for name in sums), default=0.0)
-        for name in original.outputs:
-            gap = _difference(expected[name], found[name], greatest)
-            if not gap <= TOLERANCE:
-                raise Differs(name, gap, {**sizes, **tiles}, large=range_only)
-            worst = max(worst, gap)
+            kept.append((inputs, range_only, expected))
+        values = values_of(evaluate, derived, [inputs for inputs, _, _ in kept], {**sizes, **tiles}, (), at_once)
+        for (_, range_only, expected), found in zip(kept, values, strict=True):
+            if isinstance(found, EinsmithError):
+                raise found
+            greatest = max((_greatest(expected[name]) for name in sums), default=0.0)
+            for name in original.outputs:
+                gap = _difference(expected[name], found[name], greatest)
+                if not gap <= TOLERANCE:
+                    raise Differs(name, gap, {**sizes, **tiles}, large=range_only)
+                worst = max(worst, gap)
     return worst
 
 
@@ -160,10 +169,12 @@ def _in_range(
     flat = flatten(original)
     sums = _sums(flat, rank)
     inside = tuple(dict.fromkeys(einsum.output for einsum in flat.einsums))
-    for situation in situations(original, rank, sizes, rng):
-        try:
-            expected = single_precision.evaluate(flat, situation.inputs, sizes, keep=inside)
-        except EinsmithError:
+    at_once = _at_once(flat, sizes)
+    drawn = list(situations(original, rank, sizes, rng))
+    values = values_of(single_precision.evaluate, flat, [situation.inputs for situation in drawn], sizes, inside, at_once)
+    kept: list[tuple[Values, Values]] = []
+    for situation, expected in zip(drawn, values, strict=True):
+        if isinstance(expected, EinsmithError):
             continue  # the cascade does not accept these values
         if not situation.masked and not all((np.abs(value.astype(float)) < HEADROOM).all() for value in expected.values()):
             continue  # the original leaves the range itself, or nearly
@@ -171,10 +182,15 @@ def _in_range(
             continue  # -inf is no mask here
         if any(np.isnan(expected[name].astype(float)).any() for name in sums):
             continue  # nor here: a factor that left this sum may have stood under a condition that hides it
-        found = single_precision.evaluate(derived, situation.inputs, {**sizes, **tiles})
+        kept.append((situation.inputs, expected))
+    sized = {**sizes, **tiles}
+    values = values_of(single_precision.evaluate, derived, [inputs for inputs, _ in kept], sized, (), at_once)
+    for (_, expected), found in zip(kept, values, strict=True):
+        if isinstance(found, EinsmithError):
+            raise found
         for name in original.outputs:
             if not np.isfinite(found[name][np.isfinite(expected[name])].astype(float)).all():
-                raise Differs(name, math.nan, {**sizes, **tiles}, large=True)
+                raise Differs(name, math.nan, sized, large=True)
 
 
 @dataclass(frozen=True)
