@@ -43,7 +43,7 @@ from ..einsum.cascade import (
 )  # fmt: skip
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.flatten import IDENTITY, flatten
-from .turned import turned
+from .turned import turned, turned_pairs
 
 ACCUMULATE = {"sum": "+", "mean": "+", "prod": "*", "max": "max", "min": "min", "any": "or", "all": "and"}
 """The binary operation that carries on each reduction."""
@@ -158,9 +158,12 @@ def guard_tails(cascade: Cascade, loop: str | None, by_tile: frozenset[str] = fr
             worst = IDENTITY["min" if body.op == "argmin" else "max"]
             for rank in within:
                 body = replace(body, body=Map("where", (_exists(cascade, rank), body.body, worst)))
-        for rank in splits:
-            if rank not in within:
-                body = Map("where", (_exists(cascade, rank), body, Number(0)))
+        beside = [rank for rank in splits if rank not in within]
+        summed = isinstance(body, Reduce | Scan)
+        if summed:  # at such points nothing is read; what is made there nobody reads, unless it is an output
+            body = _guarded_reads(cascade, body, beside)
+        for rank in beside if not summed or einsum.output in cascade.outputs else ():
+            body = Map("where", (_exists(cascade, rank), body, Number(0)))
         return replace(einsum, body=body)
 
     return flatten(replace(cascade, einsums=tuple(guarded(einsum) for einsum in cascade.einsums)))
@@ -189,6 +192,26 @@ def _guarded_reduction(cascade: Cascade, body: Reduce, splits: list[Rank]) -> Ex
     for name in left:
         count = Map("*", (count, cascade.rank(name).extent))
     return Map("/", (Reduce("sum", body.ranks, inside), count))
+
+
+def _guarded_reads(cascade: Cascade, body: Expr, splits: list[Rank]) -> Expr:
+    """With 0 for inputs at points that tiles do not have."""
+
+    def guarded(node: Expr) -> Expr:
+        for rank in splits:
+            if reads_whole(cascade, rank, node):
+                return Map("where", (_exists(cascade, rank), node, Number(0)))
+        return node
+
+    return transform(body, guarded) if splits else body
+
+
+def reads_whole(cascade: Cascade, rank: Rank, node: Expr) -> bool:
+    """Is an input read at the coordinate of a split rank, which a tile may have beyond the end?"""
+    match node:
+        case Access(tensor=name, indices=indices):
+            return cascade.tensor(name).kind == "input" and whole_coordinate(cascade, rank.name) in indices
+    return False
 
 
 def _exists(cascade: Cascade, rank: Rank) -> Expr:
@@ -306,6 +329,7 @@ def sequential_rank(cascade: Cascade, extents: Mapping[str, int], small: int = S
     """The reduced rank to walk in order, by data flow; None if what is reduced is held whole, being at most `small` long."""
     reduced = {rank for einsum in cascade.einsums for rank in (*bound_ranks(einsum), *scanned(einsum))}
     reduced -= {rank for einsum in cascade.einsums if (rank := needs_whole(einsum)) is not None}
+    reduced -= {rank for pair in turned_pairs(cascade) for rank in pair}
     outers = {r for r in reduced if (p := cascade.rank(r).part_of) and cascade.rank(p).split.outer == r}  # type: ignore[union-attr]
     reduced -= {r for r in reduced if cascade.rank(r).part_of and r not in outers}
     carried = {rank for t in cascade.tensors if t.kind != "input" for rank in t.ranks}

@@ -10,14 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..einsum.cascade import Einsum, Expr, Map, Number, Reduce, Scan, Select, accesses, substitute
+from ..einsum.cascade import Access, Einsum, Expr, Map, Number, Reduce, Scan, Select, accesses, substitute
 from ..einsum.sizes import Sizes, evaluate_scalar
 from .contraction import contraction, simplified
 from .gpu import Gpu
 from .loop_masks import Bounds, HalfLine, conditions, first, last
 from .precision import Precision
-from .products import body_of, is_read
-from .program import Loop, Program
+from .products import body_of, is_read, sums
+from .program import Loop, Program, position
 from .traffic import Order, Traffic, Traffics
 
 SPECIAL = frozenset(
@@ -27,6 +27,11 @@ SPECIAL = frozenset(
 STEP_CYCLES = 500.0
 """Cycles of one step that overlap with nothing: barriers and the turn of the loop. A guess that ranks long tiles above short ones.
 """
+SHORT_CHAIN = 3
+"""Products of a step of which each needs the one before it that the cycles of a step pay for."""
+LINK_CYCLES = 150.0
+"""Cycles that each further product of a chain waits for the one before it: its result on its way to the operand of another, through
+shared memory and a barrier. A guess like that of a step."""
 SAMPLES = 32
 """Tiles of which the steps are counted where a mask makes them differ."""
 
@@ -64,8 +69,9 @@ class _Tiles:
     """Instances that the busiest multiprocessor runs."""
     counts: list[Steps]
     """Of each phase."""
-    busiest: tuple[float, float, float, float]
-    """Operations of matrix units, vector lanes and special functions of the busiest multiprocessor, and steps of its loops."""
+    busiest: tuple[float, float, float, float, float]
+    """Operations of matrix units, vector lanes and special functions of the busiest multiprocessor, steps of its loops, and cycles
+    in which it waits."""
     heavy_first: frozenset[str]
     """Tiled ranks along which later tiles have more steps."""
     moved: dict[int, Traffic] = field(default_factory=dict)
@@ -81,6 +87,7 @@ class Timing:
         self.program, self.gpu, self.matrix_rate = program, gpu, matrix_rate
         self.extents, self.bound = extents, bound
         self.work = [[_work(program, einsum, precision) for einsum in body_of(phase)] for phase in program.phases]
+        self.chains = [_chain(program, body_of(phase)) for phase in program.phases]
         self.traffic = Traffics(program, gpu, precision, extents)
         self.narrow_share = precision.narrow_share(gpu)
         self.lines = {
@@ -114,7 +121,7 @@ class Timing:
         gpu, program, here = self.gpu, self.program, self._here(blocks)
         instances, rounds = here.instances, here.rounds
         units = gpu.multiprocessors.count
-        matrix, vector, special, longest = here.busiest
+        matrix, vector, special, longest, waits = here.busiest
         if resident not in here.moved:
             steps = [(count.mean, count.most) for count in here.counts]
             here.moved[resident] = self.traffic(blocks, steps, units * resident)
@@ -133,7 +140,7 @@ class Timing:
         from_memory = max(float(self.compulsory), moved.from_memory)
         memory_s = max(from_memory / (gpu.memory.bandwidth * busy), moved.through_cache / (gpu.cache.bandwidth * busy))
         turns = math.ceil(rounds / resident)
-        step_s = STEP_CYCLES / gpu.multiprocessors.clock_hz * longest / max(1.0, min(resident, 2))
+        step_s = waits / gpu.multiprocessors.clock_hz / max(1.0, min(resident, 2))
         exposed = gpu.memory.latency_s * (2 if program.loops else 1) * (1 if ahead else turns)
         if stages < 2:
             exposed += gpu.cache.latency_s * longest / min(rounds, resident)
@@ -153,18 +160,20 @@ class Timing:
             self.known = key, _Tiles(instances, rounds, counts, self._busiest(blocks, rounds, counts), rising)
         return self.known[1]
 
-    def _busiest(self, blocks: Mapping[str, int], rounds: int, counts: Sequence[Steps]) -> tuple[float, float, float, float]:
-        """Operations of matrix units, vector lanes and special functions of the busiest multiprocessor, and steps of its loops."""
-        matrix = vector = special = longest = 0.0
-        for count, phase, einsums in zip(counts, self.program.phases, self.work, strict=True):
+    def _busiest(self, blocks: Mapping[str, int], rounds: int, counts: Sequence[Steps]) -> tuple[float, float, float, float, float]:
+        """Operations of matrix units, vector lanes and special functions of the busiest multiprocessor, steps of its loops, and
+        cycles in which it waits for a step or for a product that the next one needs."""
+        matrix = vector = special = longest = waits = 0.0
+        for count, phase, einsums, chain in zip(counts, self.program.phases, self.work, self.chains, strict=True):
             times = max(rounds * count.mean, count.most)
             longest += times if isinstance(phase, Loop) else 0.0
+            waits += times * (STEP_CYCLES * isinstance(phase, Loop) + LINK_CYCLES * max(0, chain - SHORT_CHAIN))
             for work in einsums:
                 matrix += 2.0 * times * sum(math.prod(blocks[a] for a in axes) for axes in work.flops)
                 matrix += 2.0 * times * self.narrow_share * sum(math.prod(blocks[a] for a in axes) for axes in work.narrow)
                 vector += times * sum(math.prod(blocks[a] for a in axes) for axes in work.lanes)
                 special += times * sum(math.prod(blocks[a] for a in axes) for axes in work.functions)
-        return matrix, vector, special, longest
+        return matrix, vector, special, longest, waits
 
     def steps(self, number: int, blocks: Mapping[str, int]) -> Steps:
         """Steps of a loop."""
@@ -237,6 +246,22 @@ def _work(program: Program, einsum: Einsum, precision: Precision) -> _Work:
             lanes.append(axes)
             todo += node.args
     return _Work(tuple(flops), tuple(narrow), tuple(lanes), tuple(functions))
+
+
+def _chain(program: Program, body: Sequence[Einsum]) -> int:
+    """Products of straight code, or of a step, of which each needs the one before it: the most there are in a row."""
+    depth: dict[str, int] = {}
+
+    def fresh(access: Access) -> bool:
+        tensor = program.cascade.tensor(access.tensor)
+        place = tensor.ranks.index(tensor.iterates) if tensor.iterates is not None else None
+        return place is None or position(program.cascade, tensor.name, access.indices[place]) == "next"
+
+    for einsum in body:
+        before = max((depth.get(a.tensor, 0) for a in accesses(einsum.body) if fresh(a)), default=0)
+        made = any(contraction(program, reduce) is not None for reduce in sums(program, einsum))
+        depth[einsum.output] = before + made
+    return max(depth.values(), default=0)
 
 
 def _between(lines: list[HalfLine], values: Mapping[str, int | float], extent: int, tile: int, all_steps: int) -> int:

@@ -23,6 +23,7 @@ from ..einsum.cascade import (
     Expr,
     Map,
     Number,
+    Rank,
     Reduce,
     Scalar,
     Scan,
@@ -33,7 +34,20 @@ from ..einsum.cascade import (
     walk,
 )
 from ..einsum.diagnostics import EinsmithError
-from .blocking import SMALL, Blocked, block, bound_ranks, divides, in_place, needs_whole, reads, refuse, scanned, whole_coordinate
+from .blocking import (
+    SMALL,
+    Blocked,
+    block,
+    bound_ranks,
+    divides,
+    in_place,
+    needs_whole,
+    reads,
+    reads_whole,
+    refuse,
+    scanned,
+    whole_coordinate,
+)
 from .recast import recasts
 from .turned import turned, turned_pairs
 
@@ -187,13 +201,21 @@ def _check_tails(flat: Cascade, loop: str | None, inner: str | None) -> None:
         for split in flat.domain_splits(ranks):
             assert split.split is not None
             exists = Map("<", (whole_coordinate(flat, split.name), split.extent))
-            if divides(split) or exists in walk(einsum.body):
+            if divides(split) or exists in walk(einsum.body) or not _meets(flat, split, einsum):
                 continue
             if (split.split.outer, split.split.inner) != (loop, inner):
                 outer, inner_part = split.split.outer, split.split.inner
                 message = f"no kernel goes along `{outer}` and `{inner_part}` together unless it walks `{outer}` in order"
                 help = f"the last tile of `{split.name}` may be cut: make `{outer}` the rank of a running state"
                 raise refuse("E603", message, einsum, help=help)
+
+
+def _meets(flat: Cascade, split: Rank, einsum: Einsum) -> bool:
+    """Does it matter to an Einsum that a split rank has points beyond its end: to what it reduces or reads, or where it writes?"""
+    assert split.split is not None
+    if {split.split.outer, split.split.inner} & set(bound_ranks(einsum)) or isinstance(einsum.body, Select):
+        return True
+    return any(reads_whole(flat, split, node) for node in walk(einsum.body))
 
 
 def _left(einsum: Einsum) -> frozenset[str]:

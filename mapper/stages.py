@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from ..einsum.cascade import Cascade, Einsum, Map, Reduce, accesses, free_ranks, walk
+from ..einsum.cascade import Cascade, Einsum, Map, Reduce, Scan, accesses, free_ranks, walk
 from ..einsum.diagnostics import EinsmithError
 from ..einsum.sizes import bind
 from .blocking import live, reads
@@ -119,15 +119,27 @@ def _one_after_another(textbook: Cascade, plans: Sequence[ModulePlan]) -> Module
 
 
 def _in_chunks(cascade: Cascade, planner: Callable[[Chunked], _Planner]) -> list[ModulePlan]:
-    """Plans in which linear recurrences go chunk by chunk, with longer and longer chunks while that is faster."""
+    """Plans in which linear recurrences go chunk by chunk, with longer and longer chunks while that is faster. What no state goes
+    into may be done before, for all chunks at once."""
     plans: list[ModulePlan] = []
+    best: ModulePlan | None = None
     for each in chunked(prepared(cascade)):
+        own = planner(each)
         try:
-            found, _ = planner(each).first()
-        except EinsmithError:
+            found, groups = own.first()
+        except EinsmithError:  # too much for one kernel, maybe
+            whole, groups = list[ModulePlan](), [own.cuttable.einsums]
+        else:
+            whole = [found]
+        here = [
+            replace(one, note="; ".join(note for note in (each.note, one.note) if note), chunked=True)
+            for one in (*whole, *own.pairs_apart(groups))
+        ]
+        if not here:
             break
-        plans.append(replace(found, note="; ".join(note for note in (each.note, found.note) if note), chunked=True))
-        if len(plans) > 1 and not better(*_comparable(plans[-1], plans[-2])):
+        plans += here
+        before, best = best, _best(here)
+        if before is not None and not better(*_comparable(best, before)):
             break
     return plans
 
@@ -267,6 +279,21 @@ class _Planner:
                     yield other[0]
                     if other[0].predicted_s < module.predicted_s and len(other[1]) < MOST_KERNELS:
                         todo.append(other)
+
+    def pairs_apart(self, groups: Groups) -> Iterator[ModulePlan]:
+        """The same with a kernel for what no state goes into: chunks go side by side there, once for all tiles of a state's values,
+        and the kernel that walks them holds less and waits for fewer products."""
+        for number, group in enumerate(groups):
+            early = free_of_states(as_cascade(self.cuttable, groups, number))
+            sides = [tuple(e for e in group if (e.output in early) is before) for before in (True, False)]
+            if not all(sides):
+                continue
+            try:
+                found = self.module([*groups[:number], *sides, *groups[number + 1 :]])
+            except EinsmithError:
+                continue
+            done = "what no state goes into done before, for all chunks at once"
+            yield replace(found, note=f"{found.note}; {done}" if found.note else done)
 
     def apart(self, groups: Groups) -> tuple[ModulePlan, Groups] | None:
         """The same with a kernel each for Einsums of one kernel that do not feed each other, unless what they share makes up for
@@ -419,19 +446,49 @@ def repeated(cascade: Cascade, single: Plan) -> frozenset[str]:
         and cascade.tensor(e.output).kind == "einsum"
         and grid - carried[e.output]
     }
-    producers = {e.output: e for e in cascade.einsums}
     again: set[str] = set()
     for name in heavy:
-        todo, needs = [name], set()
-        while todo:
-            here = todo.pop()
-            if here in needs or here not in producers:
-                continue
-            needs.add(here)
-            todo += [a.tensor for a in reads(producers[here])]
+        needs = _needs(name, cascade)
         if not needs & set(cascade.outputs):
             again |= needs
     return frozenset(again)
+
+
+def free_of_states(part: Cascade) -> frozenset[str]:
+    """Reductions, scans and what takes special functions where no running state goes into them and they lack a rank of the states,
+    with all that they need and what is made of them and of inputs alone."""
+    states = [tensor for tensor in part.tensors if tensor.kind == "state"]
+    ranks = {rank for state in states for rank in state.ranks if rank != state.iterates}
+    behind = {state.name for state in states}
+    apart: list[Einsum] = []
+    for einsum in part.einsums:
+        if behind & {access.tensor for access in reads(einsum)} or einsum.output in behind:
+            behind.add(einsum.output)
+        elif ranks - set(part.tensor(einsum.output).ranks):
+            apart.append(einsum)
+    found: set[str] = set()
+    for einsum in apart:
+        if _is_heavy(einsum) or {access.tensor for access in reads(einsum)} & found:
+            found |= _needs(einsum.output, part)
+    return frozenset(found - set(part.outputs))
+
+
+def _is_heavy(einsum: Einsum) -> bool:
+    """Does it reduce, scan or take special functions?"""
+    special = SPECIAL - {"/"}
+    return any(isinstance(node, Reduce | Scan) or (isinstance(node, Map) and node.op in special) for node in walk(einsum.body))
+
+
+def _needs(name: str, part: Cascade) -> set[str]:
+    """What Einsums make of all that a tensor is made of, itself among it."""
+    made = {einsum.output: einsum for einsum in part.einsums}
+    todo, found = [name], set[str]()
+    while todo:
+        here = todo.pop()
+        if here not in found and here in made:
+            found.add(here)
+            todo += [access.tensor for access in reads(made[here])]
+    return found
 
 
 def _made_by(einsum: Einsum, outputs: Collection[str]) -> bool:

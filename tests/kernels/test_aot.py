@@ -17,7 +17,7 @@ from einsmith.mapper import gpu
 from einsmith.mapper.module_plan import ModulePlan
 from einsmith.mapper.one_pass import one_pass
 from einsmith.mapper.plan import plan
-from einsmith.mapper.stages import plan_module
+from einsmith.mapper.stages import module_plans, plan_module
 
 from ..work import counted
 
@@ -143,3 +143,13 @@ def test_a_step_that_is_cut_is_compiled_only_where_there_is_one() -> None:
         planned = plan_module(cascade, gpu.load("h200"), {"B": 1, "H": 8, "M": length, "E": 64, "F": 64})
         found[length] = aot.compile_module(emit_module(planned), planned, cascade)["sm_90"]
     assert found[4095].mma["wgmma"] == 2 * found[4096].mma["wgmma"] > 0
+
+
+def test_a_state_of_256_by_256_is_walked_without_spills() -> None:
+    """Matrices of pairs, and the inverse of a triangular one, are made by a kernel before."""
+    cascade = spec.load(ROOT / "examples" / "attention" / "delta.yaml")
+    plans = module_plans(cascade, gpu.load("h200"), {"B": 1, "H": 16, "M": 4096, "E": 256, "F": 256})
+    planned = next(one for one in plans if "in chunks of 32" in one.note)
+    found = aot.compile_module(emit_module(planned), planned, cascade)["sm_90"]
+    assert [kernel.spill_bytes for kernel in found.kernels] == [0, 0]
+    assert all(kernel.mma["mma.sync"] for kernel in found.kernels)

@@ -11,7 +11,7 @@ from einsmith.kernels.check import Checked, check_all
 from einsmith.kernels.emit import emit_module
 from einsmith.kernels.shapes import Case
 from einsmith.mapper import gpu
-from einsmith.mapper.stages import plan_module
+from einsmith.mapper.stages import module_plans, plan_module
 
 SIZES = {"B": 1, "M": 128, "E": 16, "F": 16}
 CASES = [Case("one", {"B": 1, "M": 1, "E": 3, "F": 2}), Case("odd", {"B": 2, "M": 37, "E": 5, "F": 18})]
@@ -116,5 +116,29 @@ def results() -> dict[str, tuple[str, Checked]]:
 def test_chunks_agree_with_the_interpreter(name: str) -> None:
     note, found = results()[name]
     assert "in chunks of" in note
+    assert len(found.rows) == len(CASES) * (2 if name == "read at the end" else 1)
+    assert not found.failed, str(found)
+
+
+APART = ["gates of both signs", "gates for each element of a key", "read at the end", *RULES]
+"""Recurrences with something that no state goes into: scores, products of gates, inverses."""
+
+
+@functools.cache
+def results_apart() -> dict[str, Checked]:
+    tasks = []
+    for name in APART:
+        cascade = spec.loads(KERNELS[name])
+        plans = module_plans(cascade, gpu.load("h200"), SIZES, dtype="float32")
+        apart = next(one for one in plans if "done before, for all chunks at once" in one.note)
+        assert len(apart.kernels) == 2
+        tasks.append((emit_module(apart), cascade, CASES))
+    return dict(zip(APART, check_all(tasks), strict=True))
+
+
+@pytest.mark.parametrize("name", APART)
+def test_what_no_state_goes_into_may_be_done_before_all_chunks(name: str) -> None:
+    """In chunks that the end cuts too: the kernel before walks none of them."""
+    found = results_apart()[name]
     assert len(found.rows) == len(CASES) * (2 if name == "read at the end" else 1)
     assert not found.failed, str(found)

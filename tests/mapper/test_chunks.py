@@ -13,7 +13,7 @@ from einsmith.mapper.chunks import chunked
 from einsmith.mapper.module_plan import ModulePlan
 from einsmith.mapper.prepare import prepared
 from einsmith.mapper.products import contractions
-from einsmith.mapper.stages import plan_module
+from einsmith.mapper.stages import module_plans, plan_module
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "attention"
 LONG = {"B": 4, "H": 16, "M": 8192, "E": 64, "F": 64}
@@ -48,6 +48,34 @@ def test_states_that_read_themselves_become_matrix_products(name: str, sizes: di
     assert "in chunks of" in found.note
     (kernel,) = found.kernels
     assert len(contractions(kernel.program)) >= 11
+
+
+def in_chunks(name: str, sizes: dict[str, int], length: int) -> list[ModulePlan]:
+    """Plans in chunks of one length."""
+    cascade = spec.load(EXAMPLES / f"{name}.yaml")
+    plans = module_plans(cascade, gpu.load("h200"), {k: v for k, v in sizes.items() if k in cascade.symbols})
+    return [one for one in plans if one.note.split(";")[0].endswith(f"in chunks of {length}")]
+
+
+WIDE = {"B": 1, "H": 16, "M": 4096, "E": 128, "F": 128}
+
+
+def test_what_no_state_goes_into_is_done_for_all_chunks_at_once() -> None:
+    """Inverses and weights of pairs lie between two kernels; the one that walks chunks waits for fewer products in a row."""
+    both = {len(one.kernels): one for one in in_chunks("titans", WIDE, 32)}
+    whole, (before, walking) = both[1].kernels[0], both[2].kernels
+    assert "m1" in before.program.grid
+    assert walking.program.loop == "m1"
+    assert len(contractions(before.program)) + len(contractions(walking.program)) == len(contractions(whole.program))
+    assert len(contractions(walking.program)) == 8  # what both states hold for a key and a query; written, within, added
+    assert walking.best.parts["latency"] < whole.best.parts["latency"] / 2
+
+
+def test_a_chunk_may_be_too_much_for_one_kernel_alone() -> None:
+    """Of states of 256 by 256 and matrices of pairs no tile fits; of states alone some do."""
+    (found,) = in_chunks("delta", {**WIDE, "E": 256, "F": 256}, 32)
+    assert len(found.kernels) == 2
+    assert found.kernels[1].best.registers < 255
 
 
 TWO_WRITES = """
