@@ -64,9 +64,10 @@ def _flat_einsum(einsum: Einsum) -> bool:
     return is_flat(inner) and all(is_flat(index) for index in einsum.indices)
 
 
-def _conjuncts(condition: Expr) -> tuple[Expr, ...]:
+def conjuncts(condition: Expr) -> tuple[Expr, ...]:
+    """The parts of a condition that must all hold."""
     if isinstance(condition, Map) and condition.op == "and":
-        return (*_conjuncts(condition.args[0]), *_conjuncts(condition.args[1]))
+        return (*conjuncts(condition.args[0]), *conjuncts(condition.args[1]))
     return (condition,)
 
 
@@ -125,7 +126,7 @@ class _Flattener:
         if guards and not isinstance(expr, Select) and expr.op in IDENTITY:
             body = expr.body
             bound = set(expr.ranks) if isinstance(expr, Reduce) else {expr.rank}
-            for guard in reversed([part for whole in guards for part in _conjuncts(whole)]):
+            for guard in reversed([part for whole in guards for part in conjuncts(whole)]):
                 if bound & free_ranks(guard):
                     continue  # about a coordinate outside of the reduction, or of the whole scan
                 body = Map("where", (guard, body, IDENTITY[expr.op]))

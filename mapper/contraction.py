@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..einsum.cascade import Expr, Map, Number, Reduce, Scalar, remembered, walk
+from ..einsum.flatten import conjuncts
 from .program import Program
 
 
@@ -76,7 +77,8 @@ def simplified(program: Program, reduce: Reduce) -> Expr:
 
     sum[e](where(c, x, 0)) = where(c, sum[e](x), 0) for c without e;   sum[e](x + y) = sum[e](x) + sum[e](y) for products x, y;
     sum[e](x / s) = sum[e](x) / s for s without e;
-    sum[e](where(c, x * y, 0)) = sum[e](where(c, x, 0) * where(c, y, 0)) for c along e alone, which holds for infinite x and y too.
+    sum[e](where(c, x * y, 0)) = sum[e](where(c, x, 0) * where(c, y, 0)) for c along e alone, which holds for infinite x and y too;
+    sum[m](where(c, x * y, 0)) = sum[m](where(c, x, 0) * y) for c along m and an axis of x, which holds for finite y.
     """
     if reduce.op != "sum":
         return reduce
@@ -102,6 +104,8 @@ def simplified(program: Program, reduce: Reduce) -> Expr:
                 product = Map("*", (product, part))
             found = Reduce("sum", reduce.ranks, product)
             return found if contraction(program, found) else reduce
+        case Map(op="where", args=(condition, yes, Number(value=0))):
+            return _chosen_on_one_side(program, reduce, condition, factors(yes)) or reduce
         case Map(op="/", args=(a, b)) if free(b) and not free(a):
             return Map("/", (simplified(program, Reduce("sum", reduce.ranks, a)), b))
         case Map(op=("+" | "-") as op, args=(a, b)) if contraction(program, Reduce("sum", reduce.ranks, a)) and contraction(
@@ -112,6 +116,32 @@ def simplified(program: Program, reduce: Reduce) -> Expr:
             return Number(0)
         case _:
             return reduce
+
+
+def _chosen_on_one_side(program: Program, reduce: Reduce, condition: Expr, parts: tuple[Expr, ...]) -> Reduce | None:
+    """The sum of a product under a condition along more than what is reduced, as a matrix product of which one side is chosen.
+
+    What of the condition is along the reduced ranks alone chooses the other side, too: what a tensor holds there is read by nobody.
+    """
+    ranks = frozenset(reduce.ranks)
+    alone: Expr | None = None
+    for part in conjuncts(condition):
+        if program.axes_of(part) <= ranks and program.axes_of(part):
+            alone = part if alone is None else Map("and", (alone, part))
+    # a factor that has the axes of the condition is computed anyway
+    for chosen in sorted(range(len(parts)), key=lambda n: (not program.axes_of(condition) <= program.axes_of(parts[n]), n)):
+        product: Expr | None = None
+        for n, part in enumerate(parts):
+            if n == chosen:
+                part = Map("where", (condition, part, Number(0)))
+            elif alone is not None and program.axes_of(part) & ranks:
+                part = Map("where", (alone, part, Number(0)))
+            product = part if product is None else Map("*", (product, part))
+        assert product is not None
+        found = Reduce("sum", reduce.ranks, product)
+        if contraction(program, found) is not None:
+            return found
+    return None
 
 
 def unconditional(factor: Expr) -> Expr:

@@ -43,7 +43,7 @@ from ..einsum.cascade import (
     rebuild,
     walk,
 )
-from ..einsum.flatten import IDENTITY, flatten
+from ..einsum.flatten import IDENTITY, conjuncts, flatten
 from .blocking import fresh
 from .loop_masks import NEG_INF, Value, known_result
 from .prepare import collected
@@ -410,15 +410,9 @@ def _conditional(expr: Expr, conditions: tuple[Expr, ...]) -> Iterator[tuple[Acc
         yield from _conditional(part, conditions)
 
 
-def _conjuncts(condition: Expr) -> frozenset[Expr]:
-    if isinstance(condition, Map) and condition.op == "and":
-        return _conjuncts(condition.args[0]) | _conjuncts(condition.args[1])
-    return frozenset({condition})
-
-
 def _neutral(cascade: Cascade, rank: str, given: Mapping[str, Value], false: frozenset[Expr]) -> bool:
     """Has each reduction along a rank its identity at a point where some tensors have given values and conditions are false?"""
-    never = [_conjuncts(condition) for condition in false]
+    never = [frozenset(conjuncts(condition)) for condition in false]
     known: dict[str, Value] = {}
 
     def value(expr: Expr) -> Value:
@@ -431,7 +425,7 @@ def _neutral(cascade: Cascade, rank: str, given: Mapping[str, Value], false: fro
                 inside = value(body)
                 return inside if inside is not None and inside == IDENTITY.get(op) and op != "mean" else None
             case Map(op="where", args=(condition, yes, no)):
-                if any(parts <= _conjuncts(condition) for parts in never):
+                if any(parts <= frozenset(conjuncts(condition)) for parts in never):
                     return value(no)
                 a, b = value(yes), value(no)
                 return a if a == b else None

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Rank, Reduce, Tensor, free_ranks, substitute
+from ..flatten import conjuncts
 from .algebra import divide, is_number, multiply, negate
 from .step import coords, fresh, in_order
 
@@ -89,7 +90,7 @@ class Opening:
                 return left + [replace(one, negative=one.negative != (op == "-")) for one in right]
             case Map(op="where", args=(condition, x, no)) if is_number(no, 0):
                 inner = self._expand(x)
-                parts = _conjuncts(condition)
+                parts = conjuncts(condition)
                 return None if inner is None else [replace(one, conditions=(*parts, *one.conditions)) for one in inner]
             case Access(tensor=name) if name in self.opened:
                 return self._open(expr)
@@ -127,12 +128,6 @@ class Opening:
             body = body.body
         found = self._expand(substitute(body, names))
         return None if found is None else [replace(one, bound=one.bound | bound) for one in found]
-
-
-def _conjuncts(condition: Expr) -> tuple[Expr, ...]:
-    if isinstance(condition, Map) and condition.op == "and":
-        return (*_conjuncts(condition.args[0]), *_conjuncts(condition.args[1]))
-    return (condition,)
 
 
 # --- orders -------------------------------------------------------------------------------------------------------------

@@ -318,3 +318,17 @@ cascade: |
   O[p,f]  = sum[m](N[p,m] * V[m,f]) / sum[m](N[p,m])
 outputs: [O]
 """
+
+PACKED = """
+name: packed
+doc: Sequences packed one after another; values stand under the condition of their scores, of both query and key.
+ranks: {c: C, d: C+1, p: L, m: L, n: N, e: E, f: F}
+inputs: {Q: [n, e], K: [n, e], V: [n, f], ST: {ranks: [d], dtype: int}}
+cascade: |
+  S[c,p,m] = where(m <= p and ST[c] + p < ST[c+1], sum[e](Q[ST[c]+p,e] * K[ST[c]+m,e]), -inf)
+  G[c,p]   = max[m](S[c,p,m])
+  W[c,p,m] = exp(S[c,p,m] - G[c,p])
+  D[c,p]   = sum[m](W[c,p,m])
+  Y[c,p,f] = sum[m](where(m <= p and ST[c] + p < ST[c+1], W[c,p,m] * V[ST[c]+m,f], 0)) / D[c,p]
+outputs: [Y]
+"""

@@ -129,6 +129,9 @@ KERNELS: dict[str, tuple[str, dict[str, int], bool, int | list[int], list[Case] 
         cascades.CUT_BLOCKS, {"H": 2, "NY": 32, "NX": 32, "W": 8, "A": 2, "E": 16, "F": 16}, True, [1],
         [Case("odd", {"H": 2, "NY": 13, "NX": 9, "W": 5, "A": 1, "E": 9, "F": 5})],
     ),
+    "packed": (
+        cascades.PACKED, {"C": 4, "L": 300, "N": 800, "E": 16, "F": 16}, True, 1, [Case("odd", {"C": 3, "L": 37, "N": 70, "E": 9, "F": 6})]
+    ),
     "ragged": (cascades.LENGTHS, {"B": 4, "P": 300, "M": 300, "E": 16, "F": 16}, True, 1, [Case("odd", RAGGED)]),
 }  # fmt: skip
 BROKEN = {
@@ -189,6 +192,16 @@ def test_the_kernel_agrees_with_the_interpreter(name: str) -> None:
 @pytest.mark.parametrize("name", KERNELS)
 def test_as_many_loops_as_passes(name: str) -> None:
     assert module(name)[2] == KERNELS[name][3]
+
+
+def test_a_product_under_a_condition_of_both_sides_is_one_of_matrices() -> None:
+    """Its values are chosen on one side; what of the condition is along the sum alone chooses the other, too."""
+    assert module("packed")[1].count("tl.dot(") == 4, "scores and values, in whole steps and in those that are cut"
+    text = cascades.PACKED.replace("ST[c] + p < ST[c+1], W", "m < 90 and ST[c] + p < ST[c+1], W")
+    source = emit_module(plan_module(spec.loads(text), gpu.load("h200"), {"C": 4, "L": 300, "N": 800, "E": 16, "F": 16}))
+    loads = [line for line in source.splitlines() if line.strip().startswith("V_tile = ")]
+    assert loads
+    assert all("(m < 90)" in line for line in loads)
 
 
 def test_what_runs_as_the_golden_is_the_golden() -> None:
