@@ -18,15 +18,18 @@ from .architecture import Array
 from .batch import leaves
 from .bindings import Bindings, Costs, busiest, cheapest, in_one_tile
 from .floors import Floors, is_simple, level_pj, whole_words
+from .held import Inputs
+from .kept import Results
 from .mapping import Group, Loop
 from .nest import Nest, Step
 from .objective import order, rank_of
-from .orders import Orders, Tilings
+from .order_bounds import OrderBounds
 from .outlines import Outlines
 from .residency import add_streams
 from .space import Cut, Tiles, looped_ranks
 from .tape import Floats
 from .team import Team
+from .tiled import Tiled, Tilings
 
 
 class Ground:
@@ -120,8 +123,8 @@ class Ground:
         whole = Cut(looped.moving, tuple(looped.choices))
         tiles = {rank: (values,) for rank, values in self.tiles.items()}
         everything = Tilings(tiles, self.floor, np.arange(count), {})
-        orders = Orders(self.nest, team, looped, whole, self.floors, everything, False)
-        cycles, energy, words, need = orders.unordered()
+        tiled = Tiled(self.nest, team, looped, whole, self.floors, everything)
+        cycles, energy, words, need = OrderBounds(tiled, Inputs(tiled), Results(tiled)).unordered()
         self.keys = rank_of(problem.objective, (cycles, energy, words))
         self.floors_of = cycles, energy, words
         self.fits = need <= 1.0

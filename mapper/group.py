@@ -37,6 +37,7 @@ from .residency import add_residents
 from .space import Cut, sides
 from .tally import Tally
 from .team import teams
+from .tiled import Tiled
 
 MAX_EVALUATIONS = 20_000
 """Full evaluations after which a search ends without proof."""
@@ -178,7 +179,7 @@ class GroupSearch:
         try:
             nest = self.outlines.outline(loops, self.outlines.plain, self.outlines.roomy)
             add_residents(nest)
-            orders = Orders(nest, team, looped, cut, ground.floors, tilings, self._every(), self.problem.fixed)
+            orders = Orders(Tiled(nest, team, looped, cut, ground.floors, tilings, self.problem.fixed), self._every())
             blocks = list(orders.blocks())
         except EinsmithError as error:
             self.tally.refuse(error, len(tilings.rows))
@@ -216,10 +217,10 @@ class GroupSearch:
 
     def _refuse_smallest(self, orders: Orders) -> None:
         """Note what the tiling of a cut that needs least lacks."""
-        order = next(orders.cut.orders())
+        order = next(orders.tiled.cut.orders())
         need = orders.least_need(order)
         row = int(np.argmin(need))
-        places = tuple(orders.places(number, order)[-1] for number in range(len(orders.nest.streams)))
+        places = tuple(orders.inputs.places(number, order)[-1] for number in range(len(orders.tiled.nest.streams)))
         holds = (places,) * len(self.arch.on_chip)
         try:
             self.outlines.held(orders, order, row, holds)
@@ -242,9 +243,9 @@ class GroupSearch:
         if self.incumbents.ruled_out(floor):
             self.tally.bounded += 1
             return
-        row, cut = int(block.rows[at]), orders.cut
-        place = [int(orders.tilings.tiles[rank][-1][row]) for rank in cut.chosen]
-        key = (orders.team.loops, cut.moving, cut.chosen, tuple(place), block.level, self._lasting(orders, block))
+        row, cut = int(block.rows[at]), orders.tiled.cut
+        place = [int(orders.tiled.tilings.tiles[rank][-1][row]) for rank in cut.chosen]
+        key = (orders.tiled.team.loops, cut.moving, cut.chosen, tuple(place), block.level, self._lasting(orders, block))
         known = self._known_choices.get(key)
         if known is not None and not known:  # what is fixed leaves none
             return
@@ -275,7 +276,7 @@ class GroupSearch:
             carried,
             words,
             transfer,
-            Rooms(nest, orders.counted(block.order, row), self.problem.fixed.stays),
+            Rooms(nest, orders.results.counted(block.order, row), self.problem.fixed.stays),
         )
         for position, choice in enumerate(known):
             energy_floor = max(candidate.energy, candidate.carried + choice.energy)
@@ -292,4 +293,4 @@ class GroupSearch:
                 self.incumbents.add(new)
 
     def _lasting(self, orders: Orders, block: Block) -> frozenset[str]:
-        return frozenset(each.made.tensor for each in orders.kept(block.order) if each.lasts)
+        return frozenset(each.made.tensor for each in orders.results.kept(block.order) if each.lasts)

@@ -16,12 +16,14 @@ from ..einsum.cascade import Cascade, Einsum, free_ranks
 from ..einsum.diagnostics import EinsmithError
 from .architecture import Architecture
 from .batch import roomy
+from .held import OUTSIDE
 from .layouts import front
 from .mapping import Binding, Group, Loop, Schedule
 from .masks import first_step
 from .nest import Nest, Step, check_step, outline, refuse, settle_lasting
-from .orders import OUTSIDE, Orders
+from .orders import Orders
 from .problem import Problem
+from .tiled import Tiled
 
 
 class Outlines:
@@ -96,16 +98,17 @@ class Outlines:
         level: str | None = None,
     ) -> Nest:
         """The nest of a tiling with its inputs held as said; refused if they or what lasts do not fit after all."""
-        tiles = {rank: tuple(int(values[row]) for values in by) for rank, by in orders.tilings.tiles.items()}
-        tiles |= dict.fromkeys(orders.cut.moving, (1,))
-        before = (*orders.team.loops, *orders.looped.outside)
-        inner = orders.looped.loops(orders.cut, order, tiles)
-        streams = orders.nest.streams
+        tiled = orders.tiled
+        tiles = {rank: tuple(int(values[row]) for values in by) for rank, by in tiled.tilings.tiles.items()}
+        tiles |= dict.fromkeys(tiled.cut.moving, (1,))
+        before = (*tiled.team.loops, *tiled.looped.outside)
+        inner = tiled.looped.loops(tiled.cut, order, tiles)
+        streams = tiled.nest.streams
         if len(self.arch.on_chip) == 1 and self.problem.masked:
             return self._hold_live((*before, *inner))
         again: tuple[Loop, ...] = ()
-        if not before and (rank := _shared(orders, order, holds)) is not None:
-            again = (Loop(rank=rank, tile=orders.team.sizes.extents[rank]),)
+        if not before and (rank := _shared(tiled, order, holds)) is not None:
+            again = (Loop(rank=rank, tile=tiled.team.sizes.extents[rank]),)
         loops = [*before, *again, *inner]
         held: dict[int, dict[str, list[str]]] = {}
         bypass: dict[str, list[str]] = {}
@@ -124,7 +127,7 @@ class Outlines:
             hold: Any = listed if len(levels) > 1 else listed[levels[0]]
             loops[depth] = loops[depth].model_copy(update={"hold": hold})
         passing = {name: tuple(dict.fromkeys(tensors)) for name, tensors in bypass.items()}
-        stay = {} if level is None or level == levels[-1] else orders.staying(order, level)
+        stay = {} if level is None or level == levels[-1] else orders.results.staying(order, level)
         nest = self.outline(tuple(loops), self.plain, bypass=passing, stay=stay)
         settle_lasting(nest)
         return nest
@@ -174,15 +177,15 @@ def peeled(cascade: Cascade, names: frozenset[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _shared(orders: Orders, order: tuple[int, ...], holds: Sequence[tuple[int, ...]]) -> str | None:
+def _shared(tiled: Tiled, order: tuple[int, ...], holds: Sequence[tuple[int, ...]]) -> str | None:
     """The rank of a loop of one iteration that holds what is held outside all loops; None: it takes none."""
-    axes = [orders.cut.axes[axis] for axis in order]
+    axes = [tiled.cut.axes[axis] for axis in order]
     outside = [
-        orders.own[number]
-        for number in range(len(orders.nest.streams))
-        if any(level[number] == OUTSIDE for level in holds) and orders.own[number] & set(axes)
+        tiled.own[number]
+        for number in range(len(tiled.nest.streams))
+        if any(level[number] == OUTSIDE for level in holds) and tiled.own[number] & set(axes)
     ]
     if not outside:
         return None
-    common = frozenset.intersection(*outside) & set(axes[1:]) & set(orders.cut.chosen)
+    common = frozenset.intersection(*outside) & set(axes[1:]) & set(tiled.cut.chosen)
     return min(common, key=axes.index) if common else axes[0]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.mapper.bindings import Bindings
 from einsmith.mapper.incumbents import Rivals
-from einsmith.mapper.orders import Orders
+from einsmith.mapper.order_bounds import OrderBounds
 from einsmith.mapper.search import Searched, search
 
 from .problems import Problem, problems
@@ -27,12 +27,12 @@ def without_bounds() -> ExitStack:
     are."""
     stack = ExitStack()
 
-    def nothing(self: Orders, rows: Any, loads: Any) -> Any:
+    def nothing(self: OrderBounds, rows: Any, loads: Any) -> Any:
         return np.zeros(len(rows)), np.zeros(len(rows))
 
     stack.enter_context(patch.object(Bindings, "untiled", lambda self, costs, whole: 0.0))
     stack.enter_context(patch.object(Bindings, "tiled", lambda self, least, costs, whole, count: np.zeros(count)))
-    stack.enter_context(patch.object(Orders, "_first_tile", nothing))
+    stack.enter_context(patch.object(OrderBounds, "_first_tile", nothing))
     stack.enter_context(patch.object(Rivals, "beat", lambda self, cycles, energy: np.zeros(np.shape(cycles), dtype=bool)))
     return stack
 
