@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .cascade import Access, Cascade, Coord, Einsum, Expr, Reduce, Select, Tensor, children, free_ranks, remembered
+from .cascade import Cascade, Coord, Einsum, Reduce, Tensor, free_ranks, remembered
 from .diagnostics import Diagnostic, EinsmithError
+from .loops import reads
 
 
 @dataclass(frozen=True)
@@ -63,21 +64,6 @@ def last_uses(cascade: Cascade) -> dict[str, int]:
             last[einsum.output] = place
             last.update((access.tensor, place) for access, _ in reads(einsum))
     return last
-
-
-def reads(einsum: Einsum) -> Iterable[tuple[Access, frozenset[str]]]:
-    """Every access of an Einsum with the ranks that are bound around it; the index expressions on the left included."""
-    stack: list[tuple[Expr, frozenset[str]]] = [(expr, frozenset()) for expr in (einsum.body, *einsum.indices)]
-    while stack:
-        node, bound = stack.pop()
-        if isinstance(node, Access):
-            yield node, bound
-        inner = bound
-        if isinstance(node, Reduce):
-            inner = bound | frozenset(node.ranks)
-        elif isinstance(node, Select):
-            inner = bound | {node.rank}
-        stack.extend((child, inner) for child in children(node))
 
 
 def surrounding(einsum: Einsum) -> tuple[str, ...]:

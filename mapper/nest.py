@@ -29,14 +29,14 @@ from .legality import check_flow, check_loops, check_phases, slots
 from .mapping import Group, Mapping
 from .operations import Work
 from .pipeline import check_pipeline
-from .residency import Need, add_residents, add_streams, buffer_needs, check_capacity, most_in_flight, settle_lasting, slots_of
+from .residency import Need, add_residents, add_streams, check_capacity, most_in_flight, settle_lasting, slots_of
 from .sequences import Visits, words
 from .steps import FORWARD, Slot, Step, check_step, is_initial, iterated, refuse
 from .streams import Resident, Stream
 from .tiles import MAX_CELLS, Grid, Tiles
 
 __all__ = [
-    "FORWARD", "Grid", "MAX_CELLS", "Need", "Nest", "Placed", "Resident", "Slot", "Step", "Stream", "buffer_needs",
+    "FORWARD", "Grid", "MAX_CELLS", "Need", "Nest", "Placed", "Resident", "Slot", "Step", "Stream",
     "check_outputs", "check_step", "is_initial", "iterated", "most_in_flight", "outline", "place", "place_group", "refuse",
     "settle", "settle_lasting", "slots_of",
 ]  # fmt: skip

@@ -324,11 +324,6 @@ def _fits(have: int, one: int, two: int) -> int:
     return 0 if one > have else 4096 if two == one else 1 + (have - one) // (two - one)
 
 
-def buffer_needs(nest: Nest) -> list[Need]:
-    """What each tensor needs of the outermost level on the chip."""
-    return level_needs(nest, next(iter(nest.arch.on_chip))) if nest.arch.on_chip else []
-
-
 def level_needs(nest: Nest, level: str) -> list[Need]:
     """What each tensor needs of one instance of a storage level."""
     needs = [

@@ -250,38 +250,15 @@ class Looped:
         )
 
 
-def loop_nests(
-    cascade: Cascade,
-    arch: Architecture,
-    sizes: Sizes,
-    names: frozenset[str],
-    leaving: frozenset[str],
-    tiles: Tiles = "doubled",
-    share: int = 1,
-) -> Iterator[tuple[Loop, ...]]:
-    """All loop nests of a group one by one; most of the illegal ones too."""
-    looped = looped_ranks(cascade, arch, sizes, names, leaving, tiles, share)
-    for plain in looped.cuts():
-        for cut in (plain, *looped.doubled(plain)):
-            ranks = (*cut.moving, *cut.chosen)
-            for order in cut.orders():
-                for choice in itertools.product(*looped.tilings(cut)):
-                    inner = looped.loops(cut, order, dict(zip(ranks, choice, strict=True)))
-                    yield looped.outside + inner
-                    for loop in inner[1:] if cut.outer is None else ():
-                        if loop.rank in cut.chosen:  # all of its tiles are held at once
-                            yield (*looped.outside, Loop(rank=loop.rank, tile=sizes.extents[loop.rank]), *inner)
-
-
 def looped_ranks(
     cascade: Cascade,
     arch: Architecture,
     sizes: Sizes,
     names: frozenset[str],
     leaving: frozenset[str],
-    tiles: Tiles = "doubled",
-    share: int = 1,
-    fixed: Fixed | None = None,
+    tiles: Tiles,
+    share: int,
+    fixed: Fixed,
 ) -> Looped:
     """The loops that a group may have; the smallest tiles are one `share`-th of a side."""
     einsums = [einsum for einsum in cascade.einsums if einsum.output in names]
@@ -293,7 +270,7 @@ def looped_ranks(
     apart = [
         rank for rank in ranks if rank not in states and rank not in whole and _no_reuse(cascade, rank, einsums, streams, leaving)
     ]
-    own = fixed.tiles if fixed is not None else {}
+    own = fixed.tiles
     outside = tuple(Loop(rank=rank, tile=1) for rank in apart if sizes.extents[rank] > 1)
     others = [rank for rank in ranks if rank not in apart and rank not in states and rank not in whole]
     starts = sorted({max(1, side // share) for side in sides(arch)})
@@ -304,7 +281,7 @@ def looped_ranks(
     every = {rank: found for rank, found in every.items() if found}
     moving = tuple(rank for rank in states if sizes.extents[rank] > 1)
     most = max(len(moving), min(MAX_LOOPED, len(moving) + len(every)))
-    only = _only(fixed.of(fixed.loops, names) if fixed is not None else None, outside, own, sizes)
+    only = _only(fixed.of(fixed.loops, names), outside, own, sizes)
     if only is not None:
         every = {rank: found for rank, found in every.items() if rank in only}
         most = len(moving) + len(every)

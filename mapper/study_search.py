@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -86,23 +86,17 @@ class Contest:
         return "\n".join(lines)
 
 
-def contests(
-    file: File, names: tuple[str, ...] = (), accounting: Accounting = "paper", stop: Callable[[], bool] | None = None
-) -> Iterator[Contest]:
+def contests(file: File, names: tuple[str, ...] = (), accounting: Accounting = "paper") -> Iterator[Contest]:
     """The searches of a study, all or some of them."""
     for name, ask in file.searches.items():
         if not names or name in names:
             trials = tuple(
-                _trial(file, name, ask, accounting, model_name, length, stop)
-                for model_name in file.models
-                for length in file.lengths
+                _trial(file, name, ask, accounting, model_name, length) for model_name in file.models for length in file.lengths
             )
             yield Contest(name, ask, trials)
 
 
-def _trial(
-    file: File, name: str, ask: Search, accounting: Accounting, model_name: str, length: str, stop: Callable[[], bool] | None
-) -> Trial:
+def _trial(file: File, name: str, ask: Search, accounting: Accounting, model_name: str, length: str) -> Trial:
     config = file.configs[ask.against]
     arch, cascade = machine_of(file, config, accounting), cascade_at(config.spec)
     sizes, params = known_to(cascade, file.sizes_of(model_name, length), file.params)
@@ -110,7 +104,7 @@ def _trial(
     there = model(cascade, arch, published, sizes, params)
     fixed = joined(kept(published, ask.like), Fixed(peel=ask.peel))
     given = {symbol: size for symbol, size in sizes.items() if symbol not in ask.open}
-    found = search(cascade, arch, given, params, ask.objective, ask.tiles, fixed=fixed, stop=stop, slack=ask.slack)
+    found = search(cascade, arch, given, params, ask.objective, ask.tiles, fixed=fixed, slack=ask.slack)
     return _against(name, model_name, length, found, there)
 
 

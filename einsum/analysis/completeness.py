@@ -137,10 +137,6 @@ class _Interpretation:
         place = self.cascade.tensor(step.output).ranks.index(iterates or "")
         return step.einsum.indices[place] != Number(0)
 
-    def _on_clock(self, step: Step) -> bool:
-        """Whether the state of this step runs along the fiber."""
-        return (self.cascade.tensor(step.output).iterates or "") in self.fiber.path
-
     def _along(self, number: int, step: Step) -> Value:
         """An Einsum that goes along the fiber."""
         known = [(read, self.values.get(read.access.tensor)) for read in step.reads]

@@ -1,8 +1,8 @@
 """Running versions: what an expression is while the loop over the outer part is under way.
 
 A complete value that is the last position of a running state, `GM[p] = GM_run[p,M1]`, has a value after every step as well. This
-module
-rewrites expressions from the last position to the current one (`m1`) or the next one (`m1+1`), through all Einsums in between:
+module rewrites expressions from the last position to the current one (`m1`) or the next one (`m1+1`), through all Einsums in
+between:
 
     SN[p,m1,m0] = exp(QK[p,m1,m0] - GM[p])      ->      SN_tile[p,m1,m0] = exp(QK[p,m1,m0] - GM_run[p,m1+1])
 """
@@ -13,12 +13,23 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Tensor, accesses, children, free_ranks, rebuild, substitute
-from .accumulate import IDENTITY
+from .accumulate import IDENTITY, RunningState, running_state
 from .algebra import canonical
 from .fiber import Fiber
 from .identities import infinite, settles
 from .signs import Sign, sign
 from .step import coords, fresh, in_order, next_position, taken_names
+
+
+def state_beside(cascade: Cascade, target: str, rank: str, running: frozenset[str]) -> tuple[Einsum, RunningState, Fiber] | None:
+    """The one definition of `target` as a state to be, if it is a reduction that depends on the states `running`."""
+    definitions = cascade.definitions(target)
+    if len(definitions) != 1:
+        return None
+    state, fiber = running_state(cascade, definitions[0], rank), Fiber(cascade, rank, running)
+    if state is None or not fiber.complete(state.reduce.body):
+        return None
+    return definitions[0], state, fiber
 
 
 @dataclass

@@ -23,11 +23,11 @@ from itertools import product as grid
 from math import comb
 
 from ..cascade import Access, Cascade, Coord, Einsum, Expr, Map, Number, Reduce, Tensor, free_ranks
-from .accumulate import RunningState, running_state
+from .accumulate import RunningState
 from .algebra import ONE, ZERO, add, canonical, is_number, multiply, negate, polynomial, power, subtract
 from .fiber import Fiber, is_step_of
 from .moments import Moments, moments
-from .running import RunningVersions
+from .running import RunningVersions, state_beside
 from .running_rescale import correction
 from .separate import Obstacle
 from .step import Refused, Rewritten, Step, coords, fresh, in_order, replaced, shown, text
@@ -35,19 +35,13 @@ from .step import Refused, Rewritten, Step, coords, fresh, in_order, replaced, s
 NAME = "running-moments"
 
 
-def running_moments(
-    cascade: Cascade, target: str, rank: str, running: frozenset[str], proven: bool = False
-) -> Rewritten | Refused | None:
+def running_moments(cascade: Cascade, target: str, rank: str, running: frozenset[str]) -> Rewritten | Refused | None:
     """Run the sum of powers that defines `target` beside the states `running` that it depends on."""
-    definitions = cascade.definitions(target)
-    if len(definitions) != 1:
+    beside = state_beside(cascade, target, rank, running)
+    if beside is None:
         return None
-    einsum = definitions[0]
-    state = running_state(cascade, einsum, rank)
-    fiber = Fiber(cascade, rank, running)
-    if state is None or not fiber.complete(state.reduce.body):
-        return None
-    decomposed = moments(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber, proven)
+    einsum, state, fiber = beside
+    decomposed = moments(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber, proven=True)
     if isinstance(decomposed, Obstacle):
         return Refused(NAME, target, decomposed.expr, decomposed.reason, tuple(sorted(running)))
     return _Builder(cascade, einsum, state, fiber, decomposed).run()

@@ -20,11 +20,11 @@ or under a `where`.
 from __future__ import annotations
 
 from ..cascade import Access, Cascade, Coord, Expr, Map, Number, Reduce, free_ranks
-from .accumulate import IDENTITY, running_state
+from .accumulate import IDENTITY
 from .algebra import ONE, ZERO, Key, divide, is_number, multiply, negate, polynomial
 from .fiber import Fiber
 from .identities import unmet
-from .running import RunningVersions
+from .running import RunningVersions, state_beside
 from .separate import Obstacle, Product, separate_product
 from .signs import sign
 from .step import Refused, Rewritten, Step, in_order, replaced, shown, text
@@ -89,20 +89,13 @@ def _vanish_together(divisor: Expr, moving: Expr, fiber: Fiber) -> bool:
     return bool(atoms) and all(atoms <= {key for key, power in m if power > 0} for m in polynomial(moving))
 
 
-def running_rescale(
-    cascade: Cascade, target: str, rank: str, running: frozenset[str], proven: bool = False
-) -> Rewritten | Refused | None:
-    """Run the reduction that defines `target` beside the states `running` that it depends on (`proven`: see
-    `rescalable`)."""
-    definitions = cascade.definitions(target)
-    if len(definitions) != 1:
+def running_rescale(cascade: Cascade, target: str, rank: str, running: frozenset[str]) -> Rewritten | Refused | None:
+    """Run the reduction that defines `target` beside the states `running` that it depends on."""
+    beside = state_beside(cascade, target, rank, running)
+    if beside is None:
         return None
-    einsum = definitions[0]
-    state = running_state(cascade, einsum, rank)
-    fiber = Fiber(cascade, rank, running)
-    if state is None or not fiber.complete(state.reduce.body):
-        return None
-    found = rescalable(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber, proven)
+    einsum, state, fiber = beside
+    found = rescalable(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber, proven=True)
     if isinstance(found, Obstacle):
         return Refused(NAME, target, found.expr, found.reason, tuple(sorted(running)))
     versions = RunningVersions(cascade, state.outer, fiber)
@@ -122,7 +115,7 @@ def running_rescale(
     step = Step(
         NAME,
         target,
-        shown(definitions, cascade),
+        shown((einsum,), cascade),
         f"{state.reduce.op} of f(x, g') = {state.reduce.op} of f(x, g) * H,  H = b(g') / b(g) = {text(factor)}",
         _condition(found, fiber, guard),
         shown(new, after),

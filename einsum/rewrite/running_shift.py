@@ -14,11 +14,11 @@ its own (`identities`). A state that still has its initial value keeps it.
 from __future__ import annotations
 
 from ..cascade import Cascade, Coord, Expr, Map, free_ranks
-from .accumulate import IDENTITY, running_state
+from .accumulate import IDENTITY
 from .algebra import add, negate, subtract
 from .fiber import Fiber
 from .identities import unmet
-from .running import RunningVersions
+from .running import RunningVersions, state_beside
 from .separate import Obstacle, Total, separate_sum
 from .step import Refused, Rewritten, Step, in_order, replaced, shown, text
 
@@ -39,14 +39,10 @@ def shiftable(expr: Expr, op: str, bound: frozenset[str], fiber: Fiber, proven: 
 
 def running_shift(cascade: Cascade, target: str, rank: str, running: frozenset[str]) -> Rewritten | Refused | None:
     """Run the max or min that defines `target` beside the states `running` that it depends on."""
-    definitions = cascade.definitions(target)
-    if len(definitions) != 1:
+    beside = state_beside(cascade, target, rank, running)
+    if beside is None:
         return None
-    einsum = definitions[0]
-    state = running_state(cascade, einsum, rank)
-    fiber = Fiber(cascade, rank, running)
-    if state is None or not fiber.complete(state.reduce.body):
-        return None
+    einsum, state, fiber = beside
     found = shiftable(state.reduce.body, state.reduce.op, frozenset(state.reduce.ranks), fiber, proven=True)
     if isinstance(found, Obstacle):
         return Refused(NAME, target, found.expr, found.reason, tuple(sorted(running)))
@@ -64,7 +60,7 @@ def running_shift(cascade: Cascade, target: str, rank: str, running: frozenset[s
     step = Step(
         NAME,
         target,
-        shown(definitions, cascade),
+        shown((einsum,), cascade),
         f"{state.reduce.op} of f(x, g') = {state.reduce.op} of f(x, g) + v(g') - v(g),  v(g') - v(g) = {text(shift)}",
         f"f = u(x) + v(g) with u = {text(found.moving)} and v = {text(found.complete)}, so f(x,g) + f(x0,g0) = f(x,g0) + f(x0,g); "
         "what has seen nothing stays at its initial value",

@@ -239,11 +239,11 @@ class Search:
                 running = frozenset(states.get(other, other) for other in beside)
                 if not all(self.cascade.tensor(name).iterates == loop_rank(self.cascade, self.rank) for name in running):
                     continue  # something it depends on could not be made to run
-                rescaled = running_rescale(self.cascade, root, self.rank, running, proven=True)
+                rescaled = running_rescale(self.cascade, root, self.rank, running)
                 result = (
                     self.take(rescaled)
                     or self.take(running_shift(self.cascade, root, self.rank, running))
-                    or self.take(running_moments(self.cascade, root, self.rank, running, proven=True))
+                    or self.take(running_moments(self.cascade, root, self.rank, running))
                 )
             if result is not None and result.state is not None:
                 states[root] = result.state

@@ -106,10 +106,6 @@ def separate_sum(expr: Expr, fiber: Fiber) -> Total | Obstacle:
 class _Separator:
     fiber: Fiber
 
-    def _non_negative(self, part: Expr, whole: Expr, what: str) -> None:
-        if not sign(part, self.fiber.cascade).non_negative:
-            raise _Blocked(whole, f"{what} needs a factor known to be >= 0")
-
     def product(self, expr: Expr) -> Product:
         fiber = self.fiber
         if not fiber.complete(expr):
@@ -246,7 +242,8 @@ class _Separator:
 
     def _factor_non_negative(self, inner: Product, whole: Expr) -> None:
         for part in (*inner.numerator, *inner.denominator):
-            self._non_negative(part, whole, "taking a factor out of it")
+            if not sign(part, self.fiber.cascade).non_negative:
+                raise _Blocked(whole, "taking a factor out of it needs a factor known to be >= 0")
 
     def total(self, expr: Expr) -> Total:
         fiber = self.fiber

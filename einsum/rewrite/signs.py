@@ -22,7 +22,6 @@ class Sign(Enum):
 
 
 _NON_NEGATIVE_OPS = frozenset({"sqrt", "abs", "relu", "softplus", "exp", "exp2", "sigmoid", "rsqrt"})
-_POSITIVE_REAL = frozenset({"exp", "exp2", "sigmoid", "softplus", "rsqrt"})
 """Positive at every finite argument; 0 may still appear at -inf or by underflow, so these count as non-negative only."""
 
 

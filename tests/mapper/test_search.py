@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from einsmith.einsum import spec
+from einsmith.einsum.cascade import Cascade
 from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.einsum.flatten import flatten
 from einsmith.einsum.library import EXAMPLES
-from einsmith.einsum.sizes import bind
+from einsmith.einsum.sizes import Sizes, bind
 from einsmith.mapper import architecture, cost, mapping
-from einsmith.mapper.mapping import Binding, Group, Mapping
+from einsmith.mapper.mapping import Binding, Group, Loop, Mapping
 from einsmith.mapper.nest import Placed, place
 from einsmith.mapper.search import search
-from einsmith.mapper.space import Fixed, Tiles, explain, loop_nests
+from einsmith.mapper.space import ANYTHING, Fixed, Tiles, explain, looped_ranks
 
 GEMM = """name: gemm
 ranks: {m: M, n: N, k: K}
@@ -42,6 +44,28 @@ def value(found: cost.Cost, objective: str) -> tuple[float, float]:
         "latency": (cycles, found.energy_pj), "energy": (found.energy_pj, cycles), "edp": (cycles * found.energy_pj, cycles),
         "traffic": (found.traffic_bytes, cycles),
     }[objective]  # fmt: skip
+
+
+def loop_nests(
+    cascade: Cascade,
+    arch: architecture.Architecture,
+    sizes: Sizes,
+    names: frozenset[str],
+    leaving: frozenset[str],
+    tiles: Tiles = "doubled",
+) -> Iterator[tuple[Loop, ...]]:
+    """All loop nests of a group one by one; most of the illegal ones too: the space as the search is held against it."""
+    looped = looped_ranks(cascade, arch, sizes, names, leaving, tiles, 1, ANYTHING)
+    for plain in looped.cuts():
+        for cut in (plain, *looped.doubled(plain)):
+            ranks = (*cut.moving, *cut.chosen)
+            for order in cut.orders():
+                for choice in itertools.product(*looped.tilings(cut)):
+                    inner = looped.loops(cut, order, dict(zip(ranks, choice, strict=True)))
+                    yield looped.outside + inner
+                    for loop in inner[1:] if cut.outer is None else ():
+                        if loop.rank in cut.chosen:  # all of its tiles are held at once
+                            yield (*looped.outside, Loop(rank=loop.rank, tile=sizes.extents[loop.rank]), *inner)
 
 
 def every_gemm_mapping(arch: architecture.Architecture, sizes: dict[str, int], tiles: Tiles, objective: str) -> list[cost.Cost]:
