@@ -62,7 +62,7 @@ class Side:
     tile: tuple[str, str] | None = None
     """The tensor that a computed operand is a tile of, and the axis of the contraction."""
     made_of: tuple[Access, ...] = ()
-    """Tiles of the step that a computed operand is made of element by element, of them and numbers alone; none if of more."""
+    """Tiles of the step that a computed operand is made of element by element, of them, of rows that are read, and of numbers."""
     scaled: object = None
     """What is read, where a computed operand is a tile of the step times what does not change from step to step."""
 
@@ -86,7 +86,7 @@ class Product:
     feeds: bool = False
     """Does another product of the same phase need its result?"""
     added: bool = False
-    """Is its result only added to a state of the loop, so that nothing in the step waits for it?"""
+    """Is its result only added to a state of the loop as that was, so that nothing in the step waits for it?"""
     narrow: bool = False
     """Are both operands taken as they are in memory, in a type that is only read?"""
     group: int = 0
@@ -275,15 +275,17 @@ def _feeds(program: Program, product: Product) -> bool:
 
 
 def _added(program: Program, product: Product) -> bool:
-    """Is the result of a product used once in its loop, in a sum that is a state?"""
+    """Is the result of a product used once in its loop, in a sum with a state as it was before the step?"""
     phase = program.phases[product.phase]
     if not isinstance(phase, Loop):
         return False
     users = [einsum for einsum in phase.body if any(access.tensor == product.output for access in accesses(einsum.body))]
     if len(users) != 1 or users[0].output not in phase.states:
         return False
-    body = users[0].body
-    return isinstance(body, Map) and body.op == "+" and any(isinstance(a, Access) and a.tensor == product.output for a in body.args)
+    match users[0].body:
+        case Map(op="+", args=(Access(tensor=one), Access(tensor=other))):
+            return {one, other} == {product.output, users[0].output}
+    return False
 
 
 def _before(program: Program, access: Access) -> bool:
@@ -327,14 +329,17 @@ def _side(
 
 
 def _made_of(program: Program, expr: Expr, fresh: Mapping[str, Einsum], axes: set[str]) -> tuple[Access, ...] | None:
-    """Tiles of the step that a value is made of element by element; None if of anything else but numbers."""
+    """Tiles of the step that a value is made of element by element; None if of anything else but numbers and rows of inputs."""
     match expr:
         case Number():
             return ()
         case Access(tensor=name) if name in fresh and not _before(program, expr):
             return _made_of(program, fresh[name].body, fresh, axes)
-        case Access(tensor=name) if program.cascade.tensor(name).kind == "input" and mentions(expr, program.loop or ""):
-            return (expr,) if axes == program.axes_of(expr) & set(program.axes) else None
+        case Access(tensor=name) if program.cascade.tensor(name).kind == "input":
+            own = set(program.axes) & program.axes_of(expr)
+            if own < axes:
+                return ()  # a row or a number beside a tile
+            return (expr,) if own == axes and mentions(expr, program.loop or "") else None
         case Map(args=args):
             parts = [_made_of(program, arg, fresh, axes) for arg in args]
             return None if None in parts else tuple(access for part in parts for access in part or ())

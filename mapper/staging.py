@@ -5,7 +5,7 @@ columns of tensor memory. It follows what compilers do with each operand; see do
 
 * read before the loop: one buffer to the end of the loop (where copies pass through registers: until it is in registers);
 * read at every step, pipelined: a buffer a stage in use or on its way, for the whole loop; else one buffer while it is needed;
-* computed: in registers, unless the warps that need it are not those that have it.
+* computed: in registers, unless the warps that need it are not those that have it, or what it is made of can be fetched for them.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class Staging:
         self.meetings, self.delayed = tuple(grouping.meetings), grouping.delayed
         self.lifts = any(side.made_of for product in self.products for side in product.sides)
         """Are there operands that differ between steps that something cuts and steps that nothing cuts?"""
-        self.masked = self.lifts and any(_cut_by_masks(program, phase) for phase in program.phases if isinstance(phase, Loop))
+        matters = self.lifts or any(side.scaled is not None for product in self.products for side in product.sides)
+        self.masked = matters and any(_cut_by_masks(program, phase) for phase in program.phases if isinstance(phase, Loop))
         self.reads = _reads(self.products)
         self.fetched = _fetched(program)
         operands = {(side.key, product.phase) for product in self.products for side in product.sides}
@@ -124,8 +125,11 @@ class Staging:
             return self.in_registers(blocks, warps, stages, divides=divides)
         if not units:
             return Staged(0, max((self._handed(s, blocks, warps) for s in self.scratches), default=0))
-        steps = [self.lifts] if not self.lifts or (divides and not self.masked) else [False, True]
-        found = [self._taken(units, blocks, warps, stages, lifted, described) for lifted in steps]
+        cut = self.masked or not divides
+        found = [
+            self._taken(units, blocks, warps, stages, whole, described)
+            for whole in ([False, True] if cut and self.lifts else [not cut])
+        ]
         operands, total = (max(one) for one in zip(*found, strict=True))
         if "tensor memory" in units:
             total += ALIGNMENT + BARRIER * stages
@@ -134,12 +138,12 @@ class Staging:
         return Staged(operands, total, self._columns(units, blocks))
 
     def _taken(
-        self, units: Sequence[Unit], blocks: Mapping[str, int], warps: int, stages: int, lifted: bool, described: frozenset[str]
+        self, units: Sequence[Unit], blocks: Mapping[str, int], warps: int, stages: int, whole: bool, described: frozenset[str]
     ) -> tuple[int, int]:  # fmt: skip
-        """Bytes of operands, and bytes in all. `lifted`: in steps that nothing cuts."""
+        """Bytes of operands, and bytes in all. `whole`: in steps that nothing cuts."""
         use = Buffers([0] * len(self.products), [0] * len(self.products), [0])
         self._add_read(use, units, blocks, stages)
-        self._add_computed(use, units, blocks, warps, stages, lifted)
+        self._add_computed(use, units, blocks, warps, stages, whole)
         operands = max([a + b for a, b in zip(use.lasting, use.passing, strict=True)] + use.alone)
         operands += self._barriers(stages, described)
         base: dict[int, int] = {}
@@ -208,9 +212,10 @@ class Staging:
         use.brought.extend(lasting[n] + use.passing[n] + size for n, size in brought)
 
     def _add_computed(
-        self, use: Buffers, units: Sequence[Unit], blocks: Mapping[str, int], warps: int, stages: int, lifted: bool
+        self, use: Buffers, units: Sequence[Unit], blocks: Mapping[str, int], warps: int, stages: int, whole: bool
     ) -> None:  # fmt: skip
-        """Buffers of operands that are computed. `lifted`: where tiles are fetched as the unit needs what is made of them."""
+        """Buffers of operands that are computed. `whole`: in steps that nothing cuts, where tiles are fetched as units need what is
+        made of them."""
         lasting = use.lasting
         direct = self.gpu.shared_memory.asynchronous
         together = direct or stages > 1
@@ -221,7 +226,7 @@ class Staging:
                 if not side.is_read and self._exchanged(product, side, unit, blocks, warps, together):
                     size = self.size(side, blocks)
                     ends = self._ends(number, side, units) if direct else [number]
-                    if direct and stages > 1 and side.scaled is not None and self._waits(side, units):
+                    if direct and stages > 1 and not whole and side.scaled is not None and self._waits(side, units):
                         for n in self.of_phase[product.phase]:
                             lasting[n] += WORD * math.prod(blocks[a] for a in side.axes)
                     elif side.source == "kept" and not together and not side.from_product:
@@ -231,7 +236,7 @@ class Staging:
                             lasting[n] += size
                     elif not ends:
                         continue  # it is there for an earlier product
-                    elif lifted and direct and side.made_of and (unit == "warp" or (unit == "warpgroup" and side is product.left)):
+                    elif whole and direct and side.made_of and (unit == "warp" or (unit == "warpgroup" and side is product.left)):
                         if stages == 1:  # each tile goes to registers before the next is read
                             widest = max(self.element(access) for access in side.made_of)
                             first[number] = max(first[number], widest * math.prod(blocks[a] for a in side.axes))
