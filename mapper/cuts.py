@@ -64,7 +64,15 @@ def _depth_first(groups: Groups, cascade: Cascade, last_first: bool = False) -> 
 
 def _cut(cascade: Cascade, groups: Groups, extents: Mapping[str, int], known: dict[object, bool]) -> tuple[int, int, Groups] | None:
     """The fewest kernels, then the fewest words between them: how many of each, and the groups of each kernel. `known`: parts that
-    were found to be a kernel or none."""
+    were found to be a kernel or none. A part is one only if so are those that begin like it, but for a single group; whether parts
+    are is found out for those that would lead to a better cut."""
+
+    def can_be(part: Cascade, together: tuple[Einsum, ...]) -> bool:
+        key = (frozenset(e.output for e in together), frozenset(part.outputs))
+        if key not in known:
+            known[key] = is_kernel(part, cascade, extents)
+        return known[key]
+
     count = len(groups)
     best: list[tuple[int, int, Groups] | None] = [None] * (count + 1)
     best[0] = (0, 0, [])
@@ -72,23 +80,27 @@ def _cut(cascade: Cascade, groups: Groups, extents: Mapping[str, int], known: di
         here = best[start]
         if here is None:
             continue
+        shorter: list[tuple[Cascade, tuple[Einsum, ...]]] = []
         for end in range(start + 1, count + 1):
             together = tuple(e for group in groups[start:end] for e in group)
             rest = tuple(e for group in groups[end:] for e in group)
             part = as_cascade(cascade, [together, rest], 0)
             if _parts_a_loop(part, cascade):
                 continue  # what follows may be the rest of the loop
-            key = (frozenset(e.output for e in together), frozenset(part.outputs))
-            if key not in known:
-                known[key] = is_kernel(part, cascade, extents)
-            if not known[key]:
+            found = (here[0] + 1, here[1] + words(part, extents), [*here[2], together])
+            other = best[end]
+            if other is not None and found[:2] >= other[:2]:
+                if end > start + 1:
+                    shorter.append((part, together))
+                continue
+            if not can_be(part, together):
                 if end > start + 1:
                     break
                 continue
-            found = (here[0] + 1, here[1] + words(part, extents), [*here[2], together])
-            other = best[end]
-            if other is None or found[:2] < other[:2]:
-                best[end] = found
+            if not all(can_be(*one) for one in shorter):
+                break
+            shorter.clear()
+            best[end] = found
     return best[count]
 
 
