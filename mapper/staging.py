@@ -68,6 +68,22 @@ class Buffers:
         self.passing[product] = self.passing[product] + size if together else max(self.passing[product], size)
 
 
+@dataclass(frozen=True)
+class Exchanges:
+    """What some tiles and warps take with any number of stages."""
+
+    units: list[Unit]
+    """Of each product."""
+    handed: list[int]
+    """Bytes of each exchange between warps that is not of an operand."""
+    brought: list[int]
+    """Bytes of each tile that is brought to lie as another."""
+    columns: int
+    """Of tensor memory."""
+    buffers: dict[tuple[int, bool], Buffers] = field(default_factory=dict)
+    """Stages, and whether nothing cuts a step -> what operands take with them."""
+
+
 class Staging:
     """The buffers of one program on one GPU."""
 
@@ -102,6 +118,8 @@ class Staging:
             for access in _tiles_read(program, einsum)
         }
         """Tiles that something else than a matrix product reads."""
+        self.known: tuple[object, Exchanges] | None = None
+        """Tiles and warps asked for last, and what they take."""
         self.of_phase: dict[int, list[int]] = {}
         for number, product in enumerate(self.products):
             self.of_phase.setdefault(product.phase, []).append(number)
@@ -120,39 +138,52 @@ class Staging:
         self, blocks: Mapping[str, int], warps: int, stages: int, described: frozenset[str] = frozenset(), divides: bool = False
     ) -> Staged:  # fmt: skip
         """`described`: tensors whose tiles come by descriptors; `divides`: steps divide what is walked: its end cuts none."""
-        units = [one.unit(self.gpu, blocks, warps, self.exact) for one in self.products]
-        if self.in_registers is not None and set(units) == {"warp"}:
+        here = self._here(blocks, warps)
+        if self.in_registers is not None and set(here.units) == {"warp"}:
             return self.in_registers(blocks, warps, stages, divides=divides)
-        if not units:
-            return Staged(0, max((self._handed(s, blocks, warps) for s in self.scratches), default=0))
+        if not here.units:
+            return Staged(0, max(here.handed, default=0))
         cut = self.masked or not divides
         found = [
-            self._taken(units, blocks, warps, stages, whole, described)
+            self._taken(here, blocks, warps, stages, whole, described)
             for whole in ([False, True] if cut and self.lifts else [not cut])
         ]
         operands, total = (max(one) for one in zip(*found, strict=True))
-        if "tensor memory" in units:
+        if "tensor memory" in here.units:
             total += ALIGNMENT + BARRIER * stages
         elif described:
             total += ALIGNMENT
-        return Staged(operands, total, self._columns(units, blocks))
+        return Staged(operands, total, here.columns)
+
+    def _here(self, blocks: Mapping[str, int], warps: int) -> Exchanges:
+        """What does not depend on stages, nor on which tiles come by descriptors; of the tiles and warps asked for last."""
+        key = (*blocks.items(), warps)
+        if self.known is None or self.known[0] != key:
+            units = [one.unit(self.gpu, blocks, warps, self.exact) for one in self.products]
+            handed = [self._handed(scratch, blocks, warps) for scratch in self.scratches]
+            brought = [self._brought(meeting, blocks, warps) for meeting in self.meetings]
+            self.known = key, Exchanges(units, handed, brought, self._columns(units, blocks))
+        return self.known[1]
 
     def _taken(
-        self, units: Sequence[Unit], blocks: Mapping[str, int], warps: int, stages: int, whole: bool, described: frozenset[str]
+        self, here: Exchanges, blocks: Mapping[str, int], warps: int, stages: int, whole: bool, described: frozenset[str]
     ) -> tuple[int, int]:  # fmt: skip
         """Bytes of operands, and bytes in all. `whole`: in steps that nothing cuts."""
-        use = Buffers([0] * len(self.products), [0] * len(self.products), [0])
-        self._add_read(use, units, blocks, stages)
-        self._add_computed(use, units, blocks, warps, stages, whole)
+        if (stages, whole) not in here.buffers:
+            use = Buffers([0] * len(self.products), [0] * len(self.products), [0])
+            self._add_read(use, here.units, blocks, stages)
+            self._add_computed(use, here.units, blocks, warps, stages, whole)
+            here.buffers[stages, whole] = use
+        use = here.buffers[stages, whole]
         operands = max([a + b for a, b in zip(use.lasting, use.passing, strict=True)] + use.alone)
         operands += self._barriers(stages, described)
         base: dict[int, int] = {}
-        for product, unit, lasting, passing in zip(self.products, units, use.lasting, use.passing, strict=True):
+        for product, unit, lasting, passing in zip(self.products, here.units, use.lasting, use.passing, strict=True):
             # what a unit with tensor memory reads it still reads while the threads go on
             held = lasting + (passing if unit == "tensor memory" else 0)
             base[product.phase] = max(base.get(product.phase, 0), held)
-        handed = [base.get(s.phase, 0) + self._handed(s, blocks, warps) for s in self.scratches]
-        handed += [base.get(m.phase, 0) + self._brought(m, blocks, warps) for m in self.meetings]
+        handed = [base.get(s.phase, 0) + size for s, size in zip(self.scratches, here.handed, strict=True)]
+        handed += [base.get(m.phase, 0) + size for m, size in zip(self.meetings, here.brought, strict=True)]
         handed += [use.lasting[n] + use.passing[n] + size for n, size in use.turned.items()] + use.brought
         return operands, max([operands, *handed])
 
