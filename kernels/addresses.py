@@ -93,6 +93,7 @@ class Addresses(Descriptors):
         return self.pointers[tensor]
 
     def stride(self, tensor: str, dimension: int) -> str:
+        """Name of the argument that holds the stride of a dimension, in elements."""
         key = (tensor, dimension)
         if key not in self.body.strides:
             rank = self.program.source.tensor(tensor).ranks[dimension]

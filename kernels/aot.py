@@ -22,7 +22,11 @@ from .store import stored
 
 TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 SHARED_LIMIT = {"sm_80": 166912, "sm_90": 232448, "sm_100": 232448, "gfx942": 65536}
-"""Most shared memory of a block, bytes; compilers do not enforce it."""
+"""Most shared memory of a block, bytes, as `per_block` in the GPU files, which name their sources; compilers do not enforce it."""
+TENSOR_MEMORY_COLUMNS = 512
+"""Most that a block may have on targets with tensor memory (`matrix` in the same files)."""
+TIMEOUT_S = 300.0
+"""For all that one process compiles."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Compiled:
     mma: Mapping[str, int] = field(default_factory=dict)
     """Matrix instructions in the code, and `ex2`, the exponentials."""
     tensor_memory_columns: int = 0
-    """Of 512, on targets that have tensor memory."""
+    """On targets that have tensor memory."""
     error: str | None = None
     kernels: tuple[Compiled, ...] = ()
     """Each kernel of a module that has several; the numbers above are then the greatest of them, instructions their sum."""
@@ -48,7 +52,7 @@ class Compiled:
     @property
     def launches(self) -> bool:
         """Within the limits of the target?"""
-        fits = self.shared_bytes <= SHARED_LIMIT.get(self.target, 1 << 62) and self.tensor_memory_columns <= 512
+        fits = self.shared_bytes <= SHARED_LIMIT.get(self.target, 1 << 62) and self.tensor_memory_columns <= TENSOR_MEMORY_COLUMNS
         return self.error is None and fits
 
     def as_json(self) -> dict[str, Any]:
@@ -76,10 +80,9 @@ def compile_module(
     targets: Sequence[str] | None = None,
     *,
     allow_tf32: bool = False,
-    timeout_s: float = 300.0,
 ) -> dict[str, Compiled]:
     """Compile a module for its plan's sizes and type. `cascade` names the inputs. Raises EinsmithError (E607, E608)."""
-    (found,) = compile_modules([(source, plan)], cascade, targets, allow_tf32=allow_tf32, timeout_s=timeout_s)
+    (found,) = compile_modules([(source, plan)], cascade, targets, allow_tf32=allow_tf32)
     return found
 
 
@@ -89,9 +92,10 @@ def compile_modules(
     targets: Sequence[str] | None = None,
     *,
     allow_tf32: bool = False,
-    timeout_s: float = 300.0,
+    timeout_s: float = TIMEOUT_S,
 ) -> list[dict[str, Compiled]]:
-    """Compile several modules in one process: texts and plans of one cascade that differ in their first candidates."""
+    """Compile several modules in one process: texts and plans of one cascade that differ in their first candidates. Raises
+    EinsmithError (E607, E608)."""
     plan = modules[0][1]
     kernels = plan.kernels if isinstance(plan, ModulePlan) else (plan,)
     scalars = {name: value for kernel in kernels for name, value in kernel.sizes.scalars.items()}

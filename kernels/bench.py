@@ -38,8 +38,9 @@ class Row:
     ms_spread: tuple[float, float] = (0.0, 0.0)
     """The times that a fifth of the runs were below, and above."""
     flops: float = 0.0
+    """Operations of matrix products that the cascade cannot do without; a multiply-add is two."""
     moved: float = 0.0
-    """Operations of matrix products and bytes in and out that the cascade cannot do without."""
+    """Bytes in and out that it cannot do without."""
     predicted_ms: float | None = None
     difference: float | None = None
     """Greatest distance from plain torch, relative to the greatest output."""
@@ -47,10 +48,12 @@ class Row:
 
     @property
     def tflops(self) -> float | None:
+        """Products: 10^12 operations a second."""
         return self.flops / self.ms_median / 1e9 if self.ms_median else None
 
     @property
     def gbps(self) -> float | None:
+        """In and out: 10^9 bytes a second."""
         return self.moved / self.ms_median / 1e6 if self.ms_median else None
 
     def as_json(self) -> dict[str, Any]:
@@ -61,6 +64,7 @@ class Row:
         }  # fmt: skip
 
     def cells(self) -> list[str]:
+        """The row of the table, in the order of `HEADER`."""
         if self.fault is not None or self.ms_median is None:
             return [self.impl, "failed", "", "", "", "", self.fault or ""]
         low, high = self.ms_spread

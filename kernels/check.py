@@ -64,6 +64,7 @@ class Row:
     error: float
     """Greatest distance from the float64 interpreter."""
     allowed: float
+    """Twice the error of plain torch in the same type, and a floor of `FLOOR_ULP` units."""
     fault: str | None = None
     """What went wrong where there are no numbers."""
 
@@ -154,7 +155,11 @@ def check(
     seed: int = 0,
     timeout_s: float = 600.0,
 ) -> Checked:
-    """Check a module (a path, or its text) against a cascade (default: the one that the module carries)."""
+    """Check a module (a path, or its text) against a cascade (default: the one that the module carries).
+
+    `cases`: shapes in place of `shape_grid`; `dtypes` of the inputs; `timeout_s`: seconds for all of it. Raises EinsmithError
+    (E607 to E609).
+    """
     task = (module, cascade, cases)
     (found,) = check_all([task], dtypes=dtypes, params=params, allow_tf32=allow_tf32, seed=seed, timeout_s=timeout_s)
     return found
@@ -169,7 +174,7 @@ def check_all(
     seed: int = 0,
     timeout_s: float = 600.0,
 ) -> list[Checked]:
-    """Check several modules in one process: (module, cascade, cases) each.
+    """Check several modules in one process: (module, cascade, cases) each. Raises EinsmithError as `check` does.
 
     A case that is missed by little is drawn more often, the first draw among them: the greatest errors of all draws are compared.
     """

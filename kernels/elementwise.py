@@ -37,6 +37,7 @@ class Elementwise(Memory):
         return self.real(tile)
 
     def truth(self, tile: Tile) -> Tile:
+        """The tile as truth values: a number is true where it is not 0."""
         return tile if tile.kind == "bool" else Tile(f"{self.real(tile).within(SUM)} != 0", tile.axes, "bool", binding=COMPARISON)
 
     def computed(self, expr: Expr) -> str:
@@ -64,6 +65,7 @@ class Elementwise(Memory):
         return known
 
     def access(self, access: Access) -> Tile:
+        """The tile of a tensor: an input is loaded; what the kernel made is at hand, else it is refused (E604)."""
         tensor = self.cascade.tensor(access.tensor)
         if tensor.kind == "input":
             return self.load(access)
@@ -91,6 +93,7 @@ class Elementwise(Memory):
         return Tile(f"tl.where({test.code}, {a.code}, {b.code})", axes, kind)
 
     def map(self, expr: Map) -> Tile:
+        """An operation on tiles, lined up along their common axes."""
         op = expr.op
         if op == "-" and not self.is_int(expr):
             return self.difference(expr.args[0], expr.args[1])
@@ -173,6 +176,7 @@ class Elementwise(Memory):
         return Tile(f"_over({tiles[0].code}, {tiles[1].code})", axes)
 
     def whole_quotient(self, op: str, expr: Map, tiles: list[Tile], axes: tuple[str, ...], kind: Kind) -> Tile:
+        """a // b or a % b, rounded down as in the language: that of the hardware where neither can be negative, else a helper."""
         a, b = expr.args
         if kind == "int" and tiles[0].axes and all(isinstance(node, Number | Scalar | Map) for node in walk(b)):
             self.body.divisors.update((node.name, None) for node in walk(b) if isinstance(node, Scalar))
@@ -186,6 +190,7 @@ class Elementwise(Memory):
         return Tile(f"{name}({tiles[0].code}, {tiles[1].code})", axes, kind)
 
     def power(self, expr: Map, tiles: list[Tile], axes: tuple[str, ...], kind: Kind) -> Tile:
+        """a ** b: roots and whole powers up to 16 by themselves, any other by exponential and logarithm."""
         exponent = expr.args[1]
         negative = isinstance(exponent, Map) and exponent.op == "neg" and isinstance(exponent.args[0], Number)
         number = exponent.args[0] if negative and isinstance(exponent, Map) else exponent

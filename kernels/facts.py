@@ -12,6 +12,7 @@ from ..einsum.cascade import Access, Coord, Expr, Map, Number, Reduce, Scalar, c
 from ..mapper.contraction import simplified
 from ..mapper.loop_masks import normalise
 from ..mapper.program import WHOLE_COORDINATE, position
+from ..mapper.whole_numbers import WHOLE_OPS
 from .text import Text
 
 HOST_OPS = frozenset({"+", "-", "*", "/", "neg", "exp", "exp2", "log", "log2", "sqrt", "rsqrt", "min", "max", "abs"})
@@ -22,17 +23,19 @@ class Facts(Text):
     """Facts about the expressions of one kernel."""
 
     def prepared(self, body: Expr) -> Expr:
+        """An expression as conditions and contractions are looked for in it: the loop coordinate by its name, sums simplified."""
         if self.program.loop is not None:
             body = normalise(self.program, body)
         return simplified(self.program, body) if isinstance(body, Reduce) else body
 
     def state_position(self, state: str, index: Expr) -> str | None:
-        plain = index
+        """`now` or `next`, which position of a state an index means within the loop; None for any other."""
         if isinstance(index, Map) and index.op == "+" and Coord(WHOLE_COORDINATE) in index.args:
             return "next"
-        return position(self.cascade, state, plain)
+        return position(self.cascade, state, index)
 
     def is_now(self, access: Access) -> bool:
+        """Is it the position of a state before the step?"""
         tensor = self.cascade.tensor(access.tensor)
         assert tensor.iterates is not None
         index = access.indices[tensor.ranks.index(tensor.iterates)]
@@ -54,7 +57,7 @@ class Facts(Text):
             case Map(op="where", args=(_, a, b)):
                 return self.is_int(a) and self.is_int(b)
             case Map(op=op, args=args):
-                return op in ("+", "-", "*", "//", "%", "neg", "min", "max", "clamp", "abs") and all(self.is_int(a) for a in args)
+                return op in WHOLE_OPS and all(self.is_int(a) for a in args)
             case _:
                 return False
 
@@ -65,6 +68,7 @@ class Facts(Text):
         return expr.op in ("+", "-", "neg", "abs") and self.loads(expr)
 
     def loads(self, expr: Expr) -> bool:
+        """Does the expression read any tensor?"""
         return any(isinstance(node, Access) for node in walk(expr))
 
     def host_number(self, expr: Map) -> bool:
@@ -130,6 +134,7 @@ class Facts(Text):
         return any(isinstance(part, Access) and part.tensor == state and self.is_now(part) for part in parts)
 
     def never_negative(self, expr: Expr) -> bool:
+        """Is every value 0 or more, by the expression alone?"""
         match expr:
             case Number() | Coord():
                 return True

@@ -135,6 +135,7 @@ class Host:
         """What one kernel leaves for another -> its type in memory."""
 
     def inputs(self) -> list[str]:
+        """Names of the tensors that `run` takes."""
         return [t.name for t in self.textbook.inputs]
 
     def keywords(self) -> list[str]:
@@ -191,6 +192,7 @@ class Host:
                 return None
 
     def unknown_sizes(self) -> list[str]:
+        """Sizes that no shape tells."""
         known = {*self.known_sizes(), *self.solved_sizes()}
         return [name for name in self.textbook.symbols if name not in known]
 
@@ -227,6 +229,7 @@ class Host:
         return lines
 
     def signature(self) -> str:
+        """Parameters of `run`: all by keyword."""
         return "*, " + ", ".join([*(self.spelled(n) for n in self.inputs()), *self.keywords()])
 
     def launch(self) -> str:
@@ -347,6 +350,7 @@ class Host:
         return lines
 
     def run(self) -> str:
+        """`run`: launches the kernels one after another and returns the outputs."""
         names = ", ".join(
             f"{self.spelled(n)}={self.spelled(n)}" for n in [*self.inputs(), *(k.split("=")[0] for k in self.keywords())]
         )

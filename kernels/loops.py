@@ -12,7 +12,6 @@ from ..einsum.cascade import Access, Coord, Einsum, Expr, Map, Number, walk
 from ..einsum.printer import print_einsum
 from ..mapper.loop_masks import Condition, HalfLine, conditions, normalise
 from ..mapper.program import Loop
-from .memory import kind_of
 from .reductions import Reductions
 from .text import Scope
 from .tile import SUM, Tile, permuted, spread
@@ -35,6 +34,7 @@ class Loops(Reductions):
             self.store(einsum.output)
 
     def loop(self, loop: Loop) -> None:
+        """A walk over the sequential rank, in up to three parts; its states are known at their last position afterwards."""
         program = self.program
         assert program.loop is not None
         for einsum in loop.initial:
@@ -102,7 +102,7 @@ class Loops(Reductions):
             self.emit(f"{kept} = {name}")
             self.scopes[-1].tiles[(einsum.output, "last")] = Tile(kept, before.axes, before.kind)
         self.emit(f"{name} = {value}")
-        self.scopes[-1].tiles[(einsum.output, "now")] = Tile(name, axes, kind_of(tensor.dtype))
+        self.scopes[-1].tiles[(einsum.output, "now")] = Tile(name, axes, tensor.dtype)
 
     def ranges(self, skipping: tuple[HalfLine, ...], whole: tuple[HalfLine, ...]) -> tuple[str, str, str, str]:
         """Steps that run, and among them those that no mask cuts: names of four bounds."""

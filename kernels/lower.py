@@ -25,6 +25,7 @@ class Lowering(Loops):
     """Writes one kernel."""
 
     def run(self) -> Body:
+        """The whole kernel: one tile for each program instance, or a loop over tiles."""
         if self.walks is None:
             self.one_tile("tl.program_id(0)")
             return self.body
@@ -104,6 +105,7 @@ class Lowering(Loops):
             self.emit(f"pid = pid // ({count} * {other})")
 
     def straight(self, einsums: tuple[Einsum, ...]) -> None:
+        """Einsums outside of loops, in their order."""
         for einsum in einsums:
             self.statement(einsum)
 

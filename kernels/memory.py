@@ -6,11 +6,11 @@ store. A mask tests what can be outside: tails of tiles, indices that are comput
 
 from __future__ import annotations
 
-from ..einsum.cascade import Access, Coord, DType, Expr, Map, free_ranks, walk
+from ..einsum.cascade import Access, Coord, Expr, Map, free_ranks, walk
 from ..mapper.loop_masks import normalise
 from ..mapper.program import WHOLE_COORDINATE
 from .addresses import Addresses
-from .tile import BITWISE, COMPARISON, PRODUCT, SUM, Kind, Tile, permuted, spread
+from .tile import BITWISE, COMPARISON, PRODUCT, SUM, Tile, permuted, spread
 
 
 class Memory(Addresses):
@@ -85,7 +85,7 @@ class Memory(Addresses):
         known = self.find(key)
         if known is not None:
             return known
-        kind = kind_of(self.cascade.tensor(access.tensor).dtype)
+        kind = self.cascade.tensor(access.tensor).dtype
         described = self.by_descriptor(access) if not tests else None
         if described is not None:
             tile = self.load_described(access, described)
@@ -128,7 +128,3 @@ class Memory(Addresses):
 def wide(tile: Tile) -> Tile:
     """Whole numbers in 64 bits."""
     return Tile(f"tl.cast({tile.code}, tl.int64)", tile.axes, "int")
-
-
-def kind_of(dtype: DType) -> Kind:
-    return dtype

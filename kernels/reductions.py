@@ -21,6 +21,7 @@ class Reductions(Elementwise):
     """Reductions of one kernel."""
 
     def reduce(self, reduce: Reduce) -> Tile:
+        """A reduction: a matrix product where it is a sum of products of two tiles. Refused (E603): one of whole numbers."""
         found = contraction(self.program, reduce)
         if found is not None:
             if self.is_int(reduce):
@@ -110,6 +111,7 @@ class Reductions(Elementwise):
         return Tile(f"tl.where({inside.code}, {value.code}, {identity})", axes, tile.kind)
 
     def vector_reduce(self, reduce: Reduce) -> Tile:
+        """A reduction over tile axes, one after the other, the innermost first."""
         tile = self.real(self.expr(reduce.body))
         if reduce.op in ("any", "all"):
             tile = self.truth(tile)
@@ -131,6 +133,7 @@ class Reductions(Elementwise):
         return self.extent(rank) if valid is None else f"tl.sum(tl.cast({valid.code}, tl.int32), 0)"
 
     def reduce_axis(self, op: str, tile: Tile, axis: str) -> Tile:
+        """A reduction over one axis; a tile without the axis counts once for each of its coordinates."""
         if axis not in tile.axes:
             whole = tile.kind == "int" and op != "mean"
             filled = Tile(f"tl.zeros(({self.blocks[axis]},), tl.{'int64' if whole else 'float32'})", (axis,))

@@ -23,6 +23,9 @@ from .store import stored
 if TYPE_CHECKING:
     import numpy as np
 
+TIMEOUT_S = 600.0
+"""For one run."""
+
 
 def run_triton(
     cascade: Cascade,
@@ -31,16 +34,15 @@ def run_triton(
     params: Mapping[str, int | float] | None = None,
     *,
     gpu: str = "h200",
-    dtype: str = "float32",
-    timeout_s: float = 600.0,
 ) -> dict[str, np.ndarray]:
-    """The outputs of the generated kernel, as float64 arrays."""
+    """The outputs of the kernel generated for float32 inputs, as float64 arrays. `inputs`: in the shapes that the cascade declares.
+    Raises EinsmithError (E602 to E607, E612)."""
     import numpy as np
 
     from ..einsum.inputs import infer_sizes
 
     all_sizes = infer_sizes(cascade, inputs, sizes)
-    source = module_for(cascade, gpu, all_sizes, params, dtype)
+    source = module_for(cascade, gpu, all_sizes, params, "float32")
     where = device()
     with tempfile.TemporaryDirectory(prefix="einsmith-") as folder:
         source_file, target = Path(folder) / "in.npz", Path(folder) / "out.npz"
@@ -48,13 +50,13 @@ def run_triton(
         case = {
             "inputs": str(source_file),
             "outputs": str(target),
-            "dtype": dtype,
+            "dtype": "float32",
             "strided": False,
             "scalars": keywords(source, all_sizes, params),
         }
         module = {"file": str(stored(source)), "cases": [case], "plain": False}
         job = {"device": where, "modules": [module], "allow_tf32": False}
-        ((found,),) = ask("check_worker", job, interpret=where == "cpu", timeout_s=timeout_s)
+        ((found,),) = ask("check_worker", job, interpret=where == "cpu", timeout_s=TIMEOUT_S)
         if found["error"] is not None:
             raise EinsmithError(Diagnostic("E607", f"the generated kernel failed: {found['error']}"))
         made = np.load(target)

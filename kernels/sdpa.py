@@ -17,6 +17,7 @@ from ..einsum.diagnostics import EinsmithError
 LENGTHS = (2, 5, 7, 3, 4)
 """Sizes of the comparison: small, different, some with more queries than keys and some with fewer."""
 TOLERANCE = 1e-9
+"""Greatest distance of the two in float64, relative and absolute."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,11 @@ class Sdpa:
     """How to call torch's function."""
 
     query: str
+    """Input that is the queries."""
     key: str
     value: str
     causal: bool
+    """Are keys after the query left out?"""
     grouped: bool
     """Are there fewer heads of keys than of queries?"""
 

@@ -104,6 +104,7 @@ class Signature:
         return list(dict.fromkeys([*names, *self.body.decided]))
 
     def tile_symbol(self) -> str | None:
+        """Name of the size that is the inner tile, where it is a size."""
         inner = self.program.inner
         if inner is None:
             return None
@@ -111,6 +112,7 @@ class Signature:
         return self.spelled(extent.name) if isinstance(extent, Scalar) else None
 
     def used_blocks(self) -> dict[str, str]:
+        """Axis -> name of its block size, for the axes whose blocks the text names."""
         text = "\n".join([*self.body.lines, *(" ".join(shape) for _, shape in self.descriptors().values())])
         return {axis: name for axis, name in self.lowering.blocks.items() if re.search(rf"\b{name}\b", text)}
 

@@ -61,6 +61,7 @@ class Body:
     extents: dict[str, str] = field(default_factory=dict)
     """Rank -> name under which the kernel knows its extent."""
     helpers: set[str] = field(default_factory=set)
+    """Device functions that the text calls (`helpers`)."""
     divisors: dict[str, None] = field(default_factory=dict)
     """Scalars that whole numbers of a tile are divided by: known to the compiler, a division is a multiplication."""
     decided: dict[str, Expr] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class Scope:
     lines: list[str]
     indent: int
     tiles: dict[object, Tile] = field(default_factory=dict)
+    """By tensor, or by what else they are the value of."""
 
 
 class Text(ABC):
@@ -126,6 +128,7 @@ class Text(ABC):
         """The value of any expression; may emit lines before it."""
 
     def fresh(self, wanted: str) -> str:
+        """A name that nothing else has, as close to the one wanted as can be."""
         name = wanted
         while name in self.taken or keyword.iskeyword(name):
             name += "_"
@@ -149,10 +152,12 @@ class Text(ABC):
         return f"{name}_" if keyword.iskeyword(name) or name in RESERVED else name
 
     def emit(self, line: str, scope: Scope | None = None) -> None:
+        """Write a line in a scope: the innermost one unless another is given."""
         scope = scope or self.scopes[-1]
         scope.lines.append("    " * scope.indent + line if line else "")
 
     def find(self, key: object) -> Tile | None:
+        """The tile that is at hand under a key, in the innermost scope that has one."""
         return next((scope.tiles[key] for scope in reversed(self.scopes) if key in scope.tiles), None)
 
     @contextmanager
@@ -166,6 +171,7 @@ class Text(ABC):
         self.scopes.pop()
 
     def scalar(self, name: str) -> str:
+        """Name of the argument for a scalar of the cascade."""
         self.body.scalars.setdefault(name)
         return self.spelled(name)
 
