@@ -23,7 +23,6 @@ that leaves tiles out, an unusual index) goes through `cost.model` point by poin
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping as Map_
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,6 +40,7 @@ from .closed.cost import Closed
 from .closed.hardware import Hardware
 from .closed.words import Open
 from .cost import Cost, model
+from .leaves import keys_of, leaves, roomy
 from .mapping import Group, Mapping
 from .masks import masks
 from .nest import Nest, _check_names, _check_order, _outgoing, place_group
@@ -342,7 +342,7 @@ class Batch:
         plain = self.arch.model_dump()
         for path, value in points.arch.items():
             at = plain
-            *parents, last = _full(self.arch, path)
+            *parents, last = keys_of(self.arch, path)
             for key in parents:
                 at = at[key]
             at[int(last) if isinstance(at, list) else last] = _number(_at(value, point))
@@ -570,43 +570,3 @@ def _two_levels(arch: Architecture, mapping: Mapping) -> bool:
 
 def _at(value: Any, point: int) -> Any:
     return value[point] if np.ndim(value) else value
-
-
-def leaves(arch: Architecture) -> dict[str, float]:
-    """Every number of an architecture, named as `--set` names it; what is not limited is infinite."""
-    found: dict[str, float] = {}
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else key, inner)
-        elif isinstance(value, list | tuple):
-            for key, inner in enumerate(value):
-                walk(f"{prefix}.{key}", inner)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[prefix] = float(value)
-        elif value is None and prefix.rsplit(".", 1)[-1] in ("size", "bandwidth"):
-            found[prefix] = math.inf
-
-    plain = arch.model_dump()
-    for block in ("memory", "arrays", "networks"):
-        walk("", plain.pop(block))
-    walk("", plain)
-    return found
-
-
-def _full(arch: Architecture, path: str) -> list[str]:
-    """A leaf as the keys that lead to it."""
-    first = path.split(".", 1)[0]
-    block = next(([block] for block in ("memory", "arrays", "networks") if first in getattr(arch, block)), [])
-    return [*block, *path.split(".")]
-
-
-def roomy(arch: Architecture) -> Architecture:
-    """The architecture with room for everything: whether a mapping is legal does not depend on capacity."""
-    memory = {name: level.model_copy(update={"size": None}) for name, level in arch.memory.items()}
-    arrays = {
-        name: array.model_copy(update={"registers": array.registers.model_copy(update={"words": 2**60})})
-        for name, array in arch.arrays.items()
-    }
-    return arch.model_copy(update={"memory": memory, "arrays": arrays})

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from ..einsum.cascade import free_ranks
 from .architecture import Array
-from .batch import leaves
 from .bindings import Bindings, Costs, busiest, cheapest, in_one_tile
 from .floors import Floors, is_simple, level_pj, whole_words
 from .held import Inputs
 from .kept import Results
+from .leaves import leaves
 from .mapping import Group, Loop
 from .nest import Nest, Step
 from .objective import order, rank_of

@@ -15,9 +15,9 @@ from typing import Any
 from ..einsum.cascade import Cascade, Einsum, free_ranks
 from ..einsum.diagnostics import EinsmithError
 from .architecture import Architecture
-from .batch import roomy
 from .held import OUTSIDE
 from .layouts import front
+from .leaves import roomy
 from .mapping import Binding, Group, Loop, Schedule
 from .masks import first_step
 from .nest import Nest, Step, check_step, outline, refuse, settle_lasting
