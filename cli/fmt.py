@@ -38,14 +38,14 @@ def command(spec: str, write: bool, check: bool) -> Formatted:
 
     Example: einsmith fmt examples/attention/softmax.yaml
     """
-    from ..einsum import document
     from ..einsum.library import locate
     from ..einsum.printer import print_cascade
     from ..einsum.spec import load
+    from ..einsum.spec_file import read_source
 
     path = Path(spec) if write else locate("attention", spec)  # a bare name never rewrites a file that comes with einsmith
     text = print_cascade(load(path))
-    changed = document.read_source(path).text != text
+    changed = read_source(path).text != text
     if check:
         return Formatted(spec, text, changed, f"{spec}: {'not in canonical form' if changed else 'ok'}", int(changed))
     if write:

@@ -1,29 +1,21 @@
 """The YAML of a spec file: its keys and raw texts, each with its place in the user's file.
 
-In: a path or a text. Out: a `Document` of typed pieces with spans, and diagnostics for what is not one. Works on YAML events, so
-that duplicate keys are seen, nothing is ever constructed from a tag, and an alias cannot multiply anything. A plain `no`, `1e3`
-or `null` is the text that was typed.
+In: a source. Out: a `Document` of typed pieces with spans, and diagnostics for what is not one.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeAlias
 
 from .diagnostics import Diagnostic, Label, SpecError, closest
-from .parse import TARGET, character_name
+from .parse import character_name
 from .source import Source, Span
+from .yaml_nodes import KINDS, Mapping, Node, Scalar, Sequence, compose
 
-MAX_FILE = 256 * 1024
-"""Longest spec file, bytes."""
 MAX_PROBLEMS = 200
 """Reading a mapping ends after so many errors; not all of them are shown anyway."""
-MAX_NESTING = 8
-"""Deepest nesting of YAML collections; a spec file needs four."""
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------
@@ -86,93 +78,6 @@ class Document:
     """Whole declarations could not be read: what looks undefined may be in them."""
 
 
-# --- YAML nodes -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Scalar:
-    value: str
-    style: str | None
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
-class _Sequence:
-    items: tuple[_Node, ...]
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
-class _Mapping:
-    items: tuple[tuple[_Node, _Node], ...]
-    span: Span
-
-
-_Node: TypeAlias = _Scalar | _Sequence | _Mapping
-
-_KINDS = {_Scalar: "a text", _Sequence: "a list", _Mapping: "a mapping"}
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def read_source(path: str | Path) -> Source:
-    """The text of a file. Raises SpecError (E001, E002, E004)."""
-    file = Path(path)
-    name = str(path)
-    try:
-        if file.exists() and not file.is_file():
-            what = "a directory" if file.is_dir() else "not a regular file"
-            raise SpecError(Diagnostic("E001", f"cannot read: this is {what}", file=name))
-        with file.open("rb") as stream:
-            data = stream.read(MAX_FILE + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SpecError(
-            Diagnostic("E001", f"cannot read: {reason[:1].lower()}{reason[1:]}", file=name, help=_neighbour(file))
-        ) from None
-    if len(data) > MAX_FILE:
-        raise SpecError(_too_long(name))
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise SpecError(
-            Diagnostic(
-                "E002", f"not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start} (line {line})", file=name,
-                help="save the file as UTF-8",
-            )
-        ) from None  # fmt: skip
-    return Source(name, _normal(text))
-
-
-def source_of(text: str, name: str) -> Source:
-    """A source from a text in memory. Raises SpecError (E004)."""
-    if len(text) > MAX_FILE:
-        raise SpecError(_too_long(name))
-    return Source(name, _normal(text))
-
-
-def _too_long(name: str) -> Diagnostic:
-    return Diagnostic("E004", f"longer than {MAX_FILE // 1024} KiB, which no spec file is", file=name)
-
-
-def _normal(text: str) -> str:
-    """Without a byte order mark, lines ended by a line feed: columns and line numbers stay those of an editor."""
-    text = text.removeprefix("\ufeff")
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-
-
-def _neighbour(file: Path) -> str:
-    """A did-you-mean over the files beside a missing one."""
-    try:
-        names = [other.name for other in itertools.islice(file.parent.iterdir(), 1000)] if file.parent.is_dir() else []
-    except OSError:
-        return ""
-    close = closest(file.name, names)
-    return f"did you mean `{file.with_name(close)}`?" if close else ""
-
-
 _UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -190,7 +95,7 @@ def read(source: Source) -> tuple[Document, list[Diagnostic]]:
             Diagnostic("E006", "the file is empty", file=source.name, help="`einsmith explain E006` shows a whole spec")
         ]
     try:
-        root = _Composer(source).compose()
+        root = compose(source)
     except SpecError as error:
         return document, error.diagnostics
     reader = _Reader(document)
@@ -198,121 +103,17 @@ def read(source: Source) -> tuple[Document, list[Diagnostic]]:
     return document, reader.problems
 
 
-class _Composer:
-    """YAML events to nodes; refuses what spec files have no use for."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-
-    def compose(self) -> _Node:
-        import yaml
-
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        try:
-            events = yaml.parse(self.source.text, Loader=loader)
-            root: _Node | None = None
-            for event in events:
-                if isinstance(event, yaml.DocumentStartEvent) and root is not None:
-                    raise self._refused(event, "a second document", "keep one spec per file")
-                if isinstance(event, yaml.NodeEvent):
-                    root = self._node(event, events, 0)
-        except yaml.MarkedYAMLError as error:
-            raise SpecError(self._syntax(error)) from None
-        except yaml.YAMLError as error:
-            raise SpecError(Diagnostic("E005", f"not YAML: {error}", file=self.source.name)) from None
-        if root is None:
-            help_ = "`einsmith explain E006` shows a whole spec"
-            raise SpecError(Diagnostic("E006", "the file holds nothing but comments", file=self.source.name, help=help_))
-        return root
-
-    def _node(self, event: Any, events: Any, depth: int) -> _Node:
-        import yaml
-
-        start = event.start_mark.index
-        if isinstance(event, yaml.AliasEvent):
-            raise self._refused(event, f"the alias `*{event.anchor}`", "write the value out")
-        if event.anchor is not None:
-            raise self._refused(event, f"the anchor `&{event.anchor}`", "write the value out wherever it is used")
-        if event.tag is not None:
-            raise self._refused(event, f"the tag `{event.tag}`", "remove it")
-        if isinstance(event, yaml.ScalarEvent):
-            return _Scalar(event.value, event.style or None, self._span(start, event))
-        if depth >= MAX_NESTING:
-            raise self._refused(event, f"nesting more than {MAX_NESTING} deep", "")
-        if isinstance(event, yaml.SequenceStartEvent):
-            items = []
-            while not isinstance(event := next(events), yaml.SequenceEndEvent):
-                items.append(self._node(event, events, depth + 1))
-            return _Sequence(tuple(items), self._span(start, event))
-        pairs = []
-        while not isinstance(event := next(events), yaml.MappingEndEvent):
-            key = self._node(event, events, depth + 1)
-            pairs.append((key, self._node(next(events), events, depth + 1)))
-        return _Mapping(tuple(pairs), self._span(start, event))
-
-    def _span(self, start: int, event: Any) -> Span:
-        return Span(self.source, start, event.end_mark.index)
-
-    def _refused(self, event: Any, what: str, help_: str) -> SpecError:
-        start = event.start_mark.index
-        end = max(start + 1, min(event.end_mark.index, self._line_end(start)))
-        return SpecError(
-            Diagnostic("E011", f"spec files do not use this part of YAML: {what}", Span(self.source, start, end), help=help_)
-        )
-
-    def _line_end(self, start: int) -> int:
-        end = self.source.text.find("\n", start)
-        return len(self.source.text) if end == -1 else end
-
-    def _syntax(self, error: Any) -> Diagnostic:
-        mark: Any = error.problem_mark or error.context_mark
-        text = self.source.text
-        at = min(mark.index, len(text)) if mark else 0
-        for each in (error.context_mark, error.problem_mark):
-            if each is not None and (einsum := TARGET.match(text, text.rfind("\n", 0, each.index) + 1)) is not None:
-                help_ = "Einsums stand below `cascade: |`, all indented alike; so do comments between them"
-                place = Span(self.source, einsum.start(1), max(einsum.end(1), einsum.end(2)))
-                return Diagnostic("E005", "not YAML: an Einsum that is not part of the cascade", place, help=help_)
-        line_start = text.rfind("\n", 0, at) + 1
-        lead = re.match(r"[ ]*\t", text[line_start : self._line_end(line_start)])
-        if lead is not None:
-            tab = line_start + lead.end() - 1
-            return Diagnostic(
-                "E005", "a tab in the indentation", Span(self.source, tab, tab + 1), help="YAML is indented with spaces alone"
-            )
-        others: tuple[Label, ...] = ()
-        context = error.context_mark
-        if context is not None and error.context and context.index < at:
-            others = (Label(Span(self.source, context.index, context.index + 1), error.context),)
-        problem = error.problem or error.context or "not YAML"
-        return Diagnostic(
-            "E005", f"not YAML: {problem}", Span(self.source, at, at + 1), others=others, help=self._yaml_help(problem)
-        )
-
-    def _yaml_help(self, problem: str) -> str:
-        if "%" in problem or "directive" in problem or "token" in problem:
-            return "put the value in double quotes"
-        if "expected ','" in problem:
-            return "close the bracket, or put a value that holds brackets or commas in double quotes"
-        if "mapping values" in problem:
-            return "a key goes on a line of its own, indented like the keys beside it"
-        if "expected key" in problem or "block end" in problem:
-            return "indent this line like the keys beside it"
-        return ""
-
-
-# --- nodes to pieces --------------------------------------------------------------------------------------------------
-
-
 _RANK_KEYS = ("extent", "split", "tile", "count")
 
 
 class _Reader:
+    """Nodes to pieces."""
+
     def __init__(self, document: Document) -> None:
         self.document = document
         self.source = document.source
         self.problems: list[Diagnostic] = []
-        self.top: dict[str, Callable[[_Node], None]] = {
+        self.top: dict[str, Callable[[Node], None]] = {
             "name": self.name,
             "doc": self.doc,
             "ranks": self.ranks,
@@ -332,9 +133,9 @@ class _Reader:
         end = self.source.text.find("\n", span.start, span.end)
         return span if end == -1 else Span(self.source, span.start, max(end, span.start + 1))
 
-    def read(self, root: _Node) -> None:
-        if not isinstance(root, _Mapping):
-            self.error("E006", f"a spec is a mapping of keys, not {_KINDS[type(root)]}", root.span, help_="start with `name: ...`")
+    def read(self, root: Node) -> None:
+        if not isinstance(root, Mapping):
+            self.error("E006", f"a spec is a mapping of keys, not {KINDS[type(root)]}", root.span, help_="start with `name: ...`")
             return
         pairs = self.pairs(root, "the spec", self.top)
         present = {key.value for key, _ in pairs}
@@ -348,24 +149,24 @@ class _Reader:
                     Diagnostic("E009", f"the key `{key}` is missing", file=self.source.name, help=f"add `{example}`")
                 )
 
-    def pairs(self, node: _Node, where: str, allowed: Iterable[str] | None = None) -> list[tuple[Text, _Node]]:
+    def pairs(self, node: Node, where: str, allowed: Iterable[str] | None = None) -> list[tuple[Text, Node]]:
         """Key and value of each entry; wrong, unknown and repeated keys are reported and left out."""
-        if not isinstance(node, _Mapping):
-            if not (isinstance(node, _Scalar) and node.style is None and node.value in ("", "~", "null")):
+        if not isinstance(node, Mapping):
+            if not (isinstance(node, Scalar) and node.style is None and node.value in ("", "~", "null")):
                 self.document.incomplete = True
-                self.error("E010", f"{where} must be a mapping, not {_KINDS[type(node)]}", node.span, help_="write `name: value`")
+                self.error("E010", f"{where} must be a mapping, not {KINDS[type(node)]}", node.span, help_="write `name: value`")
             return []
-        found: list[tuple[Text, _Node]] = []
+        found: list[tuple[Text, Node]] = []
         seen: dict[str, Span] = {}
         cut = False
         for key_node, value in node.items:
             if len(self.problems) > MAX_PROBLEMS:
                 break
-            if cut and isinstance(key_node, _Scalar) and ")" in key_node.value and isinstance(value, _Scalar) and not value.value:
+            if cut and isinstance(key_node, Scalar) and ")" in key_node.value and isinstance(value, Scalar) and not value.value:
                 continue  # the rest of a value that YAML cut off at a comma
-            cut = isinstance(value, _Scalar) and self.is_cut(value)
-            if not isinstance(key_node, _Scalar):
-                self.error("E010", f"a key of {where} must be a text, not {_KINDS[type(key_node)]}", key_node.span)
+            cut = isinstance(value, Scalar) and self.is_cut(value)
+            if not isinstance(key_node, Scalar):
+                self.error("E010", f"a key of {where} must be a text, not {KINDS[type(key_node)]}", key_node.span)
                 continue
             key = self.text_of(key_node)
             if key.value in seen:
@@ -384,13 +185,13 @@ class _Reader:
             found.append((key, value))
         return found
 
-    def misspelt(self, node: _Mapping, allowed: Iterable[str]) -> set[str]:
+    def misspelt(self, node: Mapping, allowed: Iterable[str]) -> set[str]:
         """Keys that are not there, but one much like them is: they need not be reported as missing."""
         names = list(allowed)
-        unknown = [key.value for key, _ in node.items if isinstance(key, _Scalar) and key.value not in names][:MAX_PROBLEMS]
+        unknown = [key.value for key, _ in node.items if isinstance(key, Scalar) and key.value not in names][:MAX_PROBLEMS]
         return {close for name in unknown if (close := closest(name, names)) is not None}
 
-    def text_of(self, node: _Scalar) -> Text:
+    def text_of(self, node: Scalar) -> Text:
         """The text of a scalar, with the span of its characters alone."""
         start, end = node.span.start, node.span.end
         if node.style in ("'", '"'):
@@ -400,19 +201,19 @@ class _Reader:
         exact = self.source.text[start:end] == node.value
         return Text(node.value, Span(self.source, start, max(end, start)), exact)
 
-    def text(self, node: _Node, what: str) -> Text | None:
+    def text(self, node: Node, what: str) -> Text | None:
         """A text, or None and an error."""
-        if isinstance(node, _Scalar):
+        if isinstance(node, Scalar):
             return self.text_of(node)
-        self.error("E010", f"{what} must be a text, not {_KINDS[type(node)]}", node.span)
+        self.error("E010", f"{what} must be a text, not {KINDS[type(node)]}", node.span)
         return None
 
-    def formula(self, node: _Node, what: str, missing: str = "write a number or an expression") -> Text | None:
+    def formula(self, node: Node, what: str, missing: str = "write a number or an expression") -> Text | None:
         """A text in which places count: on one line, without escapes."""
-        if not isinstance(node, _Scalar):
+        if not isinstance(node, Scalar):
             self.error(
                 "E010",
-                f"{what} must be a number or an expression, not {_KINDS[type(node)]}",
+                f"{what} must be a number or an expression, not {KINDS[type(node)]}",
                 node.span,
                 help_="put it in double quotes if it holds brackets",
             )
@@ -441,40 +242,40 @@ class _Reader:
             return None
         return text
 
-    def is_cut(self, node: _Scalar) -> bool:
+    def is_cut(self, node: Scalar) -> bool:
         """Did YAML end this value at a comma between parentheses?"""
         return (
             node.style is None and node.value.count("(") > node.value.count(")") and self.source.text.startswith(",", node.span.end)
         )
 
-    def names(self, node: _Node, what: str) -> tuple[Text, ...] | None:
+    def names(self, node: Node, what: str) -> tuple[Text, ...] | None:
         """A list of texts, or None and an error."""
-        if not isinstance(node, _Sequence):
+        if not isinstance(node, Sequence):
             hint = "write it in brackets, such as `[a, b]`"
-            if isinstance(node, _Scalar) and (words := re.findall(r"\w+", node.value.partition("[")[2] or node.value)):
+            if isinstance(node, Scalar) and (words := re.findall(r"\w+", node.value.partition("[")[2] or node.value)):
                 hint = f"write `[{', '.join(words)}]`"
-            self.error("E010", f"{what} must be a list, not {_KINDS[type(node)]}", node.span, help_=hint)
+            self.error("E010", f"{what} must be a list, not {KINDS[type(node)]}", node.span, help_=hint)
             return None
         texts = [self.text(item, f"an entry of {what}") for item in node.items]
         return None if None in texts else tuple(text for text in texts if text is not None)
 
     # one method a key of the spec
 
-    def name(self, node: _Node) -> None:
+    def name(self, node: Node) -> None:
         text = self.text(node, "`name`")
         if text is not None:
             if "\n" in text.value or not text.value.strip() or len(text.value) > 200:
                 self.error("E010", "`name` must be one line of 1 to 200 characters", node.span)
             self.document.name = text.value
 
-    def doc(self, node: _Node) -> None:
+    def doc(self, node: Node) -> None:
         text = self.text(node, "`doc`")
         if text is not None:
             self.document.doc = text.value
 
-    def ranks(self, node: _Node) -> None:
+    def ranks(self, node: Node) -> None:
         for key, value in self.pairs(node, "`ranks`"):
-            if not isinstance(value, _Mapping):
+            if not isinstance(value, Mapping):
                 example = (
                     f"write its extent, such as `{key.value}: {key.value.upper()}`"
                     if key.value.isidentifier()
@@ -488,7 +289,7 @@ class _Reader:
                 continue
             self.rank(key, value)
 
-    def rank(self, key: Text, value: _Mapping) -> None:
+    def rank(self, key: Text, value: Mapping) -> None:
         fields = {name.value: item for name, item in self.pairs(value, f"rank `{key.value}`", _RANK_KEYS)}
         misspelt = self.misspelt(value, _RANK_KEYS)
         extent = self.formula(fields["extent"], f"the extent of rank `{key.value}`") if "extent" in fields else None
@@ -540,11 +341,11 @@ class _Reader:
             self.document.lost.update(part.value for part in parts or ())
             self.document.lost.update(text.value for text in (extent, tile, count) if text is not None)
 
-    def tensors(self, node: _Node, where: str, allowed: tuple[str, ...], into: list[TensorEntry]) -> None:
+    def tensors(self, node: Node, where: str, allowed: tuple[str, ...], into: list[TensorEntry]) -> None:
         for key, value in self.pairs(node, where):
             dtype: str | None = None
-            ranks_node: _Node | None = value
-            if isinstance(value, _Mapping):
+            ranks_node: Node | None = value
+            if isinstance(value, Mapping):
                 fields = {name.value: item for name, item in self.pairs(value, f"tensor `{key.value}`", allowed)}
                 ranks_node = fields.get("ranks")
                 if ranks_node is None and "ranks" not in self.misspelt(value, allowed):
@@ -558,25 +359,25 @@ class _Reader:
             ranks = self.names(ranks_node, f"the ranks of `{key.value}`") if ranks_node is not None else None
             into.append(TensorEntry(key, ranks, dtype))
 
-    def inputs(self, node: _Node) -> None:
+    def inputs(self, node: Node) -> None:
         self.tensors(node, "`inputs`", ("ranks", "dtype"), self.document.inputs)
 
-    def targets(self, node: _Node) -> None:
+    def targets(self, node: Node) -> None:
         self.tensors(node, "`tensors`", ("ranks",), self.document.targets)
 
-    def params(self, node: _Node) -> None:
+    def params(self, node: Node) -> None:
         for key, value in self.pairs(node, "`params`"):
             self.document.params.append(Entry(key, self.formula(value, f"parameter `{key.value}`")))
 
-    def sizes(self, node: _Node) -> None:
+    def sizes(self, node: Node) -> None:
         for key, value in self.pairs(node, "`sizes`"):
             self.document.sizes.append(Entry(key, self.formula(value, f"the size of `{key.value}`")))
 
-    def cascade(self, node: _Node) -> None:
-        if not isinstance(node, _Scalar):
+    def cascade(self, node: Node) -> None:
+        if not isinstance(node, Scalar):
             self.error(
                 "E010",
-                f"`cascade` must be a text, not {_KINDS[type(node)]}",
+                f"`cascade` must be a text, not {KINDS[type(node)]}",
                 node.span,
                 help_="write `cascade: |` and the Einsums below it, indented",
             )
@@ -608,7 +409,7 @@ class _Reader:
                 "E009", "`cascade` holds no Einsum", node.span, help_="write `NAME[indices] = expression` below it, indented"
             )
 
-    def outputs(self, node: _Node) -> None:
+    def outputs(self, node: Node) -> None:
         names = self.names(node, "`outputs`")
         if names is not None and not names:
             self.error("E009", "`outputs` names no tensor", node.span, help_="list the tensors to compute, such as `outputs: [AV]`")

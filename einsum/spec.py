@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from . import document
 from .cascade import Cascade
 from .diagnostics import Diagnostic, SpecError
+from .document import read
 from .resolve import resolve
 from .source import Source
+from .spec_file import read_source, source_of
 from .verify import verify, verify_rest
 
 MAX_SHOWN = 50
@@ -22,16 +23,16 @@ MAX_SHOWN = 50
 
 def load(path: str | Path) -> Cascade:
     """The cascade of a spec file."""
-    return _load(document.read_source(path), Path(path).stem)
+    return _load(read_source(path), Path(path).stem)
 
 
 def loads(text: str, name: str = "<string>") -> Cascade:
     """The cascade of a text; `name` stands for it in diagnostics."""
-    return _load(document.source_of(text, name), "cascade")
+    return _load(source_of(text, name), "cascade")
 
 
 def _load(source: Source, default_name: str) -> Cascade:
-    pieces, problems = document.read(source)
+    pieces, problems = read(source)
     resolved = resolve(pieces, problems)
     if resolved.problems:
         raise SpecError(_listed(resolved.problems + verify_rest(resolved.cascade, resolved.poisoned)))

@@ -9,9 +9,9 @@ import pytest
 
 from einsmith.einsum import parse
 from einsmith.einsum.cascade import MAP_OPS, REDUCTIONS, SCANS, SELECTIONS
-from einsmith.einsum.document import MAX_FILE
 from einsmith.einsum.printer import print_cascade
 from einsmith.einsum.spec import loads
+from einsmith.einsum.spec_file import MAX_FILE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "language.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.M | re.S)
