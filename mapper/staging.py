@@ -62,6 +62,12 @@ class Buffers:
     """Bytes through which a product's computed operand gets the layout that it needs in registers."""
     brought: list[int] = field(default_factory=list)
     """Bytes at each point where a tile that was read gets the layout that it needs in registers, with what is there by then."""
+    before: dict[int, int] = field(default_factory=dict)
+    """Bytes of a tile on its way to registers, before a product needs anything else."""
+
+    def ahead(self, product: int, size: int) -> None:
+        """Bytes of a tile that goes to registers before another is read."""
+        self.before[product] = max(self.before.get(product, 0), size)
 
     def add(self, product: int, size: int, together: bool) -> None:
         """Bytes that one product needs, beside its other ones or after them."""
@@ -93,6 +99,7 @@ class Staging:
         self.products = products(program, precision, raising)
         self.in_registers = Staging(program, gpu, precision, exact, False) if raising and precision.dtype in WIDER else None
         """Where single warps do all products, they raise operands in their registers."""
+        self.raising = raising
         self.scratches = _scratches(program, self.products, precision.between)
         self.lies = lies_as(program, self.products)
         """Tensor -> the product whose result it lies as."""
@@ -131,7 +138,8 @@ class Staging:
 
     def size(self, side: Side, blocks: Mapping[str, int]) -> int:
         """Bytes of an operand."""
-        element = self.precision.read(side.key[0]) if isinstance(side.key, tuple) else self.bytes
+        read = isinstance(side.key, tuple) and not (side.source == "held" and self._raised(side))  # raised once, before the loop
+        element = self.precision.read(side.key[0]) if read and isinstance(side.key, tuple) else self.bytes
         return element * math.prod(blocks[a] for a in side.axes)
 
     def __call__(
@@ -223,6 +231,9 @@ class Staging:
             elif side.source == "moving":
                 since = min(numbers[0], self.fetched.get((side.key, first.phase), numbers[0]))
                 for until in self._copies(numbers, side, units):
+                    if self._raised(side):
+                        use.ahead(since, size)
+                        continue
                     for n in range(since, until + 1):
                         use.add(n, size, together)
                 if any(self._transposed(n, side, units) for n in numbers):
@@ -251,7 +262,6 @@ class Staging:
         direct = self.gpu.shared_memory.asynchronous
         together = direct or stages > 1
         staying = [0] * len(self.products)
-        first = [0] * len(self.products)
         for number, (product, unit) in enumerate(zip(self.products, units, strict=True)):
             for side in product.sides:
                 if not side.is_read and self._exchanged(product, side, unit, blocks, warps, together):
@@ -270,7 +280,7 @@ class Staging:
                     elif whole and direct and side.made_of and (unit == "warp" or (unit == "warpgroup" and side is product.left)):
                         if stages == 1:  # each tile goes to registers before the next is read
                             widest = max(self.element(access) for access in side.made_of)
-                            first[number] = max(first[number], widest * math.prod(blocks[a] for a in side.axes))
+                            use.ahead(number, widest * math.prod(blocks[a] for a in side.axes))
                     elif side is product.left and not side.from_product and stages > 1 and self._runs_on(number, units, blocks):
                         use.turned[number] = size  # it stays in registers, in another layout
                     elif ends == [number]:
@@ -279,8 +289,17 @@ class Staging:
                         for end in ends:
                             for n in range(number, end + 1):
                                 staying[n] += size
-        for number, (size, before) in enumerate(zip(staying, first, strict=True)):
-            use.passing[number] = max(use.passing[number] + size, before)
+        for number, size in enumerate(staying):
+            use.passing[number] = max(use.passing[number] + size, use.before.get(number, 0))
+
+    def _raised(self, side: Side) -> bool:
+        """Do single warps raise a tile in their registers? Those of a GPU that has no other unit take two of 8 bits as they are."""
+        if self.raising or not isinstance(side.key, tuple) or not self.precision.is_narrow(side.key[0]):
+            return False
+        mine = [one for one in self.products if side.key in (one.left.key, one.right.key)]
+        sides = [other for one in mine for other in one.sides]
+        alike = all(isinstance(other.key, tuple) and self.precision.is_narrow(other.key[0]) for other in sides)
+        return not alike or self.gpu.matrix.unit != "warp"
 
     def _only_native(self, numbers: Sequence[int], side: Side, units: Sequence[Unit]) -> bool:
         """Is a tile read by units that take it from shared memory as it is, and by nothing else?"""
@@ -442,8 +461,11 @@ class Staging:
         size = WORD * math.prod(blocks[a] for a in meeting.axes)
         if product is None or other is None:
             return size
-        if product.unit(self.gpu, blocks, warps, self.exact) in ("tensor memory", "none"):
-            return 0  # it is read from there as it is needed, or lies as all of vector code
+        unit = product.unit(self.gpu, blocks, warps, self.exact)
+        if unit == "none" or (unit == "tensor memory" and product.rows != other.columns):
+            return 0  # it lies as all of vector code, or is read from there as it is needed, where it is not turned
+        if unit == "tensor memory":
+            return size
         here, there = (
             _among_warps(one, self.products, self.gpu, blocks, warps, one.unit(self.gpu, blocks, warps, self.exact))
             for one in (product, other)

@@ -12,6 +12,7 @@ import pytest
 from einsmith.einsum import spec
 from einsmith.einsum.sizes import bind
 from einsmith.mapper import gpu
+from einsmith.mapper.one_pass import one_pass
 from einsmith.mapper.plan import Plan
 from einsmith.mapper.precision import Precision
 from einsmith.mapper.products import PLAIN, products
@@ -137,6 +138,31 @@ def test_units_of_two_kinds_have_a_copy_each(
     assert operands(chunked, name, tiles, warps, stages, divides) == taken
 
 
+def test_a_result_that_is_turned_comes_out_of_tensor_memory_through_shared_memory(chunked: Program) -> None:
+    """What a chunk reads of the state is turned to be added to what its pairs give: `convert_layout` of 64 x 64 values of 32 bits,
+    beside the copies of the step's tiles."""
+    tiles = {"f": 64, "m0": 64, "mj": 64, "e": 64}
+    staged = Staging(chunked, gpu.load("b200"), PLAIN, exact=False)(tiles, 8, 2, divides=True)
+    assert staged.operands == pytest.approx(41000, rel=0.02)
+    assert 57376 <= staged.total < 1.05 * 57376
+
+
+@pytest.mark.parametrize(
+    ("blocks", "warps", "stages", "taken"),
+    [((32, 64), 8, 3, 45056), ((32, 16), 8, 1, 10240), ((32, 128), 8, 1, 24576), ((32, 32), 4, 2, 18432), ((32, 16), 8, 4, 21504)],
+)
+def test_single_warps_raise_operands_of_8_bits_as_soon_as_they_have_them(
+    blocks: tuple[int, int], warps: int, stages: int, taken: int
+) -> None:
+    """`tt.fp_to_fp` of the queries stands before the loop: they wait with 16 bits a value. Of what is not fetched ahead the values
+    are in registers before the probabilities need memory."""
+    cascade = one_pass(spec.load(EXAMPLES / "softmax-causal.yaml"), HEADS).cascade
+    found = program(cascade, bind(cascade, HEADS).extents)
+    tiles = {"p": blocks[0], "m0": blocks[1], "e": 128, "f": 128}
+    assert operands(found, "b200", tiles, warps, stages, precision=Precision("float8_e4m3fn")) == taken
+
+
+HEADS = {"B": 4, "H": 16, "P": 4096, "M": 4096, "E": 128, "F": 128}
 STRAIGHT = """
 name: straight
 ranks: {x: X, r: R, d: D}
