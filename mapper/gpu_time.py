@@ -18,7 +18,7 @@ from .loop_masks import Bounds, HalfLine, conditions, first, last
 from .precision import Precision
 from .products import body_of, is_read, sums
 from .program import Loop, Program, position
-from .traffic import Order, Traffic, Traffics
+from .traffic import Order, Traffics
 
 SPECIAL = frozenset(
     {"exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "softplus", "silu", "gelu", "erf", "sin", "cos", "/", "**"}
@@ -67,15 +67,17 @@ class _Tiles:
     instances: int
     rounds: int
     """Instances that the busiest multiprocessor runs."""
-    counts: list[Steps]
-    """Of each phase."""
+    steps: list[tuple[float, float]]
+    """Of each phase, the mean over all instances and the most; 1 where it is no loop."""
     busiest: tuple[float, float, float, float, float]
     """Operations of matrix units, vector lanes and special functions of the busiest multiprocessor, steps of its loops, and cycles
     in which it waits."""
+    through_cache: float
+    """Bytes."""
     heavy_first: frozenset[str]
     """Tiled ranks along which later tiles have more steps."""
-    moved: dict[int, Traffic] = field(default_factory=dict)
-    """Resident blocks of a multiprocessor -> what is moved."""
+    moved: dict[int, tuple[float, Order]] = field(default_factory=dict)
+    """Resident blocks of a multiprocessor -> bytes from memory, and the order of launches for which they are fewest."""
 
 
 class Timing:
@@ -96,8 +98,8 @@ class Timing:
             if isinstance(phase, Loop)
         }
         self._counted: dict[tuple[int, ...], Steps] = {}
-        self.known: tuple[object, _Tiles] | None = None
-        """Tiles asked for last, and what is known of them."""
+        self.known: dict[tuple[tuple[str, int], ...], _Tiles] = {}
+        """Tiles that were asked for -> what is known of them."""
         self.compulsory = sum(
             self.traffic.element(program.source, t.name) * math.prod(extents.get(r, 1) for r in t.ranks)
             for t in (*program.source.inputs, *(program.source.tensor(o) for o in program.source.outputs))
@@ -118,14 +120,27 @@ class Timing:
     ) -> tuple[dict[str, float], Order]:  # fmt: skip
         """Seconds of each resource, and the order of launches for which they hold. `ahead`: what a tile reads is fetched while
         the one before it is computed."""
-        gpu, program, here = self.gpu, self.program, self._here(blocks)
-        instances, rounds = here.instances, here.rounds
+        here = self._here(blocks)
+        if resident not in here.moved:
+            moved = self.traffic(blocks, here.steps, self.gpu.multiprocessors.count * resident)
+            here.moved[resident] = moved.from_memory, replace(moved.order, heavy_first=here.heavy_first)
+        from_memory, order = here.moved[resident]
+        return self._parts(here, warps, stages, resident, ahead, from_memory), order
+
+    def least(self, blocks: Mapping[str, int], warps: int) -> float:
+        """Seconds below which no number of stages and of resident blocks takes these tiles: with as many blocks as there may be,
+        and all that is read coming from memory once."""
+        units = self.gpu.multiprocessors
+        resident = max(1, min(units.blocks, units.threads // (warps * units.warp)))
+        return total(self._parts(self._here(blocks), warps, 2, resident, not self.program.loops, 0.0))
+
+    def _parts(
+        self, here: _Tiles, warps: int, stages: int, resident: int, ahead: bool, from_memory: float
+    ) -> dict[str, float]:  # fmt: skip
+        """Seconds of each resource. More resident blocks, and fewer bytes from memory, never take longer."""
+        gpu, program = self.gpu, self.program
         units = gpu.multiprocessors.count
         matrix, vector, special, longest, waits = here.busiest
-        if resident not in here.moved:
-            steps = [(count.mean, count.most) for count in here.counts]
-            here.moved[resident] = self.traffic(blocks, steps, units * resident)
-        moved = here.moved[resident]
         matrix_s = 0.0
         if self.matrix_rate is not None:
             matrix_s = matrix * units / self.matrix_rate
@@ -136,29 +151,32 @@ class Timing:
         waiting = 0.0
         if resident * warps / 4 < 2:  # one group of warps at a time: matrix units and lanes take turns
             waiting = matrix_s + vector_s + special_s - max(matrix_s, vector_s, special_s)
-        busy = min(1.0, instances / units)  # multiprocessors that ask for anything at all
-        from_memory = max(float(self.compulsory), moved.from_memory)
-        memory_s = max(from_memory / (gpu.memory.bandwidth * busy), moved.through_cache / (gpu.cache.bandwidth * busy))
-        turns = math.ceil(rounds / resident)
+        busy = min(1.0, here.instances / units)  # multiprocessors that ask for anything at all
+        from_memory = max(float(self.compulsory), from_memory)
+        memory_s = max(from_memory / (gpu.memory.bandwidth * busy), here.through_cache / (gpu.cache.bandwidth * busy))
+        turns = math.ceil(here.rounds / resident)
         step_s = waits / gpu.multiprocessors.clock_hz / max(1.0, min(resident, 2))
         exposed = gpu.memory.latency_s * (2 if program.loops else 1) * (1 if ahead else turns)
         if stages < 2:
-            exposed += gpu.cache.latency_s * longest / min(rounds, resident)
+            exposed += gpu.cache.latency_s * longest / min(here.rounds, resident)
         return {
             "matrix units": matrix_s, "vector lanes": vector_s, "special functions": special_s, "memory": memory_s,
             "latency": exposed + step_s + waiting + gpu.launch.latency_s,
-        }, replace(moved.order, heavy_first=here.heavy_first)  # fmt: skip
+        }  # fmt: skip
 
     def _here(self, blocks: Mapping[str, int]) -> _Tiles:
-        """What depends on tiles alone, of those asked for last."""
-        key = (*blocks.items(),)
-        if self.known is None or self.known[0] != key:
+        """What depends on tiles alone."""
+        key = tuple(blocks.items())
+        if key not in self.known:
             program, instances = self.program, self.instances(blocks)
             rounds = math.ceil(instances / self.gpu.multiprocessors.count)
             counts = [self.steps(n, blocks) if isinstance(p, Loop) else Steps(1.0, 1.0) for n, p in enumerate(program.phases)]
             rising = frozenset(program.tiled) if any(count.rising for count in counts) else frozenset[str]()
-            self.known = key, _Tiles(instances, rounds, counts, self._busiest(blocks, rounds, counts), rising)
-        return self.known[1]
+            steps = [(count.mean, count.most) for count in counts]
+            self.known[key] = _Tiles(
+                instances, rounds, steps, self._busiest(blocks, rounds, counts), self.traffic.through_cache(blocks, steps), rising
+            )
+        return self.known[key]
 
     def _busiest(self, blocks: Mapping[str, int], rounds: int, counts: Sequence[Steps]) -> tuple[float, float, float, float, float]:
         """Operations of matrix units, vector lanes and special functions of the busiest multiprocessor, steps of its loops, and
@@ -203,6 +221,11 @@ class Timing:
             }
             found.append(_between(lines, values, extent, tile, all_steps))
         return Steps(sum(found[:-1]) / len(found[:-1]), max(found), rising=found[-1] > found[0])
+
+
+def total(parts: Mapping[str, float]) -> float:
+    """Seconds in all: of the slowest resource, and the latency that nothing hides."""
+    return max(value for name, value in parts.items() if name != "latency") + parts["latency"]
 
 
 def _work(program: Program, einsum: Einsum, precision: Precision) -> _Work:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -24,7 +24,7 @@ from ..einsum.sizes import Sizes, bind, evaluate_scalar
 from .contraction import simplified, wide_axes
 from .descriptors import Choice, Descriptors
 from .gpu import BYTES, Gpu
-from .gpu_time import Timing
+from .gpu_time import Timing, total
 from .one_pass import one_pass
 from .persistence import COUNTERS, Persistence, Walk
 from .plan_report import report
@@ -52,6 +52,8 @@ MOST_EXCESS = 64
 """Registers a thread by which whole operands of a candidate that is worth a try may exceed the limit."""
 MOST_BOLD = 2
 """Candidates that may spill a few values and are offered first, being worth it; a compiler finds room for about half of them."""
+ROUNDED = 1 - 1e-9
+"""By which a bound may be above a time that it is the bound of, as both are rounded."""
 LARGEST_TILE = 2**20
 """Elements of a tile that the compiler accepts."""
 
@@ -309,17 +311,10 @@ class _Planner:
         self.extents = extents
         self.descriptors = Descriptors(program, self.gpu, self.precision, extents, self.dots, tile_fixed)
         timing = Timing(program, self.gpu, self.precision, self.matrix_rate, extents, bound)
-        found: list[Candidate] = []
-        tight: list[Candidate] = []
-        searched = 0
-        smallest: tuple[int, str] | None = None
-        for blocks, warps, stages in self._choices(extents, tile_fixed):
-            searched += 1
-            candidate = self._candidate(blocks, warps, stages, timing)
-            if isinstance(candidate, Candidate):
-                (tight if candidate.tight else found).append(candidate)
-            elif smallest is None or candidate[0] < smallest[0]:
-                smallest = candidate
+        choices = self._choices(extents, tile_fixed)
+        fitting, smallest = self._fitting(choices, timing, keep)
+        found = [candidate for candidate in fitting if not candidate.tight]
+        tight = [candidate for candidate in fitting if candidate.tight]
         if not found and not tight:
             raise self._nothing_fits(smallest, extents)
         for some in (found, tight):
@@ -356,8 +351,34 @@ class _Planner:
         if len(program.loops) > 1:
             notes.append(f"{len(program.loops)} loops over `{program.loop}`: the cascade needs that many passes")
         return Plan(
-            program, self.gpu, self.precision, bound, self.operands, tuple(found[:keep]), searched, tile_fixed, tuple(notes)
+            program, self.gpu, self.precision, bound, self.operands, tuple(found[:keep]), len(choices), tile_fixed, tuple(notes)
         )
+
+    def _fitting(
+        self, choices: Sequence[tuple[dict[str, int], int, int]], timing: Timing, keep: int
+    ) -> tuple[list[Candidate], tuple[int, str] | None]:
+        """The candidates that fit, and what the smallest other one needs. Tiles and warps that can only be slower than as many
+        others as are kept are left out: those that can be fastest are looked at first."""
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for number, (blocks, warps, _) in enumerate(choices):
+            groups.setdefault((*blocks.items(), warps), []).append(number)
+        least = {key: timing.least(*choices[numbers[0]][:2]) for key, numbers in groups.items()}
+        fitting: dict[int, Candidate] = {}
+        smallest: tuple[int, int, str] | None = None
+        best: list[int] = []
+        """Times of those that are kept, the longest last."""
+        for key in sorted(groups, key=lambda key: least[key]):
+            if len(best) >= keep > 0 and _about(least[key] * ROUNDED) > best[-1]:
+                break
+            for number in groups[key]:
+                candidate = self._candidate(*choices[number], timing)
+                if isinstance(candidate, Candidate):
+                    fitting[number] = candidate
+                    if not candidate.tight:
+                        best = sorted([*best, _about(candidate.predicted_s)])[:keep]
+                elif smallest is None or (candidate[0], number) < smallest[:2]:
+                    smallest = candidate[0], number, candidate[1]
+        return [fitting[number] for number in sorted(fitting)], smallest and (smallest[0], smallest[2])
 
     def _walking(self, best: Candidate, timing: Timing) -> list[str]:
         """How program instances of the best candidate walk tiles, or why they do not though it was asked for."""
@@ -497,12 +518,11 @@ class _Planner:
             return shared.total, "more tiles than run at one time, to walk them"
         depth = self.persistence.ahead(stages)
         parts, order = timing(blocks, warps, stages, resident, walking and depth > 1)
-        total = max(value for name, value in parts.items() if name != "latency") + parts["latency"]
         slowest = max(parts, key=lambda name: parts[name])
         excess = max(0, registers.likely - limit)
         return Candidate(
-            blocks, warps, stages, shared.total, taken, resident, total, slowest, parts, excess, shared.operands, shared.columns,
-            order, tuple(sorted(described)), Walk(programs, depth) if walking else None,
+            blocks, warps, stages, shared.total, taken, resident, total(parts), slowest, parts, excess, shared.operands,
+            shared.columns, order, tuple(sorted(described)), Walk(programs, depth) if walking else None,
         )  # fmt: skip
 
     def _needs(self, registers: Registers, blocks: Mapping[str, int], warps: int, limit: int) -> tuple[int, int]:

@@ -158,17 +158,8 @@ class Traffics:
         orders: Sequence[Order] | None = None,
     ) -> Traffic:
         """`steps`: of each phase, the mean over all instances and the most; 1 where it is no loop."""
-        program = self.program
-        counts = {r: -(-self.extents[r] // blocks[r]) if r in program.tiled else self.extents[r] for r in program.grid}
+        through, counts, sizes = self._touched(blocks, steps)
         instances = prod(counts.values())
-        through = 0.0
-        sizes: list[tuple[_Tile, float, float, float]] = []  # tile, bytes of an instance: on average, at most; bytes in all
-        for tile in (*self.reads, *self.writes):
-            size = tile.element * prod(min(blocks[a], self.ends[a]) for a in tile.axes)
-            mean, most = steps[tile.phase] if tile.moving else (1.0, 1.0)
-            through += self._sectors(tile, blocks) * size * mean
-            total = min(tile.whole, prod(counts[r] for r in tile.ranks) * size * most)
-            sizes.append((tile, size * mean, size * most, total))
         best: tuple[float, Order] | None = None
         least = _each_once(sizes, instances)
         tried: set[tuple[tuple[str, int], ...]] = set()
@@ -183,7 +174,28 @@ class Traffics:
             if best[0] <= least:
                 break
         assert best is not None
-        return Traffic(through * instances, *best)
+        return Traffic(through, *best)
+
+    def through_cache(self, blocks: Mapping[str, int], steps: Sequence[tuple[float, float]]) -> float:
+        """Bytes that go through the cache, whatever runs at one time and in which order."""
+        return self._touched(blocks, steps)[0]
+
+    def _touched(
+        self, blocks: Mapping[str, int], steps: Sequence[tuple[float, float]]
+    ) -> tuple[float, dict[str, int], list[tuple[_Tile, float, float, float]]]:
+        """Bytes through the cache; coordinates along the grid; tiles, each with the bytes of an instance on average and at most,
+        and the bytes of all."""
+        program = self.program
+        counts = {r: -(-self.extents[r] // blocks[r]) if r in program.tiled else self.extents[r] for r in program.grid}
+        through = 0.0
+        sizes: list[tuple[_Tile, float, float, float]] = []
+        for tile in (*self.reads, *self.writes):
+            size = tile.element * prod(min(blocks[a], self.ends[a]) for a in tile.axes)
+            mean, most = steps[tile.phase] if tile.moving else (1.0, 1.0)
+            through += self._sectors(tile, blocks) * size * mean
+            total = min(tile.whole, prod(counts[r] for r in tile.ranks) * size * most)
+            sizes.append((tile, size * mean, size * most, total))
+        return through * prod(counts.values()), counts, sizes
 
     def _sectors(self, tile: _Tile, blocks: Mapping[str, int]) -> float:
         """Bytes that go through the cache for each byte of a tile: more than one where runs are shorter than a sector."""

@@ -12,7 +12,9 @@ from einsmith.einsum import spec
 from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.einsum.sizes import bind
 from einsmith.mapper import gpu
-from einsmith.mapper.plan import Plan, plan
+from einsmith.mapper.descriptors import Choice
+from einsmith.mapper.gpu_time import Timing
+from einsmith.mapper.plan import ROUNDED, Candidate, Plan, _Planner, plan
 from einsmith.mapper.pressure import Pressure
 from einsmith.mapper.products import PLAIN, contractions
 from einsmith.mapper.program import program
@@ -256,6 +258,44 @@ def test_the_search_is_quick() -> None:
     cascade, h200 = spec.loads(ONE_PASS), gpu.load("h200")
     _, events = counted(lambda: plan(cascade, h200, SIZES))
     assert events < 5_000_000
+
+
+BOUNDED = [
+    ("softmax-causal", "h200", {"P": 2048, "M": 2048}, "auto"),
+    ("gqa", "mi300x", {}, "auto"),
+    ("mla", "b200", {}, "auto"),
+    ("channel", "h100", {}, "on"),
+    ("layer-norm-matmul", "rtx4090", {}, "auto"),
+]
+
+
+@pytest.mark.parametrize(("name", "target", "sizes", "persistent"), BOUNDED)
+def test_what_the_search_leaves_out_is_no_better(
+    name: str, target: str, sizes: dict[str, int], persistent: Choice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cascade = spec.load(Path("examples/attention") / f"{name}.yaml")
+    own = {symbol: value for symbol, value in sizes.items() if symbol in cascade.symbols}
+    looked_at = 0
+    candidate_of = _Planner._candidate
+
+    def checked(
+        self: _Planner, blocks: dict[str, int], warps: int, stages: int, timing: Timing
+    ) -> Candidate | tuple[int, str]:  # fmt: skip
+        nonlocal looked_at
+        looked_at += 1
+        found = candidate_of(self, blocks, warps, stages, timing)
+        if isinstance(found, Candidate):
+            assert found.predicted_s >= least(timing, blocks, warps) * ROUNDED
+        return found
+
+    least = Timing.least
+    monkeypatch.setattr(_Planner, "_candidate", checked)
+    short = plan_module(cascade, gpu.load(target), own, persistent=persistent)
+    few, looked_at = looked_at, 0
+    monkeypatch.setattr(Timing, "least", lambda *_: 1e-12)
+    whole = plan_module(cascade, gpu.load(target), own, persistent=persistent)
+    assert short.as_json() == whole.as_json()
+    assert few < looked_at
 
 
 def test_json_holds_block_sizes_and_predictions(planned: Plan) -> None:
