@@ -12,7 +12,6 @@ In: a `Program` and whether the inner tile is filled exactly. Out: a `Body`. Wha
 from __future__ import annotations
 
 from ..einsum.cascade import Access, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, Scan, Select
-from ..mapper.blocking import refuse
 from ..mapper.program import WHOLE_COORDINATE, Loop
 from ..mapper.traffic import Order
 from . import ordered
@@ -139,8 +138,6 @@ class Lowering(Loops):
                 return self.choice(condition, yes, no)
             case Map():
                 return self.map(expr)
-            case _:
-                raise refuse("E603", f"no kernel is generated for this expression in the Einsum of `{self._output()}`", self.einsum)
 
 
 def _literal(value: int | float) -> Tile:

@@ -68,6 +68,48 @@ CASES: dict[str, tuple[str, str, str, str, dict[str, np.ndarray], dict[str, int]
         "{p: P, m: M, l: L}", "{X: [p, m], Z: [l]}", "{}", "Y[p] = sum[m](where(m < L, X[p,m] * Z[m], 0))",
         {"X": X, "Z": X[0, :7].copy()}, None,
     ),
+    "an input as it is": ("{p: P, m: M}", "{X: [p, m]}", "{}", "Y[p,m] = X[p,m]", {"X": X}, None),
+    "roots and powers": (
+        "{p: P, m: M}", "{X: [p, m]}", "{}",
+        "Y[p,m] = abs(X[p,m]) ** 0.5 + (X[p,m] * X[p,m] + 1) ** (-0.5) + (X[p,m] * X[p,m] + 1) ** (-3)", {"X": X}, None,
+    ),
+    "truth values": (
+        "{p: P, m: M}", "{B: {ranks: [p, m], dtype: bool}, X: [p, m]}", "{}",
+        """
+        A[p] = any[m](X[p,m] > 2)
+        S[p] = sum[m](where(not B[p,m], X[p,m], 0))
+        Y[p] = where(A[p], S[p], 1)
+        """, {"B": X > 0.3, "X": X}, {"P": 64, "M": 8192},
+    ),
+    "a product over a rank": ("{p: P, m: M}", "{X: [p, m]}", "{}", "Y[p] = prod[m](X[p,m])", {"X": X}, None),
+    "whole numbers that stay whole": (
+        "{p: P}", "{I: {ranks: [p], dtype: int}}", "{}", "Y[p] = relu(I[p]) + floor(I[p])",
+        {"I": WHOLE[0] * np.array([1, -1, 1, -1, 1, -1, 1])}, None,
+    ),
+    "parameters of parameters": (
+        "{p: P, m: M}", "{X: [p, m]}", '{a: 2.5, b: "where(not (a > 3), rsqrt(a), exp2(a))", c: "exp2(-a)"}',
+        "Y[p,m] = X[p,m] * b + c", {"X": X}, None,
+    ),
+    "keys from the query on": (
+        "{p: P, m: M}", "{X: [p, m]}", "{}", "Y[p] = sum[m](where(m >= p, X[p,m], 0))", {"X": X}, {"P": 64, "M": 8192},
+    ),
+    "a rank read from its end": ("{p: P, m: M}", "{X: [p, m]}", "{}", "Y[p,m] = X[p, -m + M - 1]", {"X": X}, None),
+    "a state of more ranks than its step": (
+        "{t: T, c: C}", "{X: [t], Z: [c]}", "{}",
+        """
+        S[0,c]   = Z[c]
+        S[t+1,c] = X[t]
+        Y[c]     = S[T,c] * 2
+        """, {"X": X[0], "Z": X[:, 0].copy()}, None,
+    ),
+    "whole numbers in and out, matrix products between": (
+        "{p: P, q: P, m: M}", "{I: {ranks: [p, m], dtype: int}}", "{}",
+        """
+        Z[p,m] = exp(I[p,m] * 0.01)
+        W[p,q] = Z[p,m] * Z[q,m]
+        Y[p]   = argmax[q](W[p,q])
+        """, {"I": np.random.default_rng(2).permutation(32 * 16).reshape(32, 16) % 97}, None,
+    ),
 }  # fmt: skip
 REFUSED = {
     "an index outside its tensor": (
