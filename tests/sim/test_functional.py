@@ -22,6 +22,7 @@ from einsmith.mapper.search import search
 from einsmith.sim import functional
 from einsmith.sim.functional import Executed, execute
 from einsmith.sim.simulate import simulate
+from einsmith.sim.tile_by_tile import TileByTile
 
 from .test_simulate import GEMM, agrees
 
@@ -109,7 +110,7 @@ def test_two_passes_with_spilling() -> None:
 def test_what_takes_a_place_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were it not refused that something takes the place of weights that are read afterwards, the values would show it."""
     cascade, mapped = attention("deferred-division"), mapping.loads(SPILLED)
-    monkeypatch.setattr(functional._Group, "_replaced", {"SD": ("SN",)})
+    monkeypatch.setattr(TileByTile, "_replaced", {"SD": ("SN",)})
     assert not executed(cascade, mapped, settings=(*SMALL, "buffer.size=560")).equal
 
 
@@ -227,14 +228,14 @@ def test_masked_rows_and_large_logits() -> None:
 def test_a_mapping_that_loses_a_tile_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """The execution sees what the checks of legality are there to prevent: here it is told that a state is gone with every tile."""
     cascade = attention("fusemax")
-    forget = functional._Group._make_room
+    forget = TileByTile._make_room
 
-    def forgetful(self: functional._Group, resident: object, index: object) -> None:
+    def forgetful(self: TileByTile, resident: object, index: object) -> None:
         forget(self, resident, index)  # type: ignore[arg-type]
         if resident.tensor == "SLN":  # type: ignore[attr-defined]
             self.made["RD"][...] = np.nan
 
-    monkeypatch.setattr(functional._Group, "_make_room", forgetful)
+    monkeypatch.setattr(TileByTile, "_make_room", forgetful)
     assert not executed(cascade, mapping.loads(PUBLISHED)).equal
 
 
