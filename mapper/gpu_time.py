@@ -7,7 +7,8 @@ units, the vector lanes, the special functions, the memory, and of latency. Noth
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..einsum.cascade import Access, Einsum, Expr, Map, Number, Reduce, Scan, Select, accesses, substitute
@@ -20,10 +21,16 @@ from .products import body_of, is_read, sums
 from .program import Loop, Program, position
 from .traffic import Order, Traffics
 
-SPECIAL = frozenset(
-    {"exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "softplus", "silu", "gelu", "erf", "sin", "cos", "/", "**"}
-)
-"""Operations that go through the special-function units."""
+FUNCTIONS: dict[str, tuple[int, int]] = {
+    "exp": (1, 1), "exp2": (1, 1), "sqrt": (1, 1), "rsqrt": (1, 1), "/": (1, 1), "log": (0, 26), "log2": (0, 28), "sin": (0, 25),
+    "cos": (0, 25), "erf": (1, 28), "gelu": (1, 32), "tanh": (2, 20), "sigmoid": (2, 10), "silu": (2, 10), "softplus": (2, 44),
+    "**": (1, 46),
+}  # fmt: skip
+"""Instructions of the special-function units and of the vector lanes that an operation takes for each value, as compiled for sm_90
+(`benchmarks/operations.py`). Of sin and cos without the way for arguments beyond 1e5; of exp without its factor: scales have it. A
+quotient takes up to 13 of the lanes and is counted with one: most divisors are those of whole rows, once at the end."""
+SPECIAL = frozenset(FUNCTIONS)
+"""Operations that are worth doing once."""
 STEP_CYCLES = 500.0
 """Cycles of one step that overlap with nothing: barriers and the turn of the loop. A guess that ranks long tiles above short ones.
 """
@@ -46,8 +53,9 @@ class _Work:
     """Axes of each matrix product; a multiply-add is two operations."""
     narrow: tuple[Axes, ...]
     """The same of products whose operands are of a type that is only read."""
-    lanes: tuple[Axes, ...]
-    functions: tuple[Axes, ...]
+    lanes: tuple[tuple[Axes, int], ...]
+    """Axes, and instructions for each value along them."""
+    functions: tuple[tuple[Axes, int], ...]
 
 
 @dataclass(frozen=True)
@@ -168,7 +176,7 @@ class Timing:
         """What depends on tiles alone."""
         key = tuple(blocks.items())
         if key not in self.known:
-            program, instances = self.program, self.instances(blocks)
+            program, instances = self.program, max(1, self.instances(blocks))  # nothing to do takes its launch
             rounds = math.ceil(instances / self.gpu.multiprocessors.count)
             counts = [self.steps(n, blocks) if isinstance(p, Loop) else Steps(1.0, 1.0) for n, p in enumerate(program.phases)]
             rising = frozenset(program.tiled) if any(count.rising for count in counts) else frozenset[str]()
@@ -189,8 +197,8 @@ class Timing:
             for work in einsums:
                 matrix += 2.0 * times * sum(math.prod(blocks[a] for a in axes) for axes in work.flops)
                 matrix += 2.0 * times * self.narrow_share * sum(math.prod(blocks[a] for a in axes) for axes in work.narrow)
-                vector += times * sum(math.prod(blocks[a] for a in axes) for axes in work.lanes)
-                special += times * sum(math.prod(blocks[a] for a in axes) for axes in work.functions)
+                vector += times * sum(count * math.prod(blocks[a] for a in axes) for axes, count in work.lanes)
+                special += times * sum(count * math.prod(blocks[a] for a in axes) for axes, count in work.functions)
         return matrix, vector, special, longest, waits
 
     def steps(self, number: int, blocks: Mapping[str, int]) -> Steps:
@@ -212,6 +220,8 @@ class Timing:
             return Steps(all_steps, all_steps)
         (rank,) = program.tiled
         count = -(-self.extents[rank] // blocks[rank])
+        if count == 0:
+            return Steps(0.0, 0.0)  # no tile
         found = []
         for place in (*range(0, count, max(1, count // SAMPLES)), count - 1):
             values = {
@@ -233,8 +243,8 @@ def _work(program: Program, einsum: Einsum, precision: Precision) -> _Work:
     body: Expr = simplified(program, einsum.body) if isinstance(einsum.body, Reduce) else einsum.body
     flops: list[Axes] = []
     narrow: list[Axes] = []
-    lanes: list[Axes] = []
-    functions: list[Axes] = []
+    lanes: Counter[Axes] = Counter()
+    functions: Counter[Axes] = Counter()
     todo: list[Expr] = [body]
     while todo:
         node = todo.pop()
@@ -246,29 +256,42 @@ def _work(program: Program, einsum: Einsum, precision: Precision) -> _Work:
                     is_read(program, side) and all(precision.is_narrow(a.tensor) for a in accesses(side[0])) for side, _ in sides
                 ]
                 (narrow if all(small) else flops).append((split.i, split.j, split.k))
-                lanes += [(split.i, split.j)] * len(split.outside)
+                lanes[(split.i, split.j)] += len(split.outside)
                 for (side, axis), raised in zip(sides, small, strict=True):
                     if not is_read(program, side) or (raised and not all(small)):
-                        lanes.append((axis, split.k))  # conversion to the type of operands
+                        lanes[(axis, split.k)] += 1  # conversion to the type of operands
                         todo += side if len(side) > 1 else ()
                 continue
-            lanes.append(tuple(program.axes_of(node.body) | (frozenset(node.ranks) & frozenset(program.axes))))
+            lanes[_in_order(program, program.axes_of(node.body) | (frozenset(node.ranks) & frozenset(program.axes)))] += 1
             todo.append(node.body)
         elif isinstance(node, Scan | Select):
             along = program.axes_of(node.body) | (frozenset({node.rank}) & frozenset(program.axes))
             # a selection looks at what is left once for each place it fills: the best, where it stands, what is left then
-            lanes += [tuple(along)] if isinstance(node, Scan) else [tuple(along | {node.fills})] * 3
+            lanes[_in_order(program, along if isinstance(node, Scan) else along | {node.fills})] += (
+                1 if isinstance(node, Scan) else 3
+            )
             todo.append(node.body)
         elif isinstance(node, Map):
-            axes = tuple(program.axes_of(node))
+            axes = _in_order(program, program.axes_of(node))
             if node.op == "where":
                 todo += node.args[1:]  # masks apply to few steps; see the loops of the kernel
                 continue
-            if node.op in SPECIAL:
-                functions.append(axes)
-            lanes.append(axes)
+            special, vector = _instructions(node)
+            functions[axes] += special
+            lanes[axes] += vector
             todo += node.args
-    return _Work(tuple(flops), tuple(narrow), tuple(lanes), tuple(functions))
+    return _Work(tuple(flops), tuple(narrow), tuple(lanes.items()), tuple((+functions).items()))
+
+
+def _instructions(node: Map) -> tuple[int, int]:
+    """Of the special-function units and of the vector lanes, for each value."""
+    if node.op == "**" and isinstance(node.args[1], Number) and isinstance(node.args[1].value, int) and node.args[1].value > 0:
+        return 0, node.args[1].value.bit_length()  # multiplications
+    return FUNCTIONS.get(node.op, (0, 1))
+
+
+def _in_order(program: Program, axes: Collection[str]) -> Axes:
+    return tuple(axis for axis in program.axes if axis in axes)
 
 
 def _chain(program: Program, body: Sequence[Einsum]) -> int:

@@ -398,7 +398,8 @@ def _ordered(cascade: Cascade, loop: str, body: tuple[Einsum, ...]) -> tuple[Ein
 def _tiled(
     blocked: Blocked, grid: tuple[str, ...], phases: tuple[Straight | Loop, ...], extents: Mapping[str, int]
 ) -> tuple[str, ...]:
-    """The grid rank along which most inputs are shared; a second one if no tile gets more than two axes by it."""
+    """The grid rank along which most inputs are shared; a second one if no tile gets more than two axes by it. So the one along
+    which outputs lie in memory, where nothing is walked."""
     flat = blocked.cascade
     bodies = [e for phase in phases for e in (phase.body if isinstance(phase, Loop) else phase.einsums)]
 
@@ -422,4 +423,7 @@ def _tiled(
         if chosen and (not shared(rank) or widest((*chosen, rank)) > 2):
             break
         chosen = (*chosen, rank)
+    rows = {index.rank for indices in blocked.stores.values() for index in indices[-1:] if isinstance(index, Coord)}
+    if blocked.loop is None and rows <= set(grid) - set(chosen):
+        chosen += tuple(rank for rank in order if rank in rows and widest((*chosen, rank)) <= 2)[:1]
     return tuple(rank for rank in grid if rank in chosen)

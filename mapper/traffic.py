@@ -74,8 +74,9 @@ class _Tile:
     element: int
     """Bytes of one value."""
     axes: tuple[str, ...]
-    run: tuple[str, ...]
-    """Axes of its innermost run in memory, the innermost first; each but the last where those before it are complete."""
+    run: tuple[tuple[str, ...], ...]
+    """Axes of its innermost run in memory by dimension, the innermost first; each but the last where those before it are complete.
+    The last dimension may have several, as `m - p` does: the longest is its run."""
     ranks: frozenset[str]
     """Of the grid, those that it depends on."""
     moving: bool
@@ -127,9 +128,11 @@ class Traffics:
         run = []
         for index in reversed(access.indices):
             here = [a for a in axes if a in free_ranks(index)]
-            if len(here) != 1 or not _unit(index, here[0]):
+            along = tuple(a for a in here if _unit(index, a))
+            if along:
+                run.append(along)
+            if len(along) != 1 or len(here) > 1:
                 break
-            run.append(here[0])
         free = frozenset(r for index in access.indices for r in free_ranks(index))
         free |= {r for index in access.indices for a in accesses(index) for i in a.indices for r in free_ranks(i)}
         element = self.element(program.source, access.tensor)
@@ -200,7 +203,8 @@ class Traffics:
     def _sectors(self, tile: _Tile, blocks: Mapping[str, int]) -> float:
         """Bytes that go through the cache for each byte of a tile: more than one where runs are shorter than a sector."""
         run = tile.element
-        for axis in tile.run:
+        for axes in tile.run:
+            axis = max(axes, key=lambda a: min(blocks[a], self.ends[a]))
             run *= min(blocks[axis], self.ends[axis])
             if blocks[axis] < self.ends[axis]:
                 break
@@ -259,11 +263,15 @@ def _each_once(sizes: Sequence[tuple[_Tile, float, float, float]], instances: in
 
 
 def _unit(index: Expr, axis: str) -> bool:
-    """Are neighbours along an axis neighbours in memory?"""
+    """Are neighbours along an axis neighbours in memory, or the same? Where an index starts again or stops, most are."""
     match index:
         case Coord(rank=rank):
             return rank == axis
         case Map(op=("+" | "-"), args=(a, b)):
-            return any(_unit(part, axis) for part in (a, b) if axis in free_ranks(part))
+            return all(_unit(part, axis) for part in (a, b) if axis in free_ranks(part))
+        case Map(op=("//" | "%"), args=(a, b)):
+            return axis not in free_ranks(b) and _unit(a, axis)
+        case Map(op=("min" | "max" | "clamp"), args=args):
+            return all(_unit(part, axis) for part in args if axis in free_ranks(part))
         case _:
             return False

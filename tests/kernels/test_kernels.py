@@ -130,7 +130,8 @@ KERNELS: dict[str, tuple[str, dict[str, int], bool, int | list[int], list[Case] 
         [Case("odd", {"H": 2, "NY": 13, "NX": 9, "W": 5, "A": 1, "E": 9, "F": 5})],
     ),
     "packed": (
-        cascades.PACKED, {"C": 4, "L": 300, "N": 800, "E": 16, "F": 16}, True, 1, [Case("odd", {"C": 3, "L": 37, "N": 70, "E": 9, "F": 6})]
+        cascades.PACKED, {"C": 4, "L": 300, "N": 800, "E": 16, "F": 16}, True, 1,
+        [Case("odd", {"C": 3, "L": 37, "N": 70, "E": 9, "F": 6})],
     ),
     "ragged": (cascades.LENGTHS, {"B": 4, "P": 300, "M": 300, "E": 16, "F": 16}, True, 1, [Case("odd", RAGGED)]),
 }  # fmt: skip

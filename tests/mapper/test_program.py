@@ -58,6 +58,20 @@ def test_a_plain_product_tiles_both_ranks() -> None:
     assert found.loop == "k1"
 
 
+def test_a_tile_has_the_rank_along_which_its_output_lies() -> None:
+    """Else each value would be stored by itself, a sector for each."""
+    text = """
+name: t
+ranks: {h: H, m: M, e: E}
+inputs: {K: [h, m, e]}
+cascade: |
+  X[h,m,e] = K[h,m,e] * cos(m / (e + 1))
+outputs: [X]
+"""
+    assert arranged(text, h=8, m=4096, e=64).tiled == ("m", "e")
+    assert arranged(text.replace("X[h,m,e] =", "X[h,e,m] ="), h=8, m=4096, e=64).tiled == ("m",)
+
+
 def test_a_short_row_is_held_whole() -> None:
     text = """
 name: norm

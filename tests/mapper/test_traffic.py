@@ -146,6 +146,38 @@ def test_complete_rows_follow_one_another() -> None:
     assert through({"p": 32, "f": 8, "e0": 32}, sizes, strided) == 2 * (p * e + 16 * e * f * (p // 32) + p * f)
 
 
+@pytest.mark.parametrize(
+    ("index", "extent", "sectors"),
+    [
+        ("f", "F", 1),
+        ("f - e1*E0 - e0 + E", "E+F", 1),  # neighbours along f and along e
+        ("e1*E0 + e0 - f + F", "E+F", 1),
+        ("(f + 5) % F", "F", 1),
+        ("clamp(f - 3, 0, F - 1)", "F", 1),
+        ("f//2", "F", 1),
+        ("2*f", "2*F", 16),
+        ("(3*f) % F", "F", 16),
+        ("I[f]", "F", 16),
+    ],
+)
+def test_runs_along_indices_that_are_computed(index: str, extent: str, sectors: int) -> None:
+    """Neighbours along an axis are neighbours in memory, or the same, in sums with it, remainders and bounds; not in multiples."""
+    text = f"""
+name: t
+ranks: {{p: P, f: F, g: "{extent}", e: {{extent: E, split: [e1, e0], tile: E0, count: E1}}}}
+inputs: {{X: [p, e], W: [e, g], I: {{ranks: [f], dtype: int}}}}
+sizes: {{E0: 32}}
+cascade: |
+  Y[p,f,0]    = 0
+  Y[p,f,e1+1] = Y[p,f,e1] + sum[e0](X[p,e1*E0+e0] * W[e1*E0+e0,{index}])
+  Z[p,f]      = Y[p,f,E1]
+outputs: [Z]
+"""
+    found = traffics(1 << 30, text)
+    (tile,) = (tile for tile in found.reads if isinstance(tile.key, tuple) and tile.key[0] == "W")
+    assert found._sectors(tile, BLOCKS) == sectors
+
+
 def test_tiles_with_most_steps_are_launched_first() -> None:
     """Under a causal mask the last rows have most steps: the first instances take them."""
     causal = plan(one_pass(spec.load(ATTENTION / "softmax-causal.yaml"), LONG).cascade, gpu.load("h200"), LONG)
