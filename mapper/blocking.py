@@ -273,13 +273,21 @@ def inline(cascade: Cascade) -> Cascade:
     """Put the definition in place of an element-wise intermediate that is read elsewhere than at its own coordinates."""
     bodies: dict[str, tuple[tuple[str, ...], Expr]] = {}
     einsums: list[Einsum] = []
+    walked = {tensor.iterates for tensor in cascade.tensors} | {r for e in cascade.einsums for r in (*bound_ranks(e), *scanned(e))}
+
+    def in_parts(rank: str, index: Expr) -> bool:
+        """Is a rank read by its parts, of which no loop can walk the outer one? Then nothing else reads it by them."""
+        parts = cascade.rank(rank).split
+        return parts is not None and index != Coord(rank) and parts.outer not in walked
+
     for einsum in cascade.einsums:
 
         def shifted(node: Expr, owner: Einsum = einsum) -> Expr:
             if not isinstance(node, Access):
                 return node
             tensor = cascade.tensor(node.tensor)
-            if tensor.kind != "einsum" or all(_own(cascade, r, i) for r, i in zip(tensor.ranks, node.indices, strict=True)):
+            places = tuple(zip(tensor.ranks, node.indices, strict=True))
+            if tensor.kind != "einsum" or all(_own(cascade, r, i) and not in_parts(r, i) for r, i in places):
                 return node
             made = node.tensor in bodies and all(cascade.tensor(a.tensor).kind == "input" for a in accesses(bodies[node.tensor][1]))
             if not made and turned(cascade, owner, node):

@@ -50,8 +50,9 @@ class ModulePlan(Displayed):
         """Of all kernels together."""
         parts = [kernel.merit for kernel in self.kernels]
         return Merit(
-            self.predicted_s, sum(p.work_s for p in parts), sum(p.products for p in parts), all(p.latency_bound for p in parts)
-        )
+            self.predicted_s, sum(p.work_s for p in parts), sum(p.products for p in parts), all(p.latency_bound for p in parts),
+            sum(p.walked for p in parts), len(parts),
+        )  # fmt: skip
 
     @cached_property
     def between(self) -> tuple[str, ...]:

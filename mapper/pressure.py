@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..einsum.cascade import COMPARISONS, Access, Einsum, Expr, Map, Number, Reduce, accesses, walk
+from ..einsum.cascade import COMPARISONS, Access, Einsum, Expr, Map, Number, Reduce, Scan, accesses, walk
 from .contraction import contraction
 from .gpu import BYTES, Gpu
 from .precision import Precision
@@ -32,6 +32,10 @@ LANES_OF_A_ROW = 4
 """Lanes of a warp that share out the columns of a row of a result."""
 
 
+SCATTERED = 6
+"""Registers of a value that has an address of its own: that, the two parts it is made of, its condition, and the value."""
+
+
 @dataclass(frozen=True)
 class Registers:
     """Registers of 32 bits a thread."""
@@ -40,6 +44,26 @@ class Registers:
     """Without which values are spilled."""
     likely: int
     """With whole operands at hand, as compilers have them while there is room."""
+
+
+class _Stream(NamedTuple):
+    """A tile that a step fetches."""
+
+    tensor: str
+    axes: tuple[str, ...]
+    element: int
+    """Bytes of a value."""
+    scattered: bool
+    """Does each value have an address of its own?"""
+
+
+def _scattered(program: Program, access: Access) -> bool:
+    """Do neighbours along the last dimension depend on several axes by more than sums and products, so that no two values are known
+    to lie side by side?"""
+    if not access.indices or len(program.axes_of(last := access.indices[-1])) < 2:
+        return False
+    parts = [node for node in walk(last) if isinstance(node, Access) or (isinstance(node, Map) and node.op in ("//", "%"))]
+    return any(program.axes_of(part) for part in parts)
 
 
 class Pressure:
@@ -54,11 +78,12 @@ class Pressure:
             self.by_output.setdefault(product.output, []).append(product)
         self.made = lies_as(program, self.products)
         self.phases = [_Phase(program, number, self.by_output) for number in range(len(program.phases))]
-        self.streams: dict[int, list[tuple[str, tuple[str, ...], int]]] = {}
-        """Of each phase, the tiles that its steps fetch: tensor, axes, bytes of a value."""
+        self.streams: dict[int, list[_Stream]] = {}
+        """Of each phase, the tiles that its steps fetch."""
         for number, access in streamed(program):
             axes = tuple(a for a in program.axes if a in program.axes_of(access))
-            self.streams.setdefault(number, []).append((access.tensor, axes, precision.read(access.tensor)))
+            here = _Stream(access.tensor, axes, precision.read(access.tensor), _scattered(program, access))
+            self.streams.setdefault(number, []).append(here)
 
         self.narrow = any(product.narrow for product in self.products)
         self.known: tuple[object, _Loads] | None = None
@@ -71,8 +96,8 @@ class Pressure:
         loads = self._loads(blocks, warps)
         least = likely = 0.0
         for number, (phase, (states, moments)) in enumerate(zip(self.phases, loads.phases, strict=True)):
-            tiles = [(axes, size) for name, axes, size in self.streams.get(number, []) if len(axes) > 1 and name not in described]
-            fetched = sum(self._fetched(axes, size, blocks, warps) for axes, size in tiles)
+            tiles = [one for one in self.streams.get(number, []) if len(one.axes) > 1 and one.tensor not in described]
+            fetched = sum(self._fetched(one, blocks, warps) for one in tiles)
             always = fetched + states
             always += self._ahead(number, loads.units, blocks, warps, stages)
             for moment, load in zip(phase.moments, moments, strict=True):
@@ -123,9 +148,12 @@ class Pressure:
             found.append((held(phase.states), moments))
         return _Loads(units, found)
 
-    def _fetched(self, axes: tuple[str, ...], element: int, blocks: Mapping[str, int], warps: int) -> float:
+    def _fetched(self, tile: _Stream, blocks: Mapping[str, int], warps: int) -> float:
         """Registers of a thread to fetch a tile: its addresses, and the tile itself where it cannot be copied past registers."""
-        size = math.prod(blocks[a] for a in axes) * element / (warps * self.gpu.multiprocessors.warp)
+        values = math.prod(blocks[a] for a in tile.axes) / (warps * self.gpu.multiprocessors.warp)
+        if tile.scattered:
+            return SCATTERED * max(1.0, values)
+        size = values * tile.element
         return 2 * max(1.0, size / VECTOR) + (0.0 if self.gpu.shared_memory.asynchronous else size / 4)
 
     def _ahead(self, phase: int, units: Mapping[int, Unit], blocks: Mapping[str, int], warps: int, stages: int) -> float:
@@ -282,6 +310,8 @@ class _Phase:
         self.moments = tuple(moments)
 
 
+SCANNED = 3
+"""Tiles that are alive at once while one is scanned: as it was, as lanes scan it by themselves, and with what comes before."""
 COMPOUND = frozenset({"softplus", "sigmoid", "silu", "gelu", "erf", "tanh", "sin", "cos"})
 """Functions that are computed in several steps, their argument at hand."""
 
@@ -296,6 +326,8 @@ def temporaries(program: Program, einsum: Einsum) -> int:
     def needs(expr: Expr) -> int:
         if program.axes_of(expr) < axes or not axes:
             return 0  # a row or a number beside a tile
+        if isinstance(expr, Scan):
+            return SCANNED
         if not isinstance(expr, Map):
             return 1
         if expr.op in COMPARISONS or expr.op in ("and", "or", "not"):

@@ -127,8 +127,8 @@ def _in_chunks(cascade: Cascade, planner: Callable[[Chunked], _Planner]) -> list
         own = planner(each)
         try:
             found, groups = own.first()
-        except EinsmithError:  # too much for one kernel, maybe
-            whole, groups = list[ModulePlan](), [own.cuttable.einsums]
+        except EinsmithError:  # too much for a kernel, maybe
+            whole, groups = list[ModulePlan](), own.fewest_groups() or [own.cuttable.einsums]
         else:
             whole = [found]
         here = [
@@ -455,11 +455,13 @@ def repeated(cascade: Cascade, single: Plan) -> frozenset[str]:
 
 
 def free_of_states(part: Cascade) -> frozenset[str]:
-    """Reductions, scans and what takes special functions where no running state goes into them and they lack a rank of the states,
-    with all that they need and what is made of them and of inputs alone."""
+    """Reductions, scans and what takes special functions where no running state goes into them and they lack a rank along which
+    states are told apart and not summed, with all that they need and what is made of them and of inputs alone."""
     states = [tensor for tensor in part.tensors if tensor.kind == "state"]
-    ranks = {rank for state in states for rank in state.ranks if rank != state.iterates}
     behind = {state.name for state in states}
+    readers = [e for e in part.einsums if behind & {access.tensor for access in reads(e)}]
+    summed = {rank for einsum in readers if isinstance(einsum.body, Reduce) for rank in einsum.body.ranks}
+    ranks = {rank for state in states for rank in state.ranks if rank != state.iterates} - summed
     apart: list[Einsum] = []
     for einsum in part.einsums:
         if behind & {access.tensor for access in reads(einsum)} or einsum.output in behind:

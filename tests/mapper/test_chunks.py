@@ -29,8 +29,9 @@ def planned(name: str, sizes: dict[str, int]) -> ModulePlan:
 def test_linear_recurrences_become_matrix_products(name: str, kernels: int, sizes: dict[str, int]) -> None:
     found = planned(name, sizes)
     assert "in chunks of" in found.note
-    assert len(found.kernels) == kernels
-    for kernel in found.kernels:
+    walking = [kernel for kernel in found.kernels if kernel.program.loop == "m1"]
+    assert len(walking) == kernels
+    for kernel in walking:
         assert len(contractions(kernel.program)) >= 3  # what is added to the state, what it gives, what pairs give
 
 
@@ -76,6 +77,33 @@ def test_a_chunk_may_be_too_much_for_one_kernel_alone() -> None:
     (found,) = in_chunks("delta", {**WIDE, "E": 256, "F": 256}, 32)
     assert len(found.kernels) == 2
     assert found.kernels[1].best.registers < 255
+
+
+FADING = """
+name: fading-by-channel
+ranks: {h: H, m: M, e: E, f: F}
+inputs: {R: [h, m, e], W: [h, m, e], K: [h, m, e], V: [h, m, f], A: [h, m, e], C: [h, m, e]}
+sizes: {H: 16, M: 4096, E: 128, F: 128}
+cascade: |
+  G[h,m,e]     = exp(-exp(W[h,m,e]))
+  S[h,0,e,f]   = 0
+  U[h,m,f]     = A[h,m,e] * S[h,m,e,f]
+  S[h,m+1,e,f] = G[h,m,e] * S[h,m,e,f] + C[h,m,e] * U[h,m,f] + K[h,m,e] * V[h,m,f]
+  Y[h,m,f]     = R[h,m,e] * S[h,m+1,e,f]
+outputs: [Y]
+"""
+
+
+def test_products_of_gates_for_each_channel_are_walked_by_channels() -> None:
+    """For each pair of positions and each channel there is one: a kernel before walks channels, and no tile has them all. The state
+    goes on by matrix products alone."""
+    found = plan_module(spec.loads(FADING), gpu.load("h200"))
+    before, walking = found.kernels
+    assert "done before, for all chunks at once" in found.note
+    assert before.program.loop == "e1"
+    assert before.best.blocks["e0"] < 128
+    assert walking.program.loop == "m1"
+    assert len(contractions(walking.program)) >= 6
 
 
 TWO_WRITES = """
@@ -136,8 +164,18 @@ def test_time_decides_where_no_matrix_product_comes_of_it() -> None:
 def test_a_state_that_stays_is_walked_by_a_kernel_of_its_own() -> None:
     found = planned("lightnet", {**LONG, "E": 128, "F": 128})
     assert "S: `m` in chunks of" in found.note
-    assert [kernel.program.loop for kernel in found.kernels] == ["m", "m1"]
-    assert set(found.between) == {"S_factor", "S_term"}
+    first, *_, last = found.kernels
+    assert (first.program.loop, last.program.loop) == ("m", "m1")
+    assert {"S_factor", "S_term"} <= set(found.between)
+
+
+def test_another_kernel_saves_no_steps_that_are_walked_all_the_same() -> None:
+    """Where the state that stays takes as long by itself as both together, the other's chunks come on top of it."""
+    cascade = spec.load(EXAMPLES / "lightnet.yaml")
+    first, *others = module_plans(cascade, gpu.load("h200"))
+    assert not first.chunked
+    assert any(one.chunked for one in others)
+    assert first.predicted_s < min(one.predicted_s for one in others)
 
 
 STABILISED = """

@@ -57,15 +57,17 @@ def predictions(algorithm: str, name: str) -> Iterator[tuple[Staged, dict[str, A
 
 
 def planned(algorithm: str, name: str) -> Iterator[tuple[Staged, dict[str, Any]]]:
-    """The same of each candidate of the plan that is recorded."""
+    """The same of each candidate of the plan that is recorded, of any of its kernels."""
     spec_name, sizes = benchmark()["ALGORITHMS"][algorithm]
     cascade = spec.load(ROOT / "examples" / "attention" / f"{spec_name}.yaml")
-    (kernel,) = plan_module(cascade, gpu.load(name), sizes).kernels
-    made = {json.dumps(row["plan"]): row["compiled"] for row in recorded() if (row["algorithm"], row["gpu"]) == (algorithm, name)}
-    for one in kernel.candidates:
-        key = json.dumps([[dict(one.blocks), one.warps, one.stages]])
-        if key in made:
-            yield Staged(one.staged_bytes, one.shared_bytes, one.tensor_memory_columns), made[key]
+    kernels = plan_module(cascade, gpu.load(name), sizes).kernels
+    for row in recorded():
+        if (row["algorithm"], row["gpu"]) != (algorithm, name) or len(row["plan"]) != len(kernels):
+            continue
+        for kernel, found, made in zip(kernels, row["plan"], row["compiled"]["kernels"] or [row["compiled"]], strict=True):
+            for one in kernel.candidates:
+                if json.loads(json.dumps([dict(one.blocks), one.warps, one.stages])) == found:
+                    yield Staged(one.staged_bytes, one.shared_bytes, one.tensor_memory_columns), made
 
 
 @pytest.mark.parametrize("name", GPUS)
