@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..einsum.cascade import Access, Einsum, Expr, Map, Number, Reduce, Scan, Select, accesses, substitute
+from ..einsum.cascade import Access, Cascade, Einsum, Expr, Map, Number, Reduce, Scan, Select, accesses, substitute
 from ..einsum.sizes import Sizes, evaluate_scalar
 from .contraction import contraction, simplified
 from .gpu import Gpu
@@ -108,9 +108,11 @@ class Timing:
         self._counted: dict[tuple[int, ...], Steps] = {}
         self.known: dict[tuple[tuple[str, int], ...], _Tiles] = {}
         """Tiles that were asked for -> what is known of them."""
+        chosen = _gathered(program.source)
         self.compulsory = sum(
             self.traffic.element(program.source, t.name) * math.prod(extents.get(r, 1) for r in t.ranks)
             for t in (*program.source.inputs, *(program.source.tensor(o) for o in program.source.outputs))
+            if t.name not in chosen
         )
 
     def _typical(self, line: HalfLine) -> HalfLine:
@@ -236,6 +238,16 @@ class Timing:
 def total(parts: Mapping[str, float]) -> float:
     """Seconds in all: of the slowest resource, and the latency that nothing hides."""
     return max(value for name, value in parts.items() if name != "latency") + parts["latency"]
+
+
+def _gathered(cascade: Cascade) -> frozenset[str]:
+    """Tensors of which elements are chosen wherever they are read: how much of them is read is no matter of their size."""
+    chosen: dict[str, bool] = {}
+    for einsum in cascade.einsums:
+        for access in accesses(einsum.body):
+            here = any(True for index in access.indices for _ in accesses(index))
+            chosen[access.tensor] = here and chosen.get(access.tensor, True)
+    return frozenset(name for name, always in chosen.items() if always)
 
 
 def _work(program: Program, einsum: Einsum, precision: Precision) -> _Work:

@@ -178,6 +178,23 @@ outputs: [Z]
     assert found._sectors(tile, BLOCKS) == sectors
 
 
+def test_of_what_is_gathered_only_that_counts() -> None:
+    """A pool of pages that is ten times as large takes no longer to read as many pages from."""
+    text = """
+name: pages
+ranks: {b: B, h: H, m: C*S, c: C, n: N, s: S, f: F}
+inputs: {W: [b, h, m], V: [n, s, f], T: {ranks: [b, c], dtype: int}}
+cascade: |
+  Y[b,h,f] = W[b,h,m] * V[T[b,m//S],m%S,f]
+outputs: [Y]
+"""
+    sizes = {"B": 64, "H": 16, "C": 256, "S": 16, "F": 128}
+    words = 64 * 4096 * (128 + 16)  # of the pages, and of W
+    small, large = (plan(spec.loads(text), gpu.load("h100"), {**sizes, "N": n}).best for n in (20_000, 200_000))
+    assert large.predicted_s == small.predicted_s
+    assert small.parts["memory"] == pytest.approx(2 * words / 3.35e12, rel=0.1)
+
+
 def test_tiles_with_most_steps_are_launched_first() -> None:
     """Under a causal mask the last rows have most steps: the first instances take them."""
     causal = plan(one_pass(spec.load(ATTENTION / "softmax-causal.yaml"), LONG).cascade, gpu.load("h200"), LONG)
