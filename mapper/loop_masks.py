@@ -1,8 +1,7 @@
 """Masks along the loop of a GPU program: which steps a mask leaves whole, which it cuts, and which it empties.
 
 In: a program. Out: for each condition of a `where` in a loop, its bounds on the loop coordinate `m` as half-lines `m >= L(p)`,
-`m <= U(p)` by interval analysis over a tile, and a proof, by constant propagation, that a step in which the condition holds
-nowhere leaves all states as they were (so that it may be skipped).
+`m <= U(p)` by interval analysis over a tile, and whether a step in which it holds nowhere may be skipped (`empty_steps`).
 
     where(m <= p, ...)              full: m <= first p of the tile;  empty: m > last p
     where(abs(p - m) <= W, ...)     full: last p - W <= m <= first p + W;  empty outside first p - W .. last p + W
@@ -14,16 +13,13 @@ a dot), so that a plan can evaluate them and a kernel can print them.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from ..einsum.cascade import Access, Coord, Einsum, Expr, Map, Number, Reduce, Scalar, free_ranks, transform, walk
-from .program import WHOLE_COORDINATE, Loop, Program, position
+from ..einsum.cascade import Access, Coord, Expr, Map, Number, Scalar, free_ranks, transform, walk
+from .empty_steps import skippable
+from .program import WHOLE_COORDINATE, Loop, Program
 from .whole_numbers import WHOLE_OPS, counted_by, whole_scalars
-
-INF = Number(float("inf"))
-NEG_INF = Map("neg", (INF,))
 
 
 @dataclass(frozen=True)
@@ -428,161 +424,3 @@ def _scaled(op: str, part: Bounds, by: Expr, swap: bool) -> Bounds:
     if isinstance(by, Number):
         return Bounds(ends[0], ends[1])
     return Bounds(Map("min", (ends[0], ends[1])), Map("max", (ends[0], ends[1])))
-
-
-# --- may an empty step be skipped? ------------------------------------------------------------------------------------
-
-Value = Expr | None
-"""A known constant, `Access(state)` for its value before the step, an input that does not change, the greater of two of these, or
-None: anything finite."""
-ZERO, ONE = Number(0), Number(1)
-
-
-def skippable(program: Program, loop: Loop, condition: Expr) -> bool:
-    """Is every state the same after a step in which the condition is false everywhere? Proved for finite inputs, or False.
-
-    The proof distinguishes, for each running maximum that starts at -inf, whether it is still -inf. If it is, the states that are
-    tied to it still have their initial values (proved by induction over the steps).
-    """
-    maxima = [s for s in loop.states if _initial(loop, s) == NEG_INF]
-    if len(maxima) > 3:
-        return False
-    tied = {s: _tied(program, loop, s) for s in maxima}
-    for empty in itertools.product((False, True), repeat=len(maxima)):
-        known: dict[str, Value] = {s: Access(s, ()) for s in loop.states}
-        for state, is_empty in zip(maxima, empty, strict=True):
-            if is_empty:
-                known |= tied[state]
-        for state, is_empty in zip(maxima, empty, strict=True):
-            known[state] = NEG_INF if is_empty else Access(state, ())
-        step = _Step(program, loop, known, condition)
-        if any(step.after(state) != known[state] for state in loop.states):
-            return False
-    return True
-
-
-def _initial(loop: Loop, state: str) -> Expr | None:
-    body = next(e.body for e in loop.initial if e.output == state)
-    return body if isinstance(body, Number) or body == NEG_INF else None
-
-
-def _tied(program: Program, loop: Loop, maximum: str) -> dict[str, Value]:
-    """States that keep their initial value as long as a running maximum is -inf, with that value."""
-    tied: dict[str, Value] = {s: v for s in loop.states if s != maximum and (v := _initial(loop, s)) is not None}
-    while True:
-        known: dict[str, Value] = {s: Access(s, ()) for s in loop.states} | tied | {maximum: NEG_INF}
-        step = _Step(program, loop, known, None)
-        step.assume(maximum)
-        broken = [s for s in tied if step.after(s) != tied[s]]
-        if not broken:
-            return tied
-        for state in broken:
-            del tied[state]
-
-
-class _Step:
-    """Constant propagation through one step of a loop."""
-
-    def __init__(self, program: Program, loop: Loop, before: Mapping[str, Value], false: Expr | None) -> None:
-        self.program, self.before, self.false = program, before, false
-        self.definitions: dict[str, Einsum] = {e.output: e for e in loop.body}
-        self.values: dict[str, Value] = {}
-
-    def assume(self, state: str) -> None:
-        """Take it that a state is -inf after the step, and what that implies for what it is the maximum of."""
-        self.values[state] = NEG_INF
-        self._assume(self.definitions[state].body)
-
-    def _assume(self, expr: Expr) -> None:
-        match expr:
-            case Map(op="max", args=args):
-                for arg in args:
-                    self._assume(arg)
-            case Reduce(op="max", body=body):
-                self._assume(body)
-            case Access(tensor=name) if name in self.definitions and self.program.cascade.tensor(name).kind == "einsum":
-                self.values[name] = NEG_INF
-                self._assume(self.definitions[name].body)
-
-    def after(self, tensor: str) -> Value:
-        """Value of a tensor of this step; of a state: after the step."""
-        if tensor not in self.values:
-            self.values[tensor] = self.value(self.definitions[tensor].body)
-        return self.values[tensor]
-
-    def value(self, expr: Expr) -> Value:
-        match expr:
-            case Number():
-                return expr
-            case Access(tensor=name, indices=indices):
-                tensor = self.program.cascade.tensor(name)
-                if tensor.kind == "state":
-                    assert tensor.iterates is not None
-                    where = position(self.program.cascade, name, indices[tensor.ranks.index(tensor.iterates)])
-                    if where == "now":
-                        return self.before.get(name)
-                    return self.after(name) if where == "next" and name in self.definitions else None
-                if tensor.kind == "input" and not free_ranks(expr) & {self.program.loop, self.program.inner}:
-                    return expr  # the same at every step
-                return self.after(name) if name in self.definitions else None
-            case Reduce(op=op, body=body):
-                neutral = {"sum": ZERO, "max": NEG_INF, "min": INF, "any": ZERO, "all": ONE, "prod": ONE}
-                inside = self.value(body)
-                return inside if op in neutral and inside == neutral[op] else None
-            case Map(op="where", args=(condition, yes, no)):
-                if condition == self.false:
-                    return self.value(no)
-                a, b = self.value(yes), self.value(no)
-                return a if a == b else None
-            case Map(op=op, args=args):
-                return known_result(op, [self.value(arg) for arg in args])
-            case _:
-                return None
-
-
-def known_result(op: str, args: list[Value]) -> Value:
-    """Value of an operation on known and unknown (finite) arguments."""
-    match op, args:
-        case "neg", [a]:
-            return NEG_INF if a == INF else INF if a == NEG_INF else ZERO if a == ZERO else None
-        case "+", [a, b]:
-            if ZERO in (a, b):
-                return b if a == ZERO else a
-            return NEG_INF if NEG_INF in (a, b) and INF not in (a, b) else None
-        case "-", [a, b]:
-            if a == NEG_INF:
-                return NEG_INF
-            if b == ZERO:
-                return a
-            return ZERO if a is not None and a == b and a != INF else None
-        case "*", [a, b]:
-            if ONE in (a, b):
-                return b if a == ONE else a
-            infinite = a in (INF, NEG_INF) or b in (INF, NEG_INF)
-            return ZERO if ZERO in (a, b) and not infinite else None
-        case "/", [a, b]:
-            if b == ONE:
-                return a
-            return ZERO if a == ZERO else None
-        case "max", [a, b]:
-            if a == b:
-                return a
-            if NEG_INF in (a, b):
-                return b if a == NEG_INF else a
-            return Map("max", (a, b)) if a is not None and b is not None else None
-        case "min", [a, b]:
-            if a == b:
-                return a
-            return b if a == INF else a if b == INF else None
-        case "or", [a, b]:
-            return b if a == ZERO else a if b == ZERO else None
-        case "and", [a, b]:
-            return b if a == ONE else a if b == ONE else None
-        case (("exp" | "exp2"), [a]):
-            return ZERO if a == NEG_INF else ONE if a == ZERO else None
-        case (("sigmoid" | "softplus" | "relu"), [a]) if a == NEG_INF:
-            return ZERO
-        case (("relu" | "silu" | "gelu" | "tanh" | "abs" | "sqrt" | "sin" | "erf"), [a]) if a == ZERO:
-            return ZERO
-        case _:
-            return None

@@ -45,7 +45,7 @@ from ..einsum.cascade import (
 )
 from ..einsum.flatten import IDENTITY, conjuncts, flatten
 from .blocking import fresh
-from .loop_masks import NEG_INF, Value, known_result
+from .known_values import NEG_INF, Value, known_result
 from .prepare import collected
 from .whole_numbers import whole_scalars
 
