@@ -63,7 +63,9 @@ class Steps:
     """Steps of a loop that program instances run: those that no mask empties."""
 
     mean: float
+    """Over all program instances."""
     most: float
+    """Of the one with most."""
     rising: bool = False
     """Do later tiles have more of them?"""
 

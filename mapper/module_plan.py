@@ -19,6 +19,7 @@ class ModulePlan(Displayed):
     """The kernels of a module in the order of launches. `note` says how the cascade came to this form."""
 
     textbook: Cascade
+    """As the user wrote it: what the reference computes."""
     kernels: tuple[Plan, ...]
     note: str = ""
     parts: int = 1
@@ -34,10 +35,12 @@ class ModulePlan(Displayed):
 
     @property
     def gpu(self) -> Gpu:
+        """What all kernels are for."""
         return self.kernels[0].gpu
 
     @property
     def dtype(self) -> str:
+        """Type of the inputs that all kernels are for."""
         return self.kernels[0].dtype
 
     @property

@@ -48,6 +48,7 @@ class Outlines:
         return outline(problem.cascade, arch or self.arch, problem.sizes, group, 1, problem.leaving, steps, explain=False)
 
     def steps(self, bindings: Map_[str, Binding]) -> tuple[Step, ...]:
+        """The Einsums of the group on their arrays. Raises EinsmithError where an array cannot do one."""
         return tuple(
             self._step(position, einsum, bindings[einsum.output])
             for position, einsum in enumerate(self.problem.cascade.einsums)

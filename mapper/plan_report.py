@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 
 def report(plan: Plan) -> str:
+    """The plan as text."""
     roles = plan.roles()
     extents = plan.sizes.extents
 

@@ -42,17 +42,19 @@ class Problem:
 
     @property
     def masked(self) -> bool:
+        """Whether masks leave out points of the group."""
         return any(einsum.output in self.names and at in self.masks for at, einsum in enumerate(self.cascade.einsums))
 
 
 @dataclass(frozen=True)
 class Found:
-    """One group, mapped and costed. Its value: cycles with fill and drain, energy, words across the boundary."""
+    """One group, mapped and costed."""
 
     nest: Nest
     cost: GroupCost
 
     @property
     def value(self) -> Vector:
+        """Cycles with fill and drain, energy in pJ, words across the boundary."""
         words = sum(sum(by.values()) for by in self.cost.traffic_words.values())
         return self.cost.timing.cycles + self.cost.timing.fill, self.cost.energy_pj, words

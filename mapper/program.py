@@ -64,11 +64,14 @@ class Straight:
 
 @dataclass(frozen=True)
 class Loop:
-    """One walk over the sequential rank. `initial` sets the states, `body` runs at every step."""
+    """One walk over the sequential rank."""
 
     initial: tuple[Einsum, ...]
+    """Sets the states."""
     body: tuple[Einsum, ...]
+    """Runs at every step."""
     states: tuple[str, ...]
+    """What one step leaves for the next."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,21 @@ class Program:
     cascade: Cascade
     """Blocked: every Einsum of the phases belongs to it."""
     grid: tuple[str, ...]
+    """Ranks of the program instances, the tiled ones among them."""
     tiled: tuple[str, ...]
+    """Those of which an instance has a block of coordinates."""
     loop: str | None
+    """The rank that loops walk; None if nothing is walked."""
     inner: str | None
+    """The rank within one step of them, where the walked rank is cut."""
     whole: tuple[str, ...]
+    """Ranks of which a tile holds all coordinates."""
     phases: tuple[Straight | Loop, ...]
+    """In the order in which they run."""
     stores: Mapping[str, tuple[Expr, ...]]
+    """Output -> the indices at which it is written."""
     free_tile: bool
+    """Is the extent of `inner` the plan's to choose?"""
     made: frozenset[str] = frozenset()
     """Ranks of the grid that stand for others of the cascade (`recast`): an index that depends on them may be beyond an end."""
 

@@ -19,9 +19,11 @@ class Hardware:
         return self.tape.input(f"arch {path}")
 
     def sides(self, array: str) -> list[Value]:
+        """Lanes along each side of an array."""
         return [self[f"{array}.side.{axis}"] for axis in range(len(self.arch.arrays[array].side))]
 
     def lanes(self, array: str) -> Value:
+        """Lanes of an array."""
         return product(self.sides(array))
 
     def expand(self, array: str, operation: str) -> dict[str, Value]:
@@ -39,6 +41,7 @@ class Hardware:
         return found
 
     def cycles(self, array: str, operation: str) -> Value:
+        """Cycles of one operation in one lane."""
         return total(self[f"{array}.units.{unit}.cycles"] * count for unit, count in self.expand(array, operation).items())
 
     def register_pj(self, array: str, unit: str) -> Value:
@@ -48,6 +51,7 @@ class Hardware:
         return energy if self.arch.arrays[array].registers.counted == "all" else energy / self.lanes(array)
 
     def level_pj(self, level: str, read: Value, written: Value) -> Value:
+        """Energy of words read and written at a storage level."""
         energy = read * self[f"{level}.read_pj"] + written * self[f"{level}.write_pj"]
         return energy * self["word_bytes"] / self[f"{level}.access_bytes"]
 

@@ -58,6 +58,7 @@ class Room:
         return lasting + worst
 
     def lane_words(self, resident: Resident) -> Value:
+        """Words of one lane that a tile of a tensor takes in the registers of an array."""
         step = next(s for s in (resident.producer, *resident.readers) if s.binding.array == resident.place)
         declared = self.nest.cascade.tensor(resident.tensor)
         ranks = frozenset(declared.ranks) - {declared.iterates}

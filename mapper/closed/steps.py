@@ -18,6 +18,7 @@ class Steps:
         self.tiles, self.nest, self.hardware = tiles, tiles.nest, tiles.hardware
 
     def busy(self, step: Step) -> Value:
+        """Cycles in which a step keeps its array at work, in all tiles."""
         tiles = self.tiles
         found: Value = 0.0
         spatial = step.binding.ranks
@@ -32,6 +33,7 @@ class Steps:
         return found
 
     def longest(self, step: Step) -> Value:
+        """Cycles of a step in its largest tile."""
         tiles = self.tiles
         found: Value = 0.0
         for item in step.work:
@@ -50,9 +52,11 @@ class Steps:
         return total(sides) - float(len(sides)) + (sides[0] if step.stationary else 0.0)
 
     def executions(self, step: Step) -> Value:
+        """Tiles in which a step runs."""
         return self.tiles.number_of(step.ranks)
 
     def points(self, step: Step, item: Work) -> Value:
+        """Points at which an operation of a step is done, in all tiles."""
         tiles = self.tiles
         count = product(tiles.extent(rank) for rank in sorted(item.ranks))
         count = count * tiles.repeats(step.ranks - item.ranks - (step.reduced if item.after else frozenset()))
@@ -62,6 +66,7 @@ class Steps:
         return count
 
     def ripple(self, step: Step) -> Value:
+        """Cycles until the reductions of a step have come out of the array."""
         hops: Value = 0.0
         for side, lanes in enumerate(self.hardware.sides(step.binding.array)):
             here = [rank for rank in step.binding.along(side) if rank in step.reduced]

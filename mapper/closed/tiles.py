@@ -32,12 +32,15 @@ class Tiles:
         self.depth = len(self.group.loops)
 
     def extent(self, rank: str) -> Value:
+        """Positions of a rank, an input."""
         return self.tape.input(f"extent {rank}")
 
     def tile(self, axis: int) -> Value:
+        """Positions that one iteration of a loop has, an input."""
         return self.tape.input(f"tile {self.nest.number}.{axis}")
 
     def rank_of(self, axis: int) -> str:
+        """The rank of a loop."""
         return self.group.loops[axis].rank
 
     def chain(self, rank: str, depth: int | None = None) -> list[int]:
@@ -56,6 +59,7 @@ class Tiles:
         return chain[-1] in self.one if chain else self.nest.sizes.extents[rank] == 1
 
     def trips(self, axis: int) -> Value:
+        """Iterations of a loop in the largest tile outside it."""
         if axis not in self.active:
             return 1.0
         if axis in self.one:
@@ -70,6 +74,7 @@ class Tiles:
         return found
 
     def cut(self, axis: int, number: Value, length: Value) -> list[tuple[Value, Value]]:
+        """(number, positions) of the tiles that a loop makes of so many of a length: full ones, and the last of each."""
         if axis in self.one:
             return [(number * length, 1.0)]
         tile = self.tile(axis)
@@ -84,9 +89,11 @@ class Tiles:
         return total(number * self.pieces(cut[-1], length) for number, length in self.kinds(rank, cut[:-1]))
 
     def number_of(self, ranks: frozenset[str]) -> Value:
+        """Tiles of some ranks together that exist."""
         return product(self.existing(rank) for rank in sorted(ranks))
 
     def pieces(self, axis: int, length: Value) -> Value:
+        """Tiles that a loop makes of a length."""
         return length if axis in self.one else ceil_div(length, self.tile(axis))
 
     def folds(self, step: Step, ranks: frozenset[str]) -> Value:

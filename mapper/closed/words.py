@@ -42,6 +42,7 @@ class Words:
         self.active, self.depth = tiles.active, tiles.depth
 
     def dimensions(self, tensor: str, indices: tuple[Expr, ...]) -> list[Dimension]:
+        """What each index of an access does. Raises Open for one that has no closed form."""
         declared = self.nest.cascade.tensor(tensor)
         return [
             self._dimension(tensor, rank, index, rank == declared.iterates)
@@ -125,6 +126,7 @@ class Words:
         return found, frozenset(summed | set(plain))
 
     def stream_tile(self, stream: Stream) -> Value:
+        """Words of the largest tile that is held of an input."""
         return product(self.dimension_size(d, stream.depth) for d in self.dimensions(stream.tensor, stream.indices))
 
     def stream_words(self, stream: Stream) -> Value:
@@ -230,6 +232,7 @@ class Words:
         return self.tiles.size(rank)
 
     def result_words(self, step: Step, tensor: str) -> Value:
+        """Words of results that a step gives, once in each tile of what it reduces."""
         declared = self.nest.cascade.tensor(tensor)
         ranks = frozenset(declared.ranks) - {declared.iterates}
         return product(self.tiles.extent(rank) for rank in sorted(ranks)) * self.tiles.number_of(step.ranks - ranks)
@@ -241,10 +244,12 @@ class Words:
         return product(self.tiles.extent(rank) for rank in sorted(ranks)) * self.tiles.repeats(step.ranks - ranks - step.reduced)
 
     def tensor_words(self, tensor: str) -> Value:
+        """Words of a whole tensor; of a state, of one position."""
         declared = self.nest.cascade.tensor(tensor)
         return product(self.tiles.extent(rank) for rank in declared.ranks if rank != declared.iterates)
 
     def resident_words(self, resident: Resident, depth: int) -> Value:
+        """Words of the largest tile of what is made on chip, as cut by so many loops."""
         declared = self.nest.cascade.tensor(resident.tensor)
         return product(self.tiles.size(rank, depth) for rank in declared.ranks if rank != declared.iterates)
 
