@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..einsum.cascade import Cascade, Expr, Map, Scalar
+from ..einsum.cascade import Cascade, Expr, Map, Number, Scalar
 from ..mapper.plan import shortest_side
 from ..mapper.precision import WIDER, Precision
 from ..mapper.whole_numbers import counted_by, whole_scalars
@@ -226,6 +226,8 @@ class Host:
                 lines.append(f"{here} = {f'{code} if {here} is None else {here}' if mine else code}")
                 if given and name in whole_scalars(self.textbook):
                     lines.append(f'{here} = _whole("{name}", {here})')
+                elif mine and isinstance(expr, Number) and isinstance(expr.value, int):
+                    lines.append(f"{here} = float({here})")
         return lines
 
     def signature(self) -> str:

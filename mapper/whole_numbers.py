@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from ..einsum.cascade import Cascade, Expr, Map, Number, Scalar, walk
+from ..einsum.cascade import Access, Cascade, Expr, Map, Number, Scalar, walk
 
 WHOLE_OPS = frozenset({"+", "-", "*", "//", "%", "neg", "min", "max", "clamp", "abs"})
 """Operations that give whole numbers of whole numbers."""
+COUNTED = frozenset({"//", "%", "==", "!=", "<", "<=", ">", ">=", "and", "or", "not"})
+"""Operations that may count on whole operands."""
 
 
 def whole_scalars(cascade: Cascade) -> frozenset[str]:
-    """Scalars that are whole numbers: extents, counts, and parameters defined by whole operations on such."""
+    """Scalars that are whole numbers: extents, counts, and parameters defined by whole operations on such, if they count something.
+    A cap of 20 on scores may as well be 20.5."""
     names = {*cascade.symbols, *cascade.counts}
+    counting = _counting(cascade)
 
     def whole(expr: Expr) -> bool:
         match expr:
@@ -24,9 +28,30 @@ def whole_scalars(cascade: Cascade) -> frozenset[str]:
                 return False
 
     for name, value in cascade.params:
-        if whole(value):
+        if whole(value) and name in counting:
             names.add(name)
     return frozenset(names)
+
+
+def _counting(cascade: Cascade) -> set[str]:
+    """Scalars in indices, extents, conditions, whole quotients, exponents, Einsums of whole numbers, and what they are made of."""
+    places: list[Expr] = [*(rank.extent for rank in cascade.ranks), *(rank.split.tile for rank in cascade.ranks if rank.split)]
+    for einsum in cascade.einsums:
+        places += einsum.indices
+        if cascade.tensor(einsum.output).dtype != "float":
+            places.append(einsum.body)
+        for node in walk(einsum.body):
+            if isinstance(node, Access):
+                places += node.indices
+            elif isinstance(node, Map) and node.op in COUNTED:
+                places += node.args
+            elif isinstance(node, Map) and node.op in ("where", "**"):
+                places.append(node.args[node.op == "**"])
+    found = {node.name for place in places for node in walk(place) if isinstance(node, Scalar)}
+    for name, value in reversed(cascade.params):
+        if name in found:
+            found |= {node.name for node in walk(value) if isinstance(node, Scalar)}
+    return found
 
 
 def counted_by(cascade: Cascade) -> tuple[str, ...]:

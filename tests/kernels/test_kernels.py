@@ -249,6 +249,18 @@ def test_run_takes_parameters() -> None:
         assert not np.allclose(found[name], other[name], rtol=1e-2)
 
 
+def test_a_parameter_that_counts_nothing_may_be_fractional() -> None:
+    """A cap that is written as 5; a window that is written as 9 stays whole."""
+    cascade = spec.loads(cascades.STRANGE)
+    sizes = {"KV": 1, "G": 2, "P": 20, "M": 20, "E": 8, "F": 8}
+    inputs = interpret.random_inputs(cascade, sizes, None, np.random.default_rng(1))
+    found, want = (evaluated(cascade, inputs, None, {"cap": 0.5}) for evaluated in (run_triton, interpret.evaluate))
+    assert np.allclose(found["Y"], want["Y"], rtol=1e-5, atol=1e-5)
+    with pytest.raises(EinsmithError) as raised:
+        run_triton(cascade, inputs, None, {"W": 2.5})
+    assert "W is 2.5, expected a whole number" in raised.value.diagnostics[0].message
+
+
 def test_what_is_not_lowered_is_refused_with_its_einsum() -> None:
     text = """
 name: t
