@@ -9,7 +9,7 @@ was before the step, and what was read before the loop, is not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -38,6 +38,17 @@ class Meeting:
     """Product whose result the tile beside it lies as."""
 
 
+@dataclass(frozen=True)
+class Grouped:
+    """What comes of the products of one program."""
+
+    groups: tuple[int, ...]
+    """Of each product."""
+    meetings: tuple[Meeting, ...]
+    delayed: Mapping[int, int]
+    """Product -> a later one that it is done after."""
+
+
 class Grouping:
     """One program."""
 
@@ -59,6 +70,9 @@ class Grouping:
         """Number of the next product."""
         for number, phase in enumerate(program.phases):
             self._phase(number, phase)
+
+    def found(self) -> Grouped:
+        return Grouped(self.groups(), tuple(self.meetings), self.delayed)
 
     def groups(self) -> tuple[int, ...]:
         """The group of each product: the number of its first one."""

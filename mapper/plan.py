@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..einsum.cascade import Cascade, Map, Reduce, Scalar, free_ranks, walk
 from ..einsum.diagnostics import Diagnostic, EinsmithError
@@ -32,12 +32,15 @@ from .plan_report import tile_time as tile_time
 from .precision import WIDER, Precision
 from .pressure import Pressure, Registers
 from .products import Operand, body_of, contractions, staged
+from .products import products as matrix_products
 from .products import shortest_side as shortest_side
 from .program import Loop, Program, arrangements, program
 from .staging import Staging
 from .traffic import Order
 
 products = contractions
+_Choice: TypeAlias = tuple[dict[str, int], int, int]
+"""Tiles, warps, stages."""
 SPARE_REGISTERS = 26
 """Registers a thread that a candidate leaves free where units read shared memory: what came closer to the limit spilled."""
 ROOM = 16
@@ -249,17 +252,17 @@ def plan(
     first = program(cascade, bound.extents)
     fixed = first.inner is not None and not (first.free_tile or tile_symbol(first) in tiles or tile_is_free(first))
 
-    def searched(arranged: Program) -> Plan:
-        return _Planner(arranged, gpu, precision, allow_tf32, descriptors, persistent).search(bound, given, keep, fixed)
+    def searched(arranged: Program, within: float = math.inf) -> Plan | None:
+        return _Planner(arranged, gpu, precision, allow_tf32, descriptors, persistent).search(bound, given, keep, fixed, within)
 
     best, refusal = None, None
     for arranged in _worth_trying(cascade, bound.extents, first):
-        try:
-            found = searched(arranged)
+        try:  # what takes so much longer is never `better`
+            found = searched(arranged, LATENCY_ROOM * best.best.predicted_s if best else math.inf)
         except EinsmithError as error:
             refusal = refusal or error
             continue
-        if best is None or better(found.merit, best.merit):
+        if best is None or (found is not None and better(found.merit, best.merit)):
             best = found
     if best is not None:
         return best
@@ -273,7 +276,9 @@ def plan(
             descriptors=descriptors, persistent=persistent,
         )  # fmt: skip
         return replace(once, notes=(form.note, *once.notes))
-    return searched(walked)
+    only = searched(walked)
+    assert only is not None
+    return only
 
 
 def _worth_trying(cascade: Cascade, extents: Mapping[str, int], first: Program) -> list[Program]:
@@ -307,19 +312,27 @@ class _Planner:
         self.persistence = Persistence(program, precision)
         self.matrix_rate = precision.matrix_rate(gpu, allow_tf32)
         self.operands = staged(program, precision)
-        exact = self.matrix_rate is None
-        self.staging = Staging(program, gpu, precision, exact)
-        self.pressure = Pressure(program, gpu, precision, exact)
-        self.dots = self.staging.products
+        self.dots = matrix_products(program, precision)
         self.shortest = {axis: shortest_side(program, axis, precision) for axis in program.axes}
-        self.wide = {
-            wide_axes(program, simplified(program, e.body) if isinstance(e.body, Reduce) else e.body)
-            for e in program.cascade.einsums
-        }
+
+    @cached_property
+    def staging(self) -> Staging:
+        return Staging(self.program, self.gpu, self.precision, self.matrix_rate is None)
+
+    @cached_property
+    def pressure(self) -> Pressure:
+        return Pressure(self.program, self.gpu, self.precision, self.matrix_rate is None)
+
+    @cached_property
+    def wide(self) -> frozenset[frozenset[str]]:
+        """Axes of the widest tile of each Einsum."""
+        bodies = [simplified(self.program, e.body) if isinstance(e.body, Reduce) else e.body for e in self.program.cascade.einsums]
+        return frozenset(wide_axes(self.program, body) for body in bodies)
 
     # --- the search ---
 
-    def search(self, bound: Sizes, given: Mapping[str, int], keep: int, tile_fixed: bool) -> Plan:
+    def search(self, bound: Sizes, given: Mapping[str, int], keep: int, tile_fixed: bool, within: float) -> Plan | None:
+        """The plan; None where all tiles are known to take `within` seconds or more."""
         program = self.program
         extents = {rank.name: extent_of(program, rank.name, bound) for rank in program.cascade.ranks}
         symbol = tile_symbol(program)
@@ -329,7 +342,13 @@ class _Planner:
         self.descriptors = Descriptors(program, self.gpu, self.precision, extents, self.dots, tile_fixed)
         timing = Timing(program, self.gpu, self.precision, self.matrix_rate, extents, bound)
         choices = self._choices(extents, tile_fixed)
-        fitting, smallest = self._fitting(choices, timing, keep)
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for number, (blocks, warps, _) in enumerate(choices):
+            groups.setdefault((*blocks.items(), warps), []).append(number)
+        least = sorted((timing.least(*choices[numbers[0]][:2]) * ROUNDED, numbers) for numbers in groups.values())
+        if least[0][0] >= within:
+            return None
+        fitting, smallest = self._fitting(choices, least, timing, keep)
         found = [candidate for candidate in fitting if not candidate.tight]
         tight = [candidate for candidate in fitting if candidate.tight]
         if not found and not tight:
@@ -372,22 +391,19 @@ class _Planner:
         )
 
     def _fitting(
-        self, choices: Sequence[tuple[dict[str, int], int, int]], timing: Timing, keep: int
+        self, choices: Sequence[_Choice], least: Sequence[tuple[float, Sequence[int]]], timing: Timing, keep: int
     ) -> tuple[list[Candidate], tuple[int, str] | None]:
-        """The candidates that fit, and what the smallest other one needs. Tiles and warps that can only be slower than as many
-        others as are kept are left out: those that can be fastest are looked at first."""
-        groups: dict[tuple[object, ...], list[int]] = {}
-        for number, (blocks, warps, _) in enumerate(choices):
-            groups.setdefault((*blocks.items(), warps), []).append(number)
-        least = {key: timing.least(*choices[numbers[0]][:2]) for key, numbers in groups.items()}
+        """The candidates that fit, and what the smallest other one needs. `least`: seconds that tiles and warps take at least, with
+        the numbers of their choices; those that can be fastest come first, and those that can only be slower than as many others
+        as are kept are left out."""
         fitting: dict[int, Candidate] = {}
         smallest: tuple[int, int, str] | None = None
         best: list[int] = []
         """Times of those that are kept, the longest last."""
-        for key in sorted(groups, key=lambda key: least[key]):
-            if len(best) >= keep > 0 and _about(least[key] * ROUNDED) > best[-1]:
+        for seconds, numbers in least:
+            if len(best) >= keep > 0 and _about(seconds) > best[-1]:
                 break
-            for number in groups[key]:
+            for number in numbers:
                 candidate = self._candidate(*choices[number], timing)
                 if isinstance(candidate, Candidate):
                     fitting[number] = candidate
@@ -422,7 +438,7 @@ class _Planner:
             notes.append(f"pointers for `{tensor}`: {reason}")
         return notes
 
-    def _choices(self, extents: Mapping[str, int], tile_fixed: bool) -> list[tuple[dict[str, int], int, int]]:
+    def _choices(self, extents: Mapping[str, int], tile_fixed: bool) -> list[_Choice]:
         program = self.program
         fixed = {axis: self._whole_block(axis, extents[axis]) for axis in program.whole}
         sides: dict[str, list[int]] = {}

@@ -14,7 +14,7 @@ from typing import Literal
 from ..einsum.cascade import Access, Coord, Einsum, Expr, Map, Number, Reduce, accesses, remembered, walk
 from .contraction import Contraction, contraction, simplified, unconditional
 from .gpu import Gpu
-from .grouping import Grouping
+from .grouping import Grouped, Grouping
 from .precision import NARROW_STEPS, Precision
 from .program import Loop, Program, Straight, position
 from .turned import alike
@@ -200,6 +200,21 @@ def mentions(expr: Expr, rank: str) -> bool:
 @remembered
 def products(program: Program, precision: Precision = PLAIN, raising: bool = True) -> tuple[Product, ...]:
     """All matrix products, in the order in which the kernel does them. `raising`: an operand that is raised counts as computed."""
+    return tuple(
+        replace(_raised(one, precision) if raising else one, group=group)
+        for one, group in zip(_as_written(program), grouping(program).groups, strict=True)
+    )
+
+
+@remembered
+def grouping(program: Program) -> Grouped:
+    """Which products share out their results alike, whatever the types."""
+    return Grouping(program, _as_written(program)).found()
+
+
+@remembered
+def _as_written(program: Program) -> tuple[Product, ...]:
+    """All matrix products, with operands as their Einsums have them."""
     found: list[Product] = []
     order: dict[str, tuple[str, ...]] = {}  # axes of results that are held turned
     made: set[str] = set()  # tensors that come from a product
@@ -225,11 +240,7 @@ def products(program: Program, precision: Precision = PLAIN, raising: bool = Tru
                 order[einsum.output] = (rows, columns)
             if here or any(access.tensor in made for access in accesses(einsum.body)):
                 made.add(einsum.output)
-    groups = Grouping(program, found).groups() if len(found) > 1 else (0,) * len(found)
-    return tuple(
-        replace(_raised(one, precision) if raising else one, feeds=_feeds(program, one), added=_added(program, one), group=group)
-        for one, group in zip(found, groups, strict=True)
-    )
+    return tuple(replace(one, feeds=_feeds(program, one), added=_added(program, one)) for one in found)
 
 
 def _raised(product: Product, precision: Precision) -> Product:

@@ -17,10 +17,24 @@ from dataclasses import dataclass, field
 from ..einsum.cascade import Access, Einsum, accesses
 from .contraction import contraction, unconditional
 from .gpu import Gpu
-from .grouping import Grouping, Meeting
+from .grouping import Meeting
 from .loop_masks import conditions
 from .precision import WIDER, Precision
-from .products import COLUMN_ROWS, Product, Side, Unit, body_of, lies_as, mentions, products, shares, streamed, sums, wide_rows
+from .products import (
+    COLUMN_ROWS,
+    Product,
+    Side,
+    Unit,
+    body_of,
+    grouping,
+    lies_as,
+    mentions,
+    products,
+    shares,
+    streamed,
+    sums,
+    wide_rows,
+)
 from .program import Loop, Program
 
 BARRIER = 8
@@ -103,8 +117,8 @@ class Staging:
         self.scratches = _scratches(program, self.products, precision.between)
         self.lies = lies_as(program, self.products)
         """Tensor -> the product whose result it lies as."""
-        grouping = Grouping(program, self.products)
-        self.meetings, self.delayed = tuple(grouping.meetings), grouping.delayed
+        groups = grouping(program)
+        self.meetings, self.delayed = groups.meetings, groups.delayed
         self.lifts = any(side.made_of for product in self.products for side in product.sides)
         """Are there operands that differ between steps that something cuts and steps that nothing cuts?"""
         matters = self.lifts or any(side.scaled is not None for product in self.products for side in product.sides)
