@@ -244,12 +244,7 @@ class Staging:
                     use.add(n, size, together)
             elif side.source == "moving":
                 since = min(numbers[0], self.fetched.get((side.key, first.phase), numbers[0]))
-                for until in self._copies(numbers, side, units):
-                    if self._raised(side):
-                        use.ahead(since, size)
-                        continue
-                    for n in range(since, until + 1):
-                        use.add(n, size, together)
+                self._add_of_step(use, numbers, side, units, since, size)
                 if any(self._transposed(n, side, units) for n in numbers):
                     brought.append((since, size))
             elif direct and all(self._transposed(n, side, units) for n in numbers):
@@ -266,6 +261,17 @@ class Staging:
                 for n in self.of_phase.get(phase, ()):
                     lasting[n] += (stages - 1) * element * math.prod(blocks[a] for a in axes)
         use.brought.extend(lasting[n] + use.passing[n] + size for n, size in brought)
+
+    def _add_of_step(
+        self, use: Buffers, numbers: Sequence[int], side: Side, units: Sequence[Unit], since: int, size: int
+    ) -> None:  # fmt: skip
+        """Buffers of a tile of the step that is not fetched ahead: each from where it is read to the last product that needs it."""
+        for last in self._copies(numbers, side, units):
+            if self._raised(side):
+                use.ahead(since, size)
+            else:
+                for n in range(since, last + 1):
+                    use.add(n, size, True)
 
     def _add_computed(
         self, use: Buffers, units: Sequence[Unit], blocks: Mapping[str, int], warps: int, stages: int, whole: bool
