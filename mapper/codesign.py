@@ -147,7 +147,7 @@ def _mm2(area_um2: float) -> str:
 
 
 def _sizes(design: Design) -> str:
-    return f"{_mm2(design.area_um2):>12} {amount(design.buffer_bytes, 'B'):>10}"
+    return f"{_mm2(design.area_um2):>12} {amount(design.buffer_bytes):>10}"
 
 
 def _text(design: Design) -> str:

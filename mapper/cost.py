@@ -325,12 +325,12 @@ def seconds(value: float) -> str:
     return f"{value / 1e-9:.4g} ns"
 
 
-def amount(value: float, unit: str) -> str:
+def amount(value: float) -> str:
     """A number of bytes with a binary prefix."""
     for prefix, scale in (("Ti", 2**40), ("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)):
         if value >= scale:
-            return f"{value / scale:.4g} {prefix}{unit}"
-    return f"{value:.4g} {unit}"
+            return f"{value / scale:.4g} {prefix}B"
+    return f"{value:.4g} B"
 
 
 def joules(picojoules: float) -> str:
@@ -348,7 +348,7 @@ def report(cost: Cost) -> str:
         f"  latency      {seconds(cost.latency_s)}  ({cost.cycles:,.0f} cycles at {arch.clock_hz / 1e6:,.0f} MHz)",
         f"               and {cost.fill_cycles:,.0f} cycles of fill and drain ({cost.fill_cycles / (cost.cycles or 1):.1%})",
         f"  energy       {joules(cost.energy_pj)}",
-        f"  traffic      {amount(cost.traffic_bytes, 'B')} across the boundary of `{arch.backing[0]}`",
+        f"  traffic      {amount(cost.traffic_bytes)} across the boundary of `{arch.backing[0]}`",
         f"  area         {cost.area_um2 / 1e6:,.4g} mm2",
         "  utilization  " + ", ".join(f"{name} {share:.1%}" for name, share in cost.utilization.items()),
     ]
@@ -381,12 +381,12 @@ def _level_lines(arch: Architecture, name: str, level: LevelCost) -> list[str]:
     """What a group reads and writes at a storage level, and what it takes of it."""
     lines = []
     for way, words in (("read", level.read_words), ("written", level.written_words)):
-        listed = ", ".join(f"{tensor} {amount(count * arch.word_bytes, 'B')}" for tensor, count in words.items() if count)
-        total = amount(sum(words.values()) * arch.word_bytes, "B")
+        listed = ", ".join(f"{tensor} {amount(count * arch.word_bytes)}" for tensor, count in words.items() if count)
+        total = amount(sum(words.values()) * arch.word_bytes)
         lines.append(f"    {name:14} {total:>10} {way}" + (f": {listed}" if listed else ""))
     if name in arch.on_chip:
         size = arch.memory[name].size
-        have = f" of {amount(size, 'B')}" if size else ""
+        have = f" of {amount(size)}" if size else ""
         each = f" in each of {arch.instances(name)}" if arch.instances(name) > 1 else ""
-        lines.append(f"    {name:14} {amount(level.taken, 'B'):>10} taken{have}{each}")
+        lines.append(f"    {name:14} {amount(level.taken):>10} taken{have}{each}")
     return lines

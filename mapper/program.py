@@ -151,14 +151,14 @@ def program(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) ->
     return _arranged(cascade, blocked, grid, _tiled(blocked, grid, phases, extents), phases)
 
 
-def arrangements(cascade: Cascade, extents: Mapping[str, int], small: int = SMALL) -> Iterator[Program]:
+def arrangements(cascade: Cascade, extents: Mapping[str, int]) -> Iterator[Program]:
     """Other roles for the same ranks: what `program` holds whole, one coordinate (or a tile) per program instance, and the other
     way round; tiles along another rank of the grid, or along none (where all else is held whole, a tile of heads would only add an
     axis to each product); the same with the ranks of the grid cast in another way."""
     hold = False
     for cast in recasts(in_place(cascade), extents):
         try:
-            blocked = block(cast, extents, small, hold=hold)
+            blocked = block(cast, extents, hold=hold)
             _check_reads(blocked)
             phases = _phases(blocked)
         except EinsmithError:

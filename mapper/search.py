@@ -251,7 +251,7 @@ def _shown(measure: Measure, value: float, arch: Architecture) -> str:
         case "energy":
             return joules(found)
         case _:
-            return amount(found, "B")
+            return amount(found)
 
 
 def _refused(message: str, help: str = "") -> EinsmithError:

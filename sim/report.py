@@ -62,9 +62,9 @@ def _group(run: Simulated, group: GroupRun) -> list[str]:
         lines.append(f"        {cycles:+12,.0f}  {TERMS.get(cause) or CAUSES[cause]}")
     for level in arch.on_chip:
         size = arch.memory[level].size
-        have = f" of {amount(size, 'B')}" if size else ""
-        lines.append(f"    at most {amount(group.window.peaks[level] * arch.word_bytes, 'B')}{have} of `{level}` taken")
-    moved = [f"{name} {way} {amount(words * arch.word_bytes, 'B')}" for (name, way), words in sorted(group.moved.items()) if words]
+        have = f" of {amount(size)}" if size else ""
+        lines.append(f"    at most {amount(group.window.peaks[level] * arch.word_bytes)}{have} of `{level}` taken")
+    moved = [f"{name} {way} {amount(words * arch.word_bytes)}" for (name, way), words in sorted(group.moved.items()) if words]
     lines.append(f"    moved{' in them' if group.how == 'pace' else ''}: {', '.join(moved) or 'nothing'}")
     path = sorted(group.window.critical.items(), key=lambda item: -item[1])[:4]
     shares = ", ".join(f"{name} {cycles / (group.window.cycles or 1):.1%}" for name, cycles in path if cycles)

@@ -149,11 +149,11 @@ class Sweep:
             why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise self.at_value(name, f"cannot read `{name}`: {why}") from None
 
-    def at_value(self, value: str, message: str, help: str = "", code: str = "E701") -> EinsmithError:
+    def at_value(self, value: str, message: str, help: str = "") -> EinsmithError:
         """An error that points at a value, or at a key, of the file."""
         spans = [span for span in self.document.values.values() if span.source.text[span.start : span.end].strip("\"' ") == value]
         spans += [span for place, span in self.document.keys.items() if value in _names(str(place[-1]))]
-        return EinsmithError(Diagnostic(code, message, spans[0] if spans else None, help=help, file=str(self.path)))
+        return EinsmithError(Diagnostic("E701", message, spans[0] if spans else None, help=help, file=str(self.path)))
 
 
 def load(path: str | Path) -> Sweep:
