@@ -11,6 +11,7 @@ import keyword
 import pprint
 import re
 import textwrap
+from collections import Counter
 
 from ..einsum.cascade import Cascade
 from ..einsum.diagnostics import Diagnostic, EinsmithError
@@ -45,6 +46,10 @@ HOST_NAMES = RESERVED | {
 """Names that the host part of a module uses itself."""
 
 
+HELPER = re.compile(r"def (_\w+)\(")
+WORD = re.compile(r"\w+")
+
+
 def _check_names(cascade: Cascade) -> None:
     """Refuse inputs, sizes and parameters that cannot be keyword arguments of the module's functions."""
     own = HOST_NAMES | {f"n_{rank.name}" for rank in cascade.ranks}
@@ -57,6 +62,17 @@ def _check_names(cascade: Cascade) -> None:
     ]
     if problems:
         raise EinsmithError(problems)
+
+
+def _used(blocks: list[str]) -> list[str]:
+    """The functions of a module without helpers that nothing calls."""
+    names = {number: found[1] for number, block in enumerate(blocks) if (found := HELPER.match(block))}
+    while True:
+        words = Counter(word for block in blocks for word in set(WORD.findall(block)))
+        unused = {number for number, name in names.items() if blocks[number] and words[name] == 1}
+        if not unused:
+            return [block for block in blocks if block]
+        blocks = ["" if number in unused else block for number, block in enumerate(blocks)]
 
 
 class _Module:
@@ -81,7 +97,7 @@ class _Module:
         parts = [self.header(), self.imports(), self.constants(), helper_sources(helpers)]
         parts += [self.kernel_text(takes) for takes in self.kernels]
         parts += [HELPERS.strip("\n"), self.host.launch(), self.host.run(), self.reference(), SelfTest(self.host).text()]
-        return "\n\n\n".join(part.strip("\n") for part in parts if part.strip()) + "\n"
+        return "\n\n\n".join(_used("\n\n\n".join(part.strip("\n") for part in parts if part.strip()).split("\n\n\n"))) + "\n"
 
     def header(self) -> str:
         plan, count = self.plan, len(self.kernels)

@@ -217,11 +217,11 @@ def block_symbols(cascade: Cascade) -> frozenset[str]:
 
 
 def parted(cascade: Cascade) -> dict[str, list[str]]:
-    """Sizes that extents are parts of -> the sizes that they are divided by, as in heads // group: a group that is not whole has
-    none."""
+    """Sizes that extents and parameters are parts of -> the sizes that they are divided by, as in heads // group: a group that is
+    not whole has none."""
     found: dict[str, list[str]] = {}
-    for rank in cascade.ranks:
-        match rank.extent:
+    for expr in (*(rank.extent for rank in cascade.ranks), *(value for _, value in cascade.params)):
+        match expr:
             case Map(op="//", args=(Scalar(name=whole), Scalar(name=by))) if {whole, by} <= set(cascade.symbols):
                 found.setdefault(whole, []).append(by)
     return found
@@ -240,12 +240,15 @@ def tile_symbols(cascade: Cascade) -> frozenset[str]:
 
 
 def _possible(cascade: Cascade, case: Case) -> bool:
-    """Do the sizes bind, and is the case small enough?"""
+    """Do the sizes bind, is nothing divided into parts of 0, and is the case small enough?"""
     try:
         bound = bind(cascade, case.sizes)
     except EinsmithError:
         return False
     flat = flatten(cascade)
+    nodes = [node for e in flat.einsums for expr in (e.body, *e.indices) for node in walk(expr)]
+    if any(isinstance(n, Map) and n.op in ("//", "%") and bound.scalars.get(getattr(n.args[1], "name", ""), 1) == 0 for n in nodes):
+        return False
     chosen = [e.body for e in flat.einsums if isinstance(e.body, Select)]
     if any(bound.extents[body.fills] > bound.extents[body.rank] for body in chosen):
         return False

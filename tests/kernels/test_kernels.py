@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -203,6 +204,15 @@ def test_a_product_under_a_condition_of_both_sides_is_one_of_matrices() -> None:
     loads = [line for line in source.splitlines() if line.strip().startswith("V_tile = ")]
     assert loads
     assert all("(m < 90)" in line for line in loads)
+
+
+def test_a_module_has_the_helpers_that_it_calls() -> None:
+    for name in KERNELS:
+        source = module(name)[1]
+        helpers = re.findall(r"^def (_\w+)\(", source, re.MULTILINE)
+        assert [one for one in helpers if len(re.findall(rf"\b{one}\b", source)) == 1] == [], name
+    assert "def _best(" in module("a row before, scans, selections")[1]
+    assert "def _best(" not in module("product")[1]
 
 
 def test_what_runs_as_the_golden_is_the_golden() -> None:

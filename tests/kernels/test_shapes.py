@@ -80,3 +80,23 @@ def test_no_more_is_chosen_than_there_is() -> None:
     cases = shape_grid(spec.loads(CHOSEN))
     assert {"primes", "tails", "whole tiles", "more keys than queries"} <= {case.name for case in cases}
     assert all(case.sizes["J"] <= case.sizes["M"] for case in cases)
+
+
+def test_groups_of_a_parameter_are_whole() -> None:
+    """Two key heads for one query head are no groups: the spec has no value there."""
+    text = """
+name: grouped
+ranks: {b: B, h: H, g: HK, p: P, m: M, e: E}
+inputs: {Q: [b, h, p, e], K: [b, g, m, e]}
+params: {G: H//HK}
+sizes: {B: 1, H: 4, HK: 2, P: 48, M: 48, E: 32}
+cascade: |
+  S[b,h,p,m] = Q[b,h,p,e] * K[b,h//G,m,e]
+outputs: [S]
+"""
+    found = shape_grid(spec.loads(text))
+    assert all(case.sizes["H"] % case.sizes["HK"] == 0 for case in found)
+    assert any(case.sizes["HK"] > 1 for case in found)
+    other = shape_grid(spec.loads(text.replace("G: H//HK", "G: (H+1)//(HK+1)")))
+    assert all((case.sizes["H"] + 1) // (case.sizes["HK"] + 1) > 0 for case in other)
+    assert len(other) >= 5
