@@ -76,23 +76,26 @@ def compare(
     """
     rng = np.random.default_rng(seed)
     tiles = {name: (given or {}).get(name, TILE) for name in derived.symbols if name not in original.symbols}
-    lines: list[str] = []
+    errors: dict[str, float] = {}
+    """Sizes, to which several lengths may come, and the greatest error."""
     for length in LENGTHS:
         for sizes in _sizes(original, rank, length):
-            if sum(_points(original, sizes)) > MAX_POINTS and (lines or length != LENGTHS[-1]):
+            if sum(_points(original, sizes)) > MAX_POINTS and (errors or length != LENGTHS[-1]):
                 continue
-            worst = _worst(original, derived, rank, sizes, tiles, rng, finite)
-            if worst is not None:
-                if length in RANGE_LENGTHS:
-                    _in_range(original, derived, rank, sizes, tiles, rng, finite)
-                shown = ", ".join(f"{name}={value}" for name, value in {**sizes, **tiles}.items())
-                lines.append(f"{shown}: greatest error {worst:.1e}")
-                break
-    if not lines:
+            shown = ", ".join(f"{name}={value}" for name, value in {**sizes, **tiles}.items())
+            if shown not in errors:
+                worst = _worst(original, derived, rank, sizes, tiles, rng, finite)
+                if worst is None:
+                    continue
+                errors[shown] = worst
+            if length in RANGE_LENGTHS:
+                _in_range(original, derived, rank, sizes, tiles, rng, finite)
+            break
+    if not errors:
         raise EinsmithError(
             Diagnostic("E402", "no sizes were found at which the derived form could be checked against the original")
         )
-    return tuple(lines)
+    return tuple(f"{shown}: greatest error {error:.1e}" for shown, error in errors.items())
 
 
 def _points(cascade: Cascade, sizes: dict[str, int]) -> list[int]:
