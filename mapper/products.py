@@ -406,7 +406,7 @@ def streamed(program: Program) -> tuple[tuple[int, Access], ...]:
                 for node in accesses(factor)
             ]
             reached = list(accesses(einsum.body)) if einsum.output in needed else operands
-            needed |= {access.tensor for access in reached}
+            needed |= {access.tensor for access in reached if not _before(program, access)}
             for access in reached:
                 if program.cascade.tensor(access.tensor).kind == "input" and mentions(access, program.loop or ""):
                     found[number, access] = None

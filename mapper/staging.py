@@ -193,7 +193,7 @@ class Staging:
         """Bytes of operands, and bytes in all. `whole`: in steps that nothing cuts."""
         if (stages, whole) not in here.buffers:
             use = Buffers([0] * len(self.products), [0] * len(self.products), [0])
-            self._add_read(use, here.units, blocks, stages)
+            self._add_read(use, here.units, blocks, warps, stages)
             self._add_computed(use, here.units, blocks, warps, stages, whole)
             here.buffers[stages, whole] = use
         use = here.buffers[stages, whole]
@@ -218,7 +218,7 @@ class Staging:
         ]
         return BARRIER * stages * max((moving.count(phase) for phase in moving), default=0)
 
-    def _add_read(self, use: Buffers, units: Sequence[Unit], blocks: Mapping[str, int], stages: int) -> None:
+    def _add_read(self, use: Buffers, units: Sequence[Unit], blocks: Mapping[str, int], warps: int, stages: int) -> None:
         """Buffers of operands that are read."""
         lasting = use.lasting
         direct = self.gpu.shared_memory.asynchronous
@@ -230,11 +230,12 @@ class Staging:
             native = any(units[n] in NATIVE for n in numbers)
             only = self._only_native(numbers, side, units)
             until = self._both_ways(numbers, side) if side.source == "moving" and direct and not native else None
-            if until is not None and stages > 1:
+            ahead = stages > 1 and (not direct or self._copied(side.key, size, warps))
+            if until is not None and ahead:
                 for n in range(numbers[0], until + 1):
                     use.add(n, size, together)
                 use.turned[numbers[0]] = size
-            elif side.source == "moving" and stages > 1:
+            elif side.source == "moving" and ahead:
                 in_registers = direct and not native and first.right.key == side.key and self._turned(side)
                 copies = 1 if in_registers or first.turned(side, units[numbers[0]]) else stages if only else stages - 1
                 for n in self.of_phase[first.phase]:
@@ -261,6 +262,11 @@ class Staging:
                 for n in self.of_phase.get(phase, ()):
                     lasting[n] += (stages - 1) * element * math.prod(blocks[a] for a in axes)
         use.brought.extend(lasting[n] + use.passing[n] + size for n, size in brought)
+
+    def _copied(self, key: object, size: int, warps: int) -> bool:
+        """Can a tile be copied to shared memory past registers? A thread copies a word at least."""
+        element = self.precision.read(key[0]) if isinstance(key, tuple) else self.bytes
+        return max(element, size // (warps * self.gpu.multiprocessors.warp)) >= WORD
 
     def _add_of_step(
         self, use: Buffers, numbers: Sequence[int], side: Side, units: Sequence[Unit], since: int, size: int

@@ -147,6 +147,16 @@ def test_a_result_that_is_turned_comes_out_of_tensor_memory_through_shared_memor
     assert 57376 <= staged.total < 1.05 * 57376
 
 
+@pytest.mark.parametrize(("warps", "taken"), [(4, 15872), (8, 15360)])
+def test_what_is_fetched_ahead_is_needed_by_a_product_of_the_step_and_has_a_word_for_each_thread(warps: int, taken: int) -> None:
+    """A chunk of gates by channels, its weights from a kernel before: 256 bytes of decays of the state, which is read as it was
+    before the step, have no `ttg.local_alloc`, nor with 8 warps have the weights, of which a thread would copy 2 bytes."""
+    kernel = plan_module(spec.load(EXAMPLES / "gla.yaml"), gpu.load("b200"), RETENTION).kernels[-1]
+    assert "AV_weights" in kernel.precision.between
+    tiles = {"f": 32, "m0": 16, "mj": 16, "e": 64}
+    assert operands(kernel.program, "b200", tiles, warps, 2, precision=kernel.precision) == taken
+
+
 @pytest.mark.parametrize(
     ("blocks", "warps", "stages", "taken"),
     [((32, 64), 8, 3, 45056), ((32, 16), 8, 1, 10240), ((32, 128), 8, 1, 24576), ((32, 32), 4, 2, 18432), ((32, 16), 8, 4, 21504)],
