@@ -246,9 +246,12 @@ def _possible(cascade: Cascade, case: Case) -> bool:
     except EinsmithError:
         return False
     flat = flatten(cascade)
-    nodes = [node for e in flat.einsums for expr in (e.body, *e.indices) for node in walk(expr)]
-    if any(isinstance(n, Map) and n.op in ("//", "%") and bound.scalars.get(getattr(n.args[1], "name", ""), 1) == 0 for n in nodes):
-        return False
+    for einsum in flat.einsums:
+        nodes = [node for expr in (einsum.body, *einsum.indices) for node in walk(expr)]
+        parts = [node.args[1] for node in nodes if isinstance(node, Map) and node.op in ("//", "%")]
+        nothing = any(bound.extents.get(node.rank, 1) == 0 for node in nodes if isinstance(node, Coord))
+        if not nothing and any(isinstance(part, Scalar) and bound.scalars.get(part.name) == 0 for part in parts):
+            return False
     chosen = [e.body for e in flat.einsums if isinstance(e.body, Select)]
     if any(bound.extents[body.fills] > bound.extents[body.rank] for body in chosen):
         return False
