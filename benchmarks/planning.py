@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -98,6 +99,7 @@ class Stopwatch:
 
 
 def measured(name: str, cascade: Cascade, gpu: gpus.Gpu, sizes: dict[str, int]) -> Row:
+    gc.collect()  # what runs before left
     watch = Stopwatch()
     with ExitStack() as stack:
         for path, part in PARTS.items():
