@@ -53,9 +53,8 @@ class ModulePlan(Displayed):
         """Of all kernels together."""
         parts = [kernel.merit for kernel in self.kernels]
         return Merit(
-            self.predicted_s, sum(p.work_s for p in parts), sum(p.products for p in parts), all(p.latency_bound for p in parts),
-            sum(p.walked for p in parts), len(parts),
-        )  # fmt: skip
+            self.predicted_s, sum(p.work_s for p in parts), sum(p.products for p in parts), all(p.latency_bound for p in parts)
+        )
 
     @cached_property
     def between(self) -> tuple[str, ...]:

@@ -124,29 +124,18 @@ class Merit:
     products: int
     """Sums that are matrix products."""
     latency_bound: bool
-    walked: int
-    """Positions that loops go one by one."""
-    kernels: int = 1
 
 
 def better(one: Merit, other: Merit) -> bool:
     """Is a plan to be preferred to another? The faster one, by a tenth. Where both wait for nothing but latency the one with more
-    matrix products, if they can save any of it, then the one with less work: a kernel also runs at other sizes than those it was
-    planned for."""
+    matrix products, then the one with less work: a kernel also runs at other sizes than those it was planned for."""
     if one.latency_bound and other.latency_bound:
         ratio = one.predicted_s / other.predicted_s
-        if one.products > other.products and not _only_adds(one, other):
-            return ratio < LATENCY_ROOM
-        if one.products < other.products and not _only_adds(other, one):
-            return ratio < 1 / LATENCY_ROOM
+        if one.products != other.products:
+            return ratio < LATENCY_ROOM if one.products > other.products else ratio < 1 / LATENCY_ROOM
         if WORTH_IT < ratio < 1 / WORTH_IT:
             return one.work_s < WORTH_IT * other.work_s
     return one.predicted_s < WORTH_IT * other.predicted_s
-
-
-def _only_adds(one: Merit, other: Merit) -> bool:
-    """Does a plan walk all the positions that another one walks, and has kernels beside? Then these come on top at any sizes."""
-    return one.walked >= other.walked > 0 and one.kernels > other.kernels
 
 
 @dataclass(frozen=True)
@@ -177,13 +166,7 @@ class Plan(Displayed):
         best = self.best
         work = max((value for name, value in best.parts.items() if name != "latency"), default=0.0)
         busy = min(1.0, instances(self.program, best.blocks, self.extent) / self.gpu.multiprocessors.count)
-        return Merit(best.predicted_s, work * busy, len(contractions(self.program)), best.bound == "latency", self.walked)
-
-    @property
-    def walked(self) -> int:
-        """Positions that loops go one by one."""
-        program = self.program
-        return len(program.loops) * self.extent(program.loop) if program.loop is not None and program.inner is None else 0
+        return Merit(best.predicted_s, work * busy, len(contractions(self.program)), best.bound == "latency")
 
     def extent(self, rank: str) -> int:
         """Of any rank of the program, those that the plan brought in among them."""

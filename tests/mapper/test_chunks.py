@@ -169,15 +169,6 @@ def test_a_state_that_stays_is_walked_by_a_kernel_of_its_own() -> None:
     assert {"S_factor", "S_term"} <= set(found.between)
 
 
-def test_another_kernel_saves_no_steps_that_are_walked_all_the_same() -> None:
-    """Where the state that stays takes as long by itself as both together, the other's chunks come on top of it."""
-    cascade = spec.load(EXAMPLES / "lightnet.yaml")
-    first, *others = module_plans(cascade, gpu.load("h200"))
-    assert not first.chunked
-    assert any(one.chunked for one in others)
-    assert first.predicted_s < min(one.predicted_s for one in others)
-
-
 STABILISED = """
 name: stabilised
 ranks: {b: B, h: H, m: M, e: E, f: F}
