@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 from ..einsum.cascade import Cascade, Map, Reduce, Scalar, free_ranks, walk
 from ..einsum.diagnostics import Diagnostic, EinsmithError
 from ..einsum.display import Displayed
+from ..einsum.printer import print_expr
 from ..einsum.sizes import Sizes, bind, evaluate_scalar
 from .contraction import simplified, wide_axes
 from .descriptors import Choice, Descriptors
@@ -552,13 +553,18 @@ class _Planner:
 
 
 def extent_of(program: Program, rank: str, bound: Sizes) -> int:
-    """Coordinates along a rank of a program."""
+    """Coordinates along a rank of a program. Raises an `EinsmithError` where there are groups of 0 coordinates."""
     if rank in bound.extents:
         return bound.extents[rank]
     scalars = {**dict(program.cascade.sizes), **bound.scalars}
-    for name, expr in program.cascade.counts.items():
-        scalars[name] = evaluate_scalar(expr, scalars)
-    return int(evaluate_scalar(program.cascade.rank(rank).extent, scalars))
+    extent = program.cascade.rank(rank).extent
+    try:
+        for name, expr in program.cascade.counts.items():
+            scalars[name] = evaluate_scalar(expr, scalars)
+        return int(evaluate_scalar(extent, scalars))
+    except ZeroDivisionError:
+        what = f"the kernel's rank `{rank}` has `{print_expr(extent)}` coordinates, which divides by 0 at these sizes"
+        raise EinsmithError(Diagnostic("E306", what, help="give sizes at which a group holds something")) from None
 
 
 def instances(program: Program, blocks: Mapping[str, int], extent: Callable[[str], int]) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from einsmith.einsum import spec
+from einsmith.einsum.cascade import Scalar, walk
 from einsmith.einsum.diagnostics import EinsmithError
 from einsmith.einsum.sizes import bind
 from einsmith.mapper import gpu
@@ -435,3 +436,20 @@ outputs: [O]
     assert first.between == ("X",)
     single = next(one for one in others if len(one.kernels) == 1)
     assert first.predicted_s < 0.75 * single.predicted_s
+
+
+@pytest.mark.parametrize("sizes", [{"H": 0}, {"H": 4, "HK": 8}])
+def test_groups_of_nothing_are_not_made(sizes: dict[str, int]) -> None:
+    text = """
+name: grouped
+ranks: {h: H, g: HK, p: P, m: M, e: E}
+inputs: {Q: [h, p, e], K: [g, m, e], V: [g, m, e]}
+params: {G: H//HK}
+sizes: {H: 4, HK: 2, P: 48, M: 48, E: 32}
+cascade: |
+  S[h,p,m] = Q[h,p,e] * K[h//G,m,e]
+  A[h,p,e] = sum[m](exp(S[h,p,m]) * V[h//G,m,e])
+outputs: [A]
+"""
+    found = plan(spec.loads(text), gpu.load("h200"), sizes)
+    assert all(Scalar("G") not in walk(rank.extent) for rank in found.program.cascade.ranks)
