@@ -60,6 +60,8 @@ ROUNDED = 1 - 1e-9
 """By which a bound may be above a time that it is the bound of, as both are rounded."""
 LARGEST_TILE = 2**20
 """Elements of a tile that the compiler accepts."""
+LARGEST_GRID = 2**31 - 1
+"""Program instances of one launch, which are counted along x (CUDA C++ Programming Guide, technical specifications)."""
 
 
 @dataclass(frozen=True)
@@ -502,6 +504,9 @@ class _Planner:
         widest = max((math.prod(blocks[a] for a in axes) for axes in self.wide), default=1)
         if widest > LARGEST_TILE:
             return widest, f"a tile of {widest:,} elements (at most {LARGEST_TILE:,})"
+        launched = timing.instances(blocks)
+        if launched > LARGEST_GRID and not walking:
+            return launched, f"{launched:,} program instances (at most {LARGEST_GRID:,})"
         shared = self.staging(blocks, warps, stages, described, self._divides(blocks))
         if walking:
             ahead = self.persistence.buffers(blocks, stages)

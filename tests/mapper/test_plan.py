@@ -453,3 +453,13 @@ outputs: [A]
 """
     found = plan(spec.loads(text), gpu.load("h200"), sizes)
     assert all(Scalar("G") not in walk(rank.extent) for rank in found.program.cascade.ranks)
+
+
+def test_no_more_instances_than_a_launch_has() -> None:
+    """With a batch of millions only tall tiles are few enough; of billions of heads not even those."""
+    cascade, h200 = spec.loads(ONE_PASS), gpu.load("h200")
+    many = {**SIZES, "B": 2**20, "H": 1, "P": 2**17}
+    found = plan(cascade, h200, many)
+    assert all(many["B"] * -(-many["P"] // one.blocks["p"]) < 2**31 for one in found.candidates)
+    with pytest.raises(EinsmithError, match="program instances \\(at most 2,147,483,647\\)"):
+        plan(cascade, h200, {**many, "H": 2**20})
