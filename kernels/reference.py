@@ -403,40 +403,48 @@ class _Writer:
         return ranks if all(self.cascade.rank(a).extent == self.cascade.rank(b).extent for a, b in extents) else None
 
     def product(self, expr: Reduce, axes: tuple[str, ...]) -> str | None:
-        """A sum of a product of tensors as `torch.einsum`, as one would write it by hand; None if it is not one.
+        """A sum of a product as `torch.einsum`, as one would write it by hand; None if it is not one.
 
-        Conditions around the product that do not vary along a summed rank choose between the sum and 0; the others put zeros into
-        the operands, all of them, since 0 times what is not finite is not 0."""
-        if expr.op != "sum" or len(axes) > 26 or self.cascade.domain_splits(frozenset(axes) | self.fixed):
+        Conditions around the product that do not vary along a summed rank choose between the sum and 0; the others, and tiles that
+        are cut, put zeros into the operands that have their ranks."""
+        if expr.op != "sum" or len(axes) > 26:
             return None
         body, conditions = expr.body, []
         while isinstance(body, Map) and body.op == "where" and body.args[2] == Number(0):
             conditions.append(body.args[0])
             body = body.args[1]
-        tensors = [f for f in factors(body) if isinstance(f, Access)]
-        scalars = [f for f in factors(body) if isinstance(f, Scalar | Number)]
-        if len(tensors) < 2 or len(tensors) + len(scalars) < len(factors(body)):
+        parts = [f for f in factors(body) if not isinstance(f, Scalar | Number)]
+        own = [tuple(r for r in axes if r in free_ranks(part)) for part in parts]
+        if len(parts) < 2 or any(isinstance(p, Access) and self.cascade.tensor(p.tensor).dtype != "float" for p in parts):
             return None
-        if any(self.cascade.tensor(access.tensor).dtype != "float" for access in tensors):
-            return None
-        own = [tuple(r for r in axes if r in free_ranks(access)) for access in tensors]
+        if set(axes) - set().union(*own) or (not all(isinstance(p, Access) for p in parts) and len(set(own)) < 2):
+            return None  # a product element by element
+        for rank in self.cascade.domain_splits(frozenset(axes) | self.fixed):
+            exists = _existing(rank)
+            if free_ranks(exists) & set(expr.ranks):
+                conditions.append(exists)
         inside = [c for c in conditions if free_ranks(c) & set(expr.ranks)]
-        if set(axes) - set().union(*own) or any(free_ranks(c) - self.fixed - set(ranks) for c in inside for ranks in own):
+        if any(not any(free_ranks(c) - self.fixed <= set(ranks) for ranks in own) for c in inside):
             return None
         letters = {rank: chr(ord("a") + i) for i, rank in enumerate(axes)}
         terms, operands = [], []
-        for access, ranks in zip(tensors, own, strict=True):
-            if not inside and (order := self._whole(access)) is not None and set(order) == set(ranks):
-                code, ranks = self.value_name(access.tensor), order
+        for part, ranks in zip(parts, own, strict=True):
+            zeros = [c for c in inside if free_ranks(c) - self.fixed <= set(ranks)]
+            whole = self._whole(part) if isinstance(part, Access) and not zeros else None
+            if isinstance(part, Access) and whole is not None and set(whole) == set(ranks):
+                code, ranks = self.value_name(part.tensor), whole
             else:
-                code = self.value(access, ranks)
-                for condition in inside:
+                code = self.value(part, ranks)
+                for condition in zeros:
                     code = f"_where({self.value(condition, ranks)}, {code}, 0)"
+                if not isinstance(part, Access):
+                    code = f"_t({code}, like).to(like.dtype)"
             terms.append("".join(letters[r] for r in ranks))
             operands.append(code)
         kept = tuple(r for r in axes if r not in expr.ranks)
         equation = f"{','.join(terms)}->{''.join(letters[r] for r in kept)}"
-        code = " * ".join([f'torch.einsum("{equation}", {", ".join(operands)})', *(self.value(f, axes) for f in scalars)])
+        scalars = [self.value(f, axes) for f in factors(body) if isinstance(f, Scalar | Number)]
+        code = " * ".join([f'torch.einsum("{equation}", {", ".join(operands)})', *scalars])
         for condition in conditions:
             if condition not in inside:
                 code = f"_where({self.value(condition, kept)}, {code}, 0)"
@@ -475,10 +483,7 @@ class _Writer:
 
     def exists(self, rank: Rank, axes: tuple[str, ...]) -> str:
         """Code of a condition: is a point of the tiles of a split rank one of the rank?"""
-        parts = rank.split
-        assert parts is not None
-        at = self.value(Map("+", (Map("*", (Coord(parts.outer), parts.tile)), Coord(parts.inner))), axes)
-        return f"({at} < {python(rank.extent, self.spelled)})"
+        return self.value(_existing(rank), axes)
 
     def along(self, expr: Expr, axes: tuple[str, ...], rank: str, worst: str | None = None) -> str:
         """Code of an expression as a tensor with all coordinates of one of its dimensions; the worst value, if one is given, where
@@ -541,3 +546,9 @@ class _Writer:
                 return all(self._plain(arg) for arg in args)
             case _:
                 return False
+
+
+def _existing(rank: Rank) -> Map:
+    """The condition that a point of the tiles of a split rank is one of the rank."""
+    assert rank.split is not None
+    return Map("<", (Map("+", (Map("*", (Coord(rank.split.outer), rank.split.tile)), Coord(rank.split.inner))), rank.extent))
