@@ -40,7 +40,8 @@ def shape_grid(cascade: Cascade) -> list[Case]:
     sides = lying & set(long)
     given, blocks = dict(cascade.sizes), block_symbols(cascade)
     shared, picked = parted(cascade), selected(cascade)
-    near = placed(cascade) | {name for pair in picked for name in pair}
+    near = placed(cascade) | {name for few, many in picked for name in (few, many) if name in cascade.symbols}
+    among = _chosen_among(cascade, {many for _, many in picked})
     short = [name for name in others if name in near and given.get(name, 1) > 1]
     beside = {name: number for number, name in enumerate(name for name in short if name in lying)}
     cases: list[Case] = []
@@ -60,10 +61,13 @@ def shape_grid(cascade: Cascade) -> list[Case]:
             sizes |= {symbol: _near(given[symbol], name, beside.get(symbol)) for symbol in short}
         if name != "ones":  # a block of one coordinate shows little, and each is a program
             sizes |= {symbol: max(2, given[symbol] - (name == "primes")) for symbol in blocks if symbol in given}
+            sizes |= {tile: max(2, min(sizes[tile], sizes[whole] // 4)) for tile, whole in among.items()}
         for symbol, parts in shared.items():
             whole = math.lcm(*(sizes[part] for part in parts))
             sizes[symbol] = max(whole, -(-sizes[symbol] // whole) * whole if whole else 0)
-        sizes |= {few: min(sizes[few], sizes[many]) for few, many in picked if name != "ones"}
+        if name != "ones" and picked:
+            lengths = {**_counts(cascade, sizes), **sizes}
+            sizes |= {few: min(sizes[few], lengths[many]) for few, many in picked if many in lengths}
         cases.append(Case(name, sizes, scale, strided=name == "primes"))
 
     add("ones", (1,), (1,), (1,))
@@ -228,10 +232,30 @@ def parted(cascade: Cascade) -> dict[str, list[str]]:
 
 
 def selected(cascade: Cascade) -> list[tuple[str, str]]:
-    """Sizes of what is chosen, each with the size of what it is chosen from."""
+    """Sizes of what is chosen, each with the size, or the count of tiles, of what it is chosen from."""
     flat = flatten(cascade)
     pairs = [(flat.rank(e.body.fills).extent, flat.rank(e.body.rank).extent) for e in flat.einsums if isinstance(e.body, Select)]
-    return [(few.name, many.name) for few, many in pairs if isinstance(few, Scalar) and isinstance(many, Scalar)]
+    named = [(few.name, many.name) for few, many in pairs if isinstance(few, Scalar) and isinstance(many, Scalar)]
+    return [(few, many) for few, many in named if few in cascade.symbols]
+
+
+def _chosen_among(cascade: Cascade, counts: set[str]) -> dict[str, str]:
+    """Sizes of tiles of which some are chosen, each with the size of what is cut into them: one tile is no choice."""
+    splits = [(rank.extent, rank.split) for rank in cascade.ranks if rank.split is not None and rank.split.count in counts]
+    return {
+        split.tile.name: extent.name
+        for extent, split in splits
+        if isinstance(extent, Scalar) and isinstance(split.tile, Scalar) and {split.tile.name, extent.name} <= set(cascade.symbols)
+    }
+
+
+def _counts(cascade: Cascade, sizes: dict[str, int]) -> dict[str, int]:
+    """How many tiles split ranks have; none at sizes that do not bind."""
+    try:
+        bound = bind(cascade, sizes)
+    except EinsmithError:
+        return {}
+    return {name: int(bound.scalars[name]) for name in cascade.counts if name in bound.scalars}
 
 
 def tile_symbols(cascade: Cascade) -> frozenset[str]:

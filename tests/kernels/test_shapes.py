@@ -100,3 +100,25 @@ outputs: [S]
     other = shape_grid(spec.loads(text.replace("G: H//HK", "G: (H+1)//(HK+1)")))
     assert all((case.sizes["H"] + 1) // (case.sizes["HK"] + 1) > 0 for case in other)
     assert len(other) >= 5
+
+
+BLOCKS = """
+name: blocks
+ranks: {p: M, m: {extent: M, split: [c, i], tile: BS, count: NB}, j: J, e: E}
+inputs: {Q: [p, e], K: [m, e]}
+sizes: {M: 512, BS: 64, J: 3, E: 64}
+cascade: |
+  KC[c,e] = mean[i](K[c*BS+i,e])
+  G[p,c]  = sum[e](Q[p,e] * KC[c,e])
+  T[p,j]  = topk[c](G[p,c])
+  Y[p]    = sum[m](where(G[p,m//BS] >= T[p,J-1], sum[e](Q[p,e] * K[m,e]), 0))
+outputs: [Y]
+"""
+
+
+def test_blocks_that_are_chosen_are_several() -> None:
+    """How many blocks there are is counted, not given."""
+    grid = {case.name: case.sizes for case in shape_grid(spec.loads(BLOCKS))}
+    for name in ("primes", "tails", "more keys than queries", "large logits"):
+        sizes = grid[name]
+        assert 1 <= sizes["J"] < -(-sizes["M"] // sizes["BS"])
